@@ -1,0 +1,88 @@
+// The import table of docs/architecture.md as rules: each module may import only those named.
+const modules = {
+  core: [],
+  tiers: ["core"],
+  keys: ["core"],
+  indexer: ["core", "tiers"],
+  events: ["core", "tiers", "keys", "indexer"],
+  fleet: ["core", "tiers"],
+  prompt: ["core", "keys"],
+  router: ["core", "tiers", "indexer", "fleet"],
+  extproc: ["core", "prompt", "router"],
+  observe: ["core"],
+  config: ["core", "tiers", "events", "fleet", "prompt", "router", "extproc", "observe", "indexer"],
+  lab: [
+    "core",
+    "tiers",
+    "keys",
+    "indexer",
+    "events",
+    "fleet",
+    "prompt",
+    "router",
+    "extproc",
+    "observe",
+    "config",
+  ],
+  app: [
+    "core",
+    "tiers",
+    "keys",
+    "indexer",
+    "events",
+    "fleet",
+    "prompt",
+    "router",
+    "extproc",
+    "observe",
+    "config",
+    "lab",
+  ],
+  cli: ["core", "config", "app", "lab", "observe"],
+};
+
+const direction = Object.entries(modules).map(([name, allowed]) => ({
+  name: `${name}-imports-only-its-row`,
+  severity: "error",
+  from: { path: `^src/${name}/` },
+  to: { path: "^src/", pathNot: `^src/(${[name, ...allowed].join("|")})/` },
+}));
+
+/** A library that touches the outside may be imported only by the files that carry its name. */
+const adapters = [
+  ["lmdb", "^src/indexer/lmdb-"],
+  ["zeromq", "^src/(events|lab)/(engine/)?zmq-"],
+  ["@nats-io", "^src/events/nats-"],
+  ["@grpc", "^src/(extproc/(grpc-|gen/)|lab/grpc-)"],
+  ["grpc-health-check", "^src/extproc/grpc-"],
+  ["prom-client", "^src/observe/prom-"],
+  ["pino", "^src/observe/pino-"],
+].map(([library, home]) => ({
+  name: `${library}-only-in-its-adapter`,
+  severity: "error",
+  from: { path: "^src/", pathNot: [home, "\\.test\\.ts$"] },
+  to: { path: `node_modules/${library}(/|$)` },
+}));
+
+module.exports = {
+  forbidden: [
+    { name: "no-cycles", severity: "error", from: {}, to: { circular: true } },
+    {
+      name: "no-orphan-dev-dependency",
+      severity: "error",
+      from: { path: "^src/", pathNot: "\\.(test|contract)\\.ts$" },
+      to: { dependencyTypes: ["npm-dev"] },
+    },
+    ...direction,
+    ...adapters,
+  ],
+  options: {
+    doNotFollow: { path: "node_modules" },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: "tsconfig.json" },
+    enhancedResolveOptions: {
+      exportsFields: ["exports"],
+      conditionNames: ["import", "require", "node", "default", "types"],
+    },
+  },
+};

@@ -1,0 +1,146 @@
+/**
+ * Every metric of kvatlas, declared once: docs/metrics.md is generated from this table, and the
+ * types below keep other names out of the code. Base units; labels are closed sets or endpoints.
+ */
+
+interface MetricSpec {
+  readonly help: string;
+  readonly labels: readonly string[];
+}
+
+export const COUNTERS = {
+  kvatlas_events_messages_total: {
+    help: "KV event messages read from engines.",
+    labels: ["endpoint"],
+  },
+  kvatlas_events_refused_total: {
+    help: "KV event messages or events not used, by reason; what else the message held is kept.",
+    labels: ["reason"],
+  },
+  kvatlas_events_blocks_total: {
+    help: "Blocks in applied KV events, by kind of event (stored, removed).",
+    labels: ["kind"],
+  },
+  kvatlas_events_gaps_total: {
+    help: "Gaps in an engine's sequence numbers.",
+    labels: ["endpoint"],
+  },
+  kvatlas_events_missed_messages_total: {
+    help: "Messages missing in sequence gaps.",
+    labels: ["endpoint"],
+  },
+  kvatlas_events_restarts_total: {
+    help: "Engine restarts seen in sequences.",
+    labels: ["endpoint"],
+  },
+  kvatlas_nats_published_total: { help: "KV event batches acknowledged by JetStream.", labels: [] },
+  kvatlas_nats_errors_total: {
+    help: "Failed JetStream operations, by operation.",
+    labels: ["operation"],
+  },
+  kvatlas_store_flushes_total: {
+    help: "LMDB write-behind transactions, by outcome.",
+    labels: ["outcome"],
+  },
+  kvatlas_store_rows_total: { help: "Rows written to or deleted from LMDB.", labels: [] },
+  kvatlas_scrapes_total: { help: "Scrapes of engine metrics, by outcome.", labels: ["outcome"] },
+  kvatlas_fleet_reloads_total: {
+    help: "Reloads of the endpoints file, by outcome.",
+    labels: ["outcome"],
+  },
+  kvatlas_prompt_requests_total: {
+    help: "Request bodies by how their token ids were had (given, engine, none) and why not.",
+    labels: ["source", "reason"],
+  },
+  kvatlas_decisions_total: {
+    help: "Decisions by outcome (routed, or the reason of the refusal).",
+    labels: ["outcome"],
+  },
+  kvatlas_endpoint_decisions_total: { help: "Requests sent to an endpoint.", labels: ["endpoint"] },
+  kvatlas_popularity_capped_total: {
+    help: "Decisions in which the popularity cap moved a request off its cheapest endpoint.",
+    labels: [],
+  },
+  kvatlas_prompt_tokens_total: { help: "Prompt tokens of decided requests.", labels: [] },
+  kvatlas_predicted_tokens_total: {
+    help: "Prompt tokens predicted to be cached at the chosen endpoint.",
+    labels: [],
+  },
+  kvatlas_possible_tokens_total: {
+    help: "Prompt tokens cached at the best holder, chosen or not: what was possible.",
+    labels: [],
+  },
+  kvatlas_delivered_tokens_total: {
+    help: "Cached prompt tokens that the engines reported in usage.",
+    labels: [],
+  },
+  kvatlas_extproc_streams_total: {
+    help: "ext_proc streams by how they ended.",
+    labels: ["outcome"],
+  },
+  kvatlas_extproc_refused_total: {
+    help: "Requests or messages refused at the Envoy edge, by reason.",
+    labels: ["reason"],
+  },
+} as const satisfies Record<string, MetricSpec>;
+
+export const GAUGES = {
+  kvatlas_build_info: {
+    help: "Constant 1, with version and Node version.",
+    labels: ["version", "node"],
+  },
+  kvatlas_index_blocks: { help: "Distinct block keys in the index.", labels: [] },
+  kvatlas_index_entries: {
+    help: "(block, endpoint, rank, tier) entries in the index.",
+    labels: ["tier"],
+  },
+  kvatlas_index_lag_seconds: {
+    help: "Age of the newest applied KV event batch when it was applied, per endpoint.",
+    labels: ["endpoint"],
+  },
+  kvatlas_holder_state: {
+    help: "1 for the state a holder is in: EXACT, or DEGRADED with its reason.",
+    labels: ["endpoint", "rank", "state", "reason"],
+  },
+  kvatlas_store_dirty_rows: { help: "Rows waiting for the next LMDB flush.", labels: [] },
+  kvatlas_nats_connected: { help: "1 while the NATS connection is up.", labels: [] },
+  kvatlas_nats_pending_batches: { help: "KV event batches waiting for JetStream.", labels: [] },
+  kvatlas_endpoint_ready: {
+    help: "1 while an endpoint may be given requests.",
+    labels: ["endpoint"],
+  },
+  kvatlas_endpoint_inflight: { help: "Own requests in flight.", labels: ["endpoint"] },
+  kvatlas_endpoint_waiting: {
+    help: "Requests waiting in the engine, as scraped.",
+    labels: ["endpoint"],
+  },
+  kvatlas_endpoint_running: {
+    help: "Requests running in the engine, as scraped.",
+    labels: ["endpoint"],
+  },
+  kvatlas_endpoint_kv_usage_ratio: {
+    help: "Used share of KV blocks, as scraped.",
+    labels: ["endpoint"],
+  },
+  kvatlas_endpoint_signal_age_seconds: { help: "Age of the newest scrape.", labels: ["endpoint"] },
+  kvatlas_degraded: {
+    help: "1 for each component that works below its full function.",
+    labels: ["component"],
+  },
+} as const satisfies Record<string, MetricSpec>;
+
+export const HISTOGRAMS = {
+  kvatlas_decision_seconds: {
+    help: "From the end of the request body to the answer to Envoy.",
+    labels: [],
+  },
+  kvatlas_match_seconds: { help: "Longest-prefix match of one request.", labels: [] },
+  kvatlas_ttft_seconds: {
+    help: "From the decision to the first byte of the response body, as seen at the Envoy edge.",
+    labels: [],
+  },
+} as const satisfies Record<string, MetricSpec>;
+
+export type CounterName = keyof typeof COUNTERS;
+export type GaugeName = keyof typeof GAUGES;
+export type HistogramName = keyof typeof HISTOGRAMS;

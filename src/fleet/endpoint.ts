@@ -1,0 +1,26 @@
+/** What is configured about an endpoint; what is measured about it is in signals.ts. */
+import type { EndpointId } from "../core/ids.ts";
+
+export interface KvEventSource {
+  /** ZMQ address of rank 0 that the engine binds, "tcp://host:port"; rank r is at port + r. */
+  readonly address: string;
+  /** Data-parallel ranks behind the endpoint, at least 1. */
+  readonly ranks: number;
+  /** ZMQ topic prefix to subscribe to; empty for all. */
+  readonly topic: string;
+}
+
+export interface EndpointSpec {
+  readonly id: EndpointId;
+  /** For people; unique in the fleet. */
+  readonly name: string;
+  readonly pool: string;
+  /** Base model that the endpoint serves. Any other model name in a request is a LoRA adapter's. */
+  readonly model: string;
+  /** Null: the engine publishes no KV events, and the endpoint is scored by load alone. */
+  readonly kvEvents: KvEventSource | null;
+  /** URL of the engine's Prometheus metrics; null: none are scraped. */
+  readonly metricsUrl: string | null;
+  /** A draining endpoint gets no new requests. */
+  readonly isDraining: boolean;
+}

@@ -1,0 +1,72 @@
+/** Configuration of the decision: every constant with unit, range and origin. */
+import { z } from "zod";
+
+export const routerConfigSchema = z.strictObject({
+  policy: z
+    .enum(["cost", "least-requests", "round-robin"])
+    .default("cost")
+    .describe("cost: expected seconds to first token; the others are for comparison"),
+  prefillTokensPerSecond: z
+    .number()
+    .positive()
+    .default(17_000)
+    .describe("prefill rate of one endpoint, tokens/s; half of an 8B model's 34,000 on one H100"),
+  attentionSecondsPerPair: z
+    .number()
+    .min(0)
+    .default(1.2e-10)
+    .describe("quadratic part of the prefill, seconds per (token, earlier token) pair"),
+  stepSeconds: z
+    .number()
+    .min(0)
+    .default(0.007)
+    .describe("constant part of an engine step, seconds; what one waiting or running request adds"),
+  kvBytesPerToken: z
+    .number()
+    .positive()
+    .default(131_072)
+    .describe("KV bytes per token; 8B model with grouped-query attention in 16 bits"),
+  cpuBytesPerSecond: z.number().positive().default(25e9).describe("CPU tier to GPU, bytes/s"),
+  nvmeBytesPerSecond: z.number().positive().default(5e9).describe("NVMe tier to GPU, bytes/s"),
+  sharedBytesPerSecond: z
+    .number()
+    .positive()
+    .default(2.5e9)
+    .describe("shared tier to GPU, bytes/s"),
+  kvUsageKnee: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0.85)
+    .describe("share of used KV blocks above which an endpoint gets dearer"),
+  signalUsefulMs: z
+    .number()
+    .positive()
+    .default(1000)
+    .describe("age at which a scraped signal counts 1/e of its value, ms"),
+  popularity: z
+    .strictObject({
+      isOn: z.boolean().default(true).describe("whether the popularity cap holds"),
+      slack: z
+        .number()
+        .min(0)
+        .max(10)
+        .default(0.25)
+        .describe(
+          "eps: outstanding work of a prefix at one endpoint stays within (1 + eps) x share",
+        ),
+      halfLifeMs: z
+        .number()
+        .positive()
+        .default(10_000)
+        .describe("half-life of a prefix's arrival rate, ms"),
+      prefixesMax: z
+        .int()
+        .min(1)
+        .default(16_384)
+        .describe("prefixes whose arrivals are remembered"),
+    })
+    .prefault({}),
+});
+
+export type RouterConfig = z.infer<typeof routerConfigSchema>;
