@@ -1,0 +1,120 @@
+/**
+ * Keyed batches -> residency, in order per holder; says how far each holder can be trusted.
+ *
+ * Tolerates what a log may do to messages: repeats are dropped, a jump is a gap, a batch of an
+ * earlier life of the engine is fenced off. No state claims EXACT on partial knowledge.
+ */
+import type { Clock } from "../core/clock.ts";
+import { type Holder, holderName } from "../core/ids.ts";
+import type { Log } from "../core/log.ts";
+import type { Meter } from "../core/meter.ts";
+import type { HolderCursor, HolderState, Residency } from "../indexer/residency.ts";
+import type { KeyedBatch, KeyedEvent, KeyedSink } from "./keyed-batch.ts";
+
+export interface ApplierDeps {
+  readonly residency: Residency;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly meter: Meter;
+}
+
+const EXACT: HolderState = { state: "EXACT", reason: null };
+
+export class Applier implements KeyedSink {
+  readonly #deps: ApplierDeps;
+
+  constructor(deps: ApplierDeps) {
+    this.#deps = deps;
+  }
+
+  accept(batch: KeyedBatch): boolean {
+    const { residency, meter } = this.#deps;
+    const cursor = residency.cursorOf(batch.holder);
+    if (cursor !== null && isBehind(batch, cursor)) {
+      const reason = batch.epoch < cursor.epoch ? "fenced-epoch" : "duplicate";
+      meter.count("kvatlas_events_refused_total", { reason });
+      return true;
+    }
+    const isNewLife = cursor !== null && batch.epoch > cursor.epoch;
+    const isOtherModel = cursor !== null && batch.model !== cursor.model;
+    if (isNewLife || isOtherModel) this.#startAnew(batch.holder);
+    const known = isNewLife || isOtherModel ? null : cursor;
+
+    let state = this.#stateAfter(batch, known);
+    let blockSizeTokens = known?.blockSizeTokens ?? null;
+    for (const event of batch.events) {
+      const loss = this.#apply(batch.holder, event);
+      if (loss !== null) state = { state: "DEGRADED", reason: loss };
+      if (event.type === "stored" && event.blockSizeTokens > 0) {
+        blockSizeTokens = event.blockSizeTokens;
+      }
+    }
+    const { epoch, seq, model } = batch;
+    residency.setCursor(batch.holder, { ...state, epoch, seq, blockSizeTokens, model });
+    this.#reportLag(batch);
+    return true;
+  }
+
+  #startAnew(holder: Holder): void {
+    const { residency, log, meter } = this.#deps;
+    residency.cleared(holder);
+    meter.count("kvatlas_events_restarts_total", { endpoint: holder.endpointId });
+    log.info({ holder: holderName(holder) }, "engine restarted: its blocks are dropped");
+  }
+
+  #stateAfter(batch: KeyedBatch, cursor: HolderCursor | null): HolderState {
+    if (cursor === null) {
+      return batch.seq === 0 ? EXACT : { state: "DEGRADED", reason: "late-subscription" };
+    }
+    if (batch.seq === cursor.seq + 1) return { state: cursor.state, reason: cursor.reason };
+    const { log, meter } = this.#deps;
+    const endpoint = batch.holder.endpointId;
+    const missed = batch.seq - cursor.seq - 1;
+    meter.count("kvatlas_events_gaps_total", { endpoint });
+    meter.count("kvatlas_events_missed_messages_total", { endpoint }, missed);
+    log.warn(
+      { holder: holderName(batch.holder), seq_last: cursor.seq, seq: batch.seq, missed },
+      "gap in KV events: holder is degraded",
+    );
+    return { state: "DEGRADED", reason: "gap" };
+  }
+
+  /** Returns why the holder is degraded by this event, or null. */
+  #apply(holder: Holder, event: KeyedEvent): string | null {
+    const { residency, meter } = this.#deps;
+    switch (event.type) {
+      case "stored": {
+        const refused = residency.stored(holder, event.tier, event.handles, event.keys);
+        meter.count("kvatlas_events_blocks_total", { kind: "stored" }, event.handles.length);
+        if (refused === 0) return null;
+        meter.count("kvatlas_events_refused_total", { reason: "index-full" }, refused);
+        return "index-full";
+      }
+      case "removed": {
+        const unknown = residency.removed(holder, event.tier, event.handles);
+        meter.count("kvatlas_events_blocks_total", { kind: "removed" }, event.handles.length);
+        if (unknown > 0) {
+          meter.count("kvatlas_events_refused_total", { reason: "unknown-removal" }, unknown);
+        }
+        return null;
+      }
+      case "cleared":
+        residency.cleared(holder);
+        return null;
+      case "lost":
+        meter.count("kvatlas_events_refused_total", { reason: event.reason });
+        return event.reason;
+    }
+  }
+
+  #reportLag({ holder, engineMs }: KeyedBatch): void {
+    if (engineMs === 0) return;
+    const lagSeconds = Math.max(0, this.#deps.clock.wallMs() - engineMs) / 1000;
+    const labels = { endpoint: holder.endpointId };
+    this.#deps.meter.gauge("kvatlas_index_lag_seconds", labels, lagSeconds);
+  }
+}
+
+function isBehind(batch: KeyedBatch, cursor: HolderCursor): boolean {
+  return batch.epoch < cursor.epoch || (batch.epoch === cursor.epoch && batch.seq <= cursor.seq);
+}

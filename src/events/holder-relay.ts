@@ -1,0 +1,191 @@
+/**
+ * One holder's KV events -> keyed batches: token ids become our keys, handles find their keys.
+ *
+ * Pure: state in memory only, no clock. It counts the engine's lives (epochs): a sequence number that
+ * goes back means that the engine started anew with an empty cache, and vLLM sends no event for it.
+ */
+import { type BlockKey, blockKey, type EngineKey, engineKey, type Holder } from "../core/ids.ts";
+import type { BlockHasher } from "../keys/block-hasher.ts";
+import { type ExtraKey, extraText } from "../keys/extra-keys.ts";
+import { loraNamespace } from "../keys/namespace.ts";
+import { type Tier, tierOfMedium } from "../tiers/tier.ts";
+import { HandleMap } from "./handle-map.ts";
+import type { KeyedBatch, KeyedEvent, LossReason } from "./keyed-batch.ts";
+import type { BlockRemoved, BlockStored, KvEvent, KvEventBatch } from "./kv-event.ts";
+
+/** Kinds of attention whose blocks make a prefix reusable by themselves. */
+const FULL_ATTENTION_KINDS: ReadonlySet<string> = new Set([
+  "full_attention",
+  "mla_attention",
+  "sink_full_attention",
+  "unknown",
+]);
+
+/** Where the relay stands with its engine; what a restarted relay needs. */
+export interface RelayCursor {
+  readonly epoch: number;
+  readonly seq: number;
+}
+
+export class HolderRelay {
+  readonly holder: Holder;
+  readonly model: string;
+  readonly #hasher: BlockHasher;
+  readonly #handles = new HandleMap();
+  /** Groups of a hybrid model that are not indexed; learned from their stores. */
+  readonly #ignoredGroups = new Set<number>();
+  #cursor: RelayCursor | null = null;
+
+  constructor(deps: {
+    readonly holder: Holder;
+    readonly model: string;
+    readonly hasher: BlockHasher;
+  }) {
+    this.holder = deps.holder;
+    this.model = deps.model;
+    this.#hasher = deps.hasher;
+  }
+
+  /** Takes over what an earlier relay of this holder knew, from the store or the log. */
+  restoreCursor(cursor: RelayCursor): void {
+    this.#cursor = cursor;
+  }
+
+  restoreHandle(handle: bigint, key: BlockKey, copies: number): void {
+    this.#handles.add(engineKey(handle), key, copies);
+  }
+
+  /** Follows a batch of the log that an earlier relay published. */
+  adopt(batch: KeyedBatch): void {
+    const epoch = this.#cursor?.epoch ?? 0;
+    if (batch.epoch < epoch) return;
+    if (batch.epoch > epoch) this.#handles.clear();
+    this.#cursor = { epoch: batch.epoch, seq: batch.seq };
+    for (const event of batch.events) this.#adoptEvent(event);
+  }
+
+  /**
+   * Keys one message. Null when it repeats the last one. `batch` null: the message could not be
+   * decoded, and only its loss is reported.
+   */
+  relay(seq: number, batch: KvEventBatch | null): KeyedBatch | null {
+    const cursor = this.#cursor;
+    if (cursor !== null && seq === cursor.seq && seq !== 0) return null;
+    const isRestart = cursor !== null && seq <= cursor.seq;
+    if (isRestart) {
+      this.#handles.clear();
+      this.#ignoredGroups.clear();
+    }
+    const epoch = (cursor?.epoch ?? 0) + (cursor === null || isRestart ? 1 : 0);
+    this.#cursor = { epoch, seq };
+    return {
+      holder: this.holder,
+      model: this.model,
+      epoch,
+      seq,
+      engineMs: batch === null ? 0 : Math.round(batch.ts * 1000),
+      events: batch === null ? [lost("undecodable")] : batch.events.flatMap((e) => this.#key(e)),
+    };
+  }
+
+  #key(event: KvEvent): KeyedEvent[] {
+    switch (event.type) {
+      case "stored":
+        return this.#keyStored(event);
+      case "removed":
+        return this.#keyRemoved(event);
+      case "cleared":
+        this.#handles.clear();
+        return [{ type: "cleared" }];
+      case "skipped":
+        return [lost("skipped-event")];
+    }
+  }
+
+  #keyStored(event: BlockStored): KeyedEvent[] {
+    if (event.group !== null && !FULL_ATTENTION_KINDS.has(event.specKind ?? "unknown")) {
+      this.#ignoredGroups.add(event.group);
+      return [];
+    }
+    const tier = tierOfMedium(event.medium);
+    if (tier === "unknown") return [lost("unknown-tier")];
+    if (event.tokens.length === 0) return this.#placeByHandle(event, tier);
+    const { handles, tokens, blockSizeTokens } = event;
+    const extraKeys = event.extraKeys;
+    const isExtrasFitting = extraKeys === null || extraKeys.length === handles.length;
+    if (tokens.length !== handles.length * blockSizeTokens || !isExtrasFitting) {
+      return [lost("length-mismatch")];
+    }
+    const lora = loraNamespace(event.loraName, event.loraId);
+    const parent =
+      event.parent === null
+        ? this.#hasher.rootKey({ model: this.model, lora, blockSizeTokens })
+        : this.#handles.keyOf(event.parent);
+    if (parent === null) return [lost("unknown-parent")];
+    const extras = extraKeys?.map((block) => extraText(withoutLora(block, event.loraName)));
+    const input = { parent, tokens, blockSizeTokens };
+    const keys = this.#hasher.chainKeys(extras === undefined ? input : { ...input, extras });
+    return this.#store({ tier, handles, keys, blockSizeTokens });
+  }
+
+  /** Offload events carry handles only: their blocks are placed where they are known. */
+  #placeByHandle(event: BlockStored, tier: Tier): KeyedEvent[] {
+    const known = event.handles.flatMap((handle) => {
+      const key = this.#handles.keyOf(handle);
+      return key === null ? [] : [{ handle, key }];
+    });
+    const stored = this.#store({
+      tier,
+      handles: known.map(({ handle }) => handle),
+      keys: BigUint64Array.from(known, ({ key }) => key),
+      blockSizeTokens: 0,
+    });
+    return known.length === event.handles.length ? stored : [...stored, lost("unknown-handle")];
+  }
+
+  #store(event: {
+    readonly tier: Tier;
+    readonly handles: readonly EngineKey[];
+    readonly keys: BigUint64Array;
+    readonly blockSizeTokens: number;
+  }): KeyedEvent[] {
+    for (const [position, handle] of event.handles.entries()) {
+      const key = blockKey(event.keys[position] ?? 0n);
+      if (!this.#handles.add(handle, key)) return [lost("handles-full")];
+    }
+    const handles = BigUint64Array.from(event.handles);
+    return [{ ...event, type: "stored", handles }];
+  }
+
+  #keyRemoved(event: BlockRemoved): KeyedEvent[] {
+    if (event.group !== null && this.#ignoredGroups.has(event.group)) return [];
+    const tier = tierOfMedium(event.medium);
+    if (tier === "unknown") return [lost("unknown-tier")];
+    for (const handle of event.handles) this.#handles.remove(handle);
+    return [{ type: "removed", tier, handles: BigUint64Array.from(event.handles) }];
+  }
+
+  #adoptEvent(event: KeyedEvent): void {
+    if (event.type === "cleared") this.#handles.clear();
+    if (event.type === "removed") {
+      for (const handle of event.handles) this.#handles.remove(engineKey(handle));
+    }
+    if (event.type === "stored") {
+      for (const [position, handle] of event.handles.entries()) {
+        this.#handles.add(engineKey(handle), blockKey(event.keys[position] ?? 0n));
+      }
+    }
+  }
+}
+
+function lost(reason: LossReason): KeyedEvent {
+  return { type: "lost", reason };
+}
+
+/** vLLM repeats the adapter's name as the first extra; it is part of the namespace already. */
+function withoutLora(
+  extras: readonly ExtraKey[] | null,
+  loraName: string | null,
+): readonly ExtraKey[] | null {
+  return extras !== null && loraName !== null && extras[0] === loraName ? extras.slice(1) : extras;
+}

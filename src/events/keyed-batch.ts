@@ -1,0 +1,77 @@
+/**
+ * KV events after their tokens became our own keys: what is logged, and what the index is fed with.
+ *
+ * Token ids are gone at this point: they never enter NATS or LMDB.
+ */
+import type { Holder } from "../core/ids.ts";
+import type { Tier } from "../tiers/tier.ts";
+
+export interface KeyedStored {
+  readonly type: "stored";
+  readonly tier: Tier;
+  /** Engine handles and our keys, position by position. */
+  readonly handles: BigUint64Array;
+  readonly keys: BigUint64Array;
+  /** 0 when the blocks were placed by their handles alone. */
+  readonly blockSizeTokens: number;
+}
+
+export interface KeyedRemoved {
+  readonly type: "removed";
+  readonly tier: Tier;
+  readonly handles: BigUint64Array;
+}
+
+export interface KeyedCleared {
+  readonly type: "cleared";
+}
+
+/**
+ * Why something an engine said did not reach the index:
+ * - undecodable: a message that could not be decoded
+ * - skipped-event: an event of a known message that could not be used
+ * - unknown-parent: blocks whose parent was never seen, so that they have no key
+ * - unknown-handle: blocks moved between tiers that were never seen
+ * - unknown-tier: a medium that maps to no tier
+ * - length-mismatch: hashes and tokens that do not fit together
+ * - handles-full: the handle map is at its limit
+ * - oversized: a batch that does not fit into one log message
+ */
+export const LOSS_REASONS = [
+  "undecodable",
+  "skipped-event",
+  "unknown-parent",
+  "unknown-handle",
+  "unknown-tier",
+  "length-mismatch",
+  "handles-full",
+  "oversized",
+] as const;
+export type LossReason = (typeof LOSS_REASONS)[number];
+
+/** Something the engine said is missing here: the holder is DEGRADED from now on. */
+export interface KeyedLost {
+  readonly type: "lost";
+  readonly reason: LossReason;
+}
+
+export type KeyedEvent = KeyedStored | KeyedRemoved | KeyedCleared | KeyedLost;
+
+export interface KeyedBatch {
+  readonly holder: Holder;
+  /** Base model of the keys' namespace. */
+  readonly model: string;
+  /** Life of the engine, counted by the relay from 1: older ones are fenced off. */
+  readonly epoch: number;
+  /** The engine's own sequence number. */
+  readonly seq: number;
+  /** Unix milliseconds at the engine; 0 when unknown. */
+  readonly engineMs: number;
+  readonly events: readonly KeyedEvent[];
+}
+
+/** Where keyed batches go: straight to the index, or to the fleet's log. */
+export interface KeyedSink {
+  /** False when the batch was refused; the gap it leaves shows in the sequence. */
+  accept(batch: KeyedBatch): boolean;
+}

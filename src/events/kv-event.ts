@@ -1,0 +1,60 @@
+/** KV events as engines mean them, after decoding and before keys: one shape for all engines. */
+import type { EngineKey } from "../core/ids.ts";
+import type { ExtraKey } from "../keys/extra-keys.ts";
+
+export interface BlockStored {
+  readonly type: "stored";
+  readonly handles: readonly EngineKey[];
+  /** Null: the first block of a prompt. */
+  readonly parent: EngineKey | null;
+  /** Tokens of all blocks in order; empty where an engine moves known blocks between tiers. */
+  readonly tokens: Uint32Array;
+  /** 0 with empty tokens. */
+  readonly blockSizeTokens: number;
+  readonly medium: string | null;
+  readonly loraName: string | null;
+  readonly loraId: number | null;
+  /** One entry per block; null when the engine sends none. */
+  readonly extraKeys: readonly (readonly ExtraKey[] | null)[] | null;
+  /** KV-cache group of a hybrid model; null on engines that do not say. */
+  readonly group: number | null;
+  /** vLLM 0.22 and later: kind of attention of the group. */
+  readonly specKind: string | null;
+}
+
+export interface BlockRemoved {
+  readonly type: "removed";
+  readonly handles: readonly EngineKey[];
+  readonly medium: string | null;
+  readonly group: number | null;
+}
+
+export interface AllBlocksCleared {
+  readonly type: "cleared";
+}
+
+/**
+ * - unknown-tag: a kind of event that this version does not know
+ * - malformed-event: a field of the wrong type or out of range
+ */
+export type SkipReason = "unknown-tag" | "malformed-event";
+
+/** An event that cannot be used; the others of its batch are. */
+export interface SkippedEvent {
+  readonly type: "skipped";
+  readonly reason: SkipReason;
+}
+
+export type KvEvent = BlockStored | BlockRemoved | AllBlocksCleared | SkippedEvent;
+
+/** One message of an engine: all events of one scheduler step. */
+export interface KvEventBatch {
+  /** Unix seconds of the engine's clock. */
+  readonly ts: number;
+  /** Data-parallel rank; null where the engine does not say. */
+  readonly rank: number | null;
+  readonly events: readonly KvEvent[];
+}
+
+/** Tokens in one event that are read; a scheduler step stores far fewer. */
+export const EVENT_TOKENS_MAX = 4_194_304;

@@ -1,0 +1,41 @@
+/**
+ * The index: block key -> holders by tier, and the longest prefix each holder has of a prompt.
+ *
+ * Both paths meet only here: events write, requests read.
+ */
+import type { BlockKey, Holder } from "../core/ids.ts";
+import type { Tier } from "../tiers/tier.ts";
+
+/** Leading blocks of one prompt that one holder has without a gap. */
+export interface HolderMatch {
+  readonly holder: Holder;
+  /** Leading blocks in the GPU tier. */
+  readonly gpuBlocks: number;
+  /** Leading blocks in any tier; at least 1. */
+  readonly blocks: number;
+  /** `blocks`, each counted under its fastest tier. */
+  readonly blocksByTier: Readonly<Record<Tier, number>>;
+}
+
+export interface IndexStats {
+  /** Distinct keys. */
+  readonly blocks: number;
+  /** (key, holder, tier) entries, each as often as it is stored. */
+  readonly entriesByTier: Readonly<Record<Tier, number>>;
+}
+
+export interface IndexReader {
+  /** At most one match per holder. Cost: the blocks up to the longest match, times their holders. */
+  match(keys: BigUint64Array): HolderMatch[];
+  /** Every (holder, tier) of one key. */
+  residency(key: BlockKey): readonly { readonly holder: Holder; readonly tier: Tier }[];
+  stats(): IndexStats;
+}
+
+/** An entry stored twice must be removed twice; removing what is not stored changes nothing. */
+export interface IndexWriter {
+  store(holder: Holder, tier: Tier, key: BlockKey): void;
+  remove(holder: Holder, tier: Tier, key: BlockKey): void;
+}
+
+export type BlockIndex = IndexReader & IndexWriter;

@@ -1,0 +1,188 @@
+/**
+ * The store of record: every holder's blocks by handle, with the event cursors, in LMDB.
+ *
+ * One row per (holder, handle): key = holder slot u32 BE + handle u64 BE, value = block key u64 LE +
+ * copies per tier 4 x u16 LE (16 bytes). Rows and cursors of a flush are one transaction, so that a
+ * cursor is never ahead of its data. No token ids, no prompt text. A store of another layout is
+ * emptied: the index is a cache of what engines said and can be relearned.
+ */
+import { mkdirSync } from "node:fs";
+import { type Database, open, type RootDatabase } from "lmdb";
+import { z } from "zod";
+import { KvError, messageOf } from "../core/errors.ts";
+import { blockKey, endpointId, type Holder, holderName, isEndpointAddress } from "../core/ids.ts";
+import type { DirtyRow, DirtyState, HolderCursor, LogCursor, Residency } from "./residency.ts";
+
+/** Layout version of the rows; another one on disk is emptied. */
+const LAYOUT = 1;
+const ROW_KEY_BYTES = 12;
+const ROW_VALUE_BYTES = 16;
+
+const holderRowSchema = z.object({
+  slot: z.int().min(0),
+  endpoint: z.string().refine(isEndpointAddress),
+  rank: z.int().min(0),
+  cursor: z
+    .object({
+      state: z.enum(["EXACT", "DEGRADED"]),
+      reason: z.string().nullable(),
+      epoch: z.int().min(1),
+      seq: z.int().min(-1),
+      blockSizeTokens: z.int().positive().nullable(),
+      model: z.string(),
+    })
+    .nullable(),
+});
+type HolderRow = z.infer<typeof holderRowSchema>;
+
+const logCursorSchema = z.object({ stream: z.string(), seq: z.int().min(0) });
+
+export interface RestoreOutcome {
+  readonly rows: number;
+  readonly holders: number;
+  /** Rows or cursors that could not be read, and were left out. */
+  readonly rowsRefused: number;
+  /** Whether a store of another layout was found and emptied. */
+  readonly isEmptied: boolean;
+}
+
+export class LmdbStore {
+  readonly #root: RootDatabase<unknown, string>;
+  readonly #blocks: Database<Buffer, Buffer>;
+  readonly #holders: Database<unknown, string>;
+  readonly #slots = new Map<string, number>();
+  #slotNext = 0;
+
+  /** Opens or creates the store in the folder `path`; throws ERR_STORE_OPEN. */
+  constructor(path: string) {
+    try {
+      mkdirSync(path, { recursive: true });
+      // Values of the root and of `holders` are JSON: readable with any tool, and tiny in number.
+      this.#root = open<unknown, string>({ path, encoding: "json", maxDbs: 4, noSubdir: false });
+      this.#blocks = this.#root.openDB({
+        name: "blocks",
+        encoding: "binary",
+        keyEncoding: "binary",
+      });
+      this.#holders = this.#root.openDB({ name: "holders", encoding: "json" });
+    } catch (error) {
+      throw new KvError("ERR_STORE_OPEN", `LMDB store at ${path}: ${messageOf(error)}`, {
+        cause: error,
+      });
+    }
+  }
+
+  /** Fills an empty residency with all that is stored. Cost: about 1 us per row. */
+  restore(residency: Residency): RestoreOutcome {
+    if (this.#root.get("layout") !== LAYOUT) return this.#empty();
+    const holderOfSlot = new Map<number, Holder>();
+    let rowsRefused = 0;
+    for (const { value } of this.#holders.getRange({})) {
+      const row = holderRowSchema.safeParse(value);
+      if (!row.success) {
+        rowsRefused += 1;
+        continue;
+      }
+      const holder = { endpointId: endpointId(row.data.endpoint), rank: row.data.rank };
+      holderOfSlot.set(row.data.slot, holder);
+      this.#slots.set(holderName(holder), row.data.slot);
+      this.#slotNext = Math.max(this.#slotNext, row.data.slot + 1);
+      if (row.data.cursor !== null) residency.setCursor(holder, row.data.cursor);
+    }
+    const logCursor = logCursorSchema.safeParse(this.#root.get("logCursor"));
+    if (logCursor.success) residency.setLogCursor(logCursor.data);
+
+    let rows = 0;
+    for (const { key, value } of this.#blocks.getRange({})) {
+      const holder = holderOfSlot.get(key.readUInt32BE(0));
+      if (holder === undefined || value.length !== ROW_VALUE_BYTES) {
+        rowsRefused += 1;
+        continue;
+      }
+      residency.restore(holder, key.readBigUInt64BE(4), {
+        key: blockKey(value.readBigUInt64LE(0)),
+        copies: [8, 10, 12, 14].map((offset) => value.readUInt16LE(offset)),
+      });
+      rows += 1;
+    }
+    return { rows, holders: holderOfSlot.size, rowsRefused, isEmptied: false };
+  }
+
+  /**
+   * Writes what changed and the cursors as they are when the transaction runs. Resolves with the
+   * number of rows once it is committed; on failure the rows are dirty again and it rejects.
+   */
+  async flush(residency: Residency): Promise<number> {
+    let dirty: DirtyState = { rows: [], forgotten: [] };
+    try {
+      await this.#root.transaction(() => {
+        dirty = residency.takeDirty();
+        for (const row of dirty.rows) this.#write(row);
+        for (const holder of dirty.forgotten) this.#holders.removeSync(holderName(holder));
+        for (const holder of residency.holders()) {
+          this.#writeHolder(holder, residency.cursorOf(holder));
+        }
+        if (residency.logCursor !== null) this.#writeLogCursor(residency.logCursor);
+      });
+    } catch (error) {
+      residency.putBackDirty(dirty);
+      throw error;
+    }
+    return dirty.rows.length;
+  }
+
+  async close(): Promise<void> {
+    await this.#root.close();
+  }
+
+  #empty(): RestoreOutcome {
+    const isEmptied = this.#root.get("layout") !== undefined;
+    this.#root.transactionSync(() => {
+      this.#blocks.clearSync();
+      this.#holders.clearSync();
+      this.#root.removeSync("logCursor");
+      this.#root.putSync("layout", LAYOUT);
+    });
+    return { rows: 0, holders: 0, rowsRefused: 0, isEmptied };
+  }
+
+  #write({ holder, handle, record }: DirtyRow): void {
+    const key = Buffer.alloc(ROW_KEY_BYTES);
+    key.writeUInt32BE(this.#slot(holder), 0);
+    key.writeBigUInt64BE(handle, 4);
+    if (record === null) {
+      this.#blocks.removeSync(key);
+      return;
+    }
+    const value = Buffer.alloc(ROW_VALUE_BYTES);
+    value.writeBigUInt64LE(record.key, 0);
+    for (const [order, copies] of record.copies.entries())
+      value.writeUInt16LE(copies, 8 + 2 * order);
+    this.#blocks.putSync(key, value);
+  }
+
+  #writeHolder(holder: Holder, cursor: HolderCursor | null): void {
+    const row: HolderRow = {
+      slot: this.#slot(holder),
+      endpoint: holder.endpointId,
+      rank: holder.rank,
+      cursor,
+    };
+    this.#holders.putSync(holderName(holder), row);
+  }
+
+  #writeLogCursor(cursor: LogCursor): void {
+    this.#root.putSync("logCursor", cursor);
+  }
+
+  #slot(holder: Holder): number {
+    const name = holderName(holder);
+    let slot = this.#slots.get(name);
+    if (slot === undefined) {
+      slot = this.#slotNext;
+      this.#slotNext += 1;
+      this.#slots.set(name, slot);
+    }
+    return slot;
+  }
+}

@@ -1,0 +1,4 @@
+import { blockIndexContract } from "./block-index.contract.ts";
+import { MemoryIndex } from "./memory-index.ts";
+
+blockIndexContract(() => new MemoryIndex());

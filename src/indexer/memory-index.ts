@@ -1,0 +1,119 @@
+/**
+ * The plain index: a map from key to a small list of (holder slot, tier) codes, one per store.
+ *
+ * Written for clarity; a faster table is held against it by block-index.contract.ts.
+ * Memory: about 150 bytes per block with one holder.
+ */
+import { assert } from "../core/assert.ts";
+import { type BlockKey, type Holder, holderName } from "../core/ids.ts";
+import { TIERS, type Tier, tierOrder } from "../tiers/tier.ts";
+import type { BlockIndex, HolderMatch, IndexStats } from "./block-index.ts";
+
+/** A holder's slot times 4 plus its tier's order. */
+type Code = number;
+
+interface Progress {
+  gpuBlocks: number;
+  blocks: number;
+  blocksByTier: Record<Tier, number>;
+}
+
+export class MemoryIndex implements BlockIndex {
+  readonly #codes = new Map<bigint, Code[]>();
+  readonly #slots = new Map<string, number>();
+  readonly #holders: Holder[] = [];
+  readonly #entries: Record<Tier, number> = { gpu: 0, cpu: 0, nvme: 0, shared: 0 };
+
+  store(holder: Holder, tier: Tier, key: BlockKey): void {
+    const code = this.#code(holder, tier);
+    const codes = this.#codes.get(key);
+    if (codes === undefined) this.#codes.set(key, [code]);
+    else codes.push(code);
+    this.#entries[tier] += 1;
+  }
+
+  remove(holder: Holder, tier: Tier, key: BlockKey): void {
+    const codes = this.#codes.get(key);
+    const position = codes?.indexOf(this.#code(holder, tier)) ?? -1;
+    if (codes === undefined || position === -1) return;
+    if (codes.length === 1) this.#codes.delete(key);
+    else codes.splice(position, 1);
+    this.#entries[tier] -= 1;
+  }
+
+  match(keys: BigUint64Array): HolderMatch[] {
+    const progressOf = new Map<number, Progress>();
+    for (let depth = 0; depth < keys.length; depth += 1) {
+      const codes = this.#codes.get(keys[depth] ?? 0n);
+      if (codes === undefined || !advance(progressOf, codes, depth)) break;
+    }
+    return [...progressOf].map(([slot, progress]) => ({ holder: this.#holder(slot), ...progress }));
+  }
+
+  residency(key: BlockKey): { holder: Holder; tier: Tier }[] {
+    return (this.#codes.get(key) ?? []).map((code) => ({
+      holder: this.#holder(code >> 2),
+      tier: tierOfCode(code),
+    }));
+  }
+
+  stats(): IndexStats {
+    return { blocks: this.#codes.size, entriesByTier: { ...this.#entries } };
+  }
+
+  #code(holder: Holder, tier: Tier): Code {
+    const name = holderName(holder);
+    let slot = this.#slots.get(name);
+    if (slot === undefined) {
+      slot = this.#holders.length;
+      this.#holders.push(holder);
+      this.#slots.set(name, slot);
+    }
+    return slot * 4 + tierOrder(tier);
+  }
+
+  #holder(slot: number): Holder {
+    const holder = this.#holders[slot];
+    assert(holder !== undefined, "slot without a holder", { slot });
+    return holder;
+  }
+}
+
+/** Counts the block at `depth` for every holder that has all blocks before it. */
+function advance(
+  progressOf: Map<number, Progress>,
+  codes: readonly Code[],
+  depth: number,
+): boolean {
+  let hasGrown = false;
+  for (const [slot, tier] of fastestTiers(codes)) {
+    let progress = progressOf.get(slot);
+    if (progress === undefined) {
+      if (depth > 0) continue;
+      progress = { gpuBlocks: 0, blocks: 0, blocksByTier: { gpu: 0, cpu: 0, nvme: 0, shared: 0 } };
+      progressOf.set(slot, progress);
+    }
+    if (progress.blocks !== depth) continue;
+    if (tier === "gpu" && progress.gpuBlocks === depth) progress.gpuBlocks += 1;
+    progress.blocks += 1;
+    progress.blocksByTier[tier] += 1;
+    hasGrown = true;
+  }
+  return hasGrown;
+}
+
+function fastestTiers(codes: readonly Code[]): Map<number, Tier> {
+  const fastest = new Map<number, Code>();
+  for (const code of codes) {
+    const slot = code >> 2;
+    const known = fastest.get(slot);
+    if (known === undefined || code < known) fastest.set(slot, code);
+  }
+  return new Map([...fastest].map(([slot, code]) => [slot, tierOfCode(code)]));
+}
+
+function tierOfCode(code: Code): Tier {
+  const tier = TIERS[code & 3];
+  assert(tier !== undefined, "code without a tier", { code });
+  return tier;
+}
