@@ -14,13 +14,21 @@ export const routerConfigSchema = z.strictObject({
   attentionSecondsPerPair: z
     .number()
     .min(0)
-    .default(1.2e-10)
-    .describe("quadratic part of the prefill, seconds per (token, earlier token) pair"),
+    .default(1e-9)
+    .describe(
+      "quadratic part of the prefill, seconds per (token, earlier token) pair; 4 x 32 layers x 4096 FLOP at 500 TFLOP/s",
+    ),
   stepSeconds: z
     .number()
     .min(0)
     .default(0.007)
-    .describe("constant part of an engine step, seconds; what one waiting or running request adds"),
+    .describe("constant part of an engine step, seconds: a 7 ms decode step of an 8B model"),
+  decodeSecondsPerContextToken: z
+    .number()
+    .min(0)
+    .default(4.0e-8)
+    .describe("what a token of a decoding request's context adds to a step, seconds"),
+  chunkTokens: z.int().min(1).default(8192).describe("tokens that an engine prefills in one step"),
   kvBytesPerToken: z
     .number()
     .positive()
@@ -55,6 +63,11 @@ export const routerConfigSchema = z.strictObject({
         .describe(
           "eps: outstanding work of a prefix at one endpoint stays within (1 + eps) x share",
         ),
+      floorSeconds: z
+        .number()
+        .min(0)
+        .default(0.5)
+        .describe("outstanding work of a prefix that one endpoint may always have, seconds"),
       halfLifeMs: z
         .number()
         .positive()
