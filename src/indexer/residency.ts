@@ -79,6 +79,7 @@ export class Residency {
   readonly #tables = new Map<string, HolderTable>();
   #entries = 0;
   #dirtyRows = 0;
+  #isCursorDirty = false;
   #logCursor: LogCursor | null = null;
 
   constructor(deps: { readonly index: IndexWriter; readonly entriesMax: number }) {
@@ -143,6 +144,7 @@ export class Residency {
     const table = this.#table(holder);
     table.cursor = null;
     table.isForgotten = true;
+    this.#isCursorDirty = true;
   }
 
   /** Puts a row from the store back, without marking it dirty. */
@@ -161,6 +163,7 @@ export class Residency {
     const table = this.#table(holder);
     table.cursor = cursor;
     table.isForgotten = false;
+    this.#isCursorDirty = true;
   }
 
   get logCursor(): LogCursor | null {
@@ -169,10 +172,20 @@ export class Residency {
 
   setLogCursor(cursor: LogCursor): void {
     this.#logCursor = cursor;
+    this.#isCursorDirty = true;
   }
 
   holders(): Holder[] {
     return [...this.#tables.values()].map(({ holder }) => holder);
+  }
+
+  /** Sizes of the fleet's blocks, tokens: a prompt is keyed once for each. */
+  blockSizes(): ReadonlySet<number> {
+    const sizes = new Set<number>();
+    for (const { cursor } of this.#tables.values()) {
+      if (cursor !== null && cursor.blockSizeTokens !== null) sizes.add(cursor.blockSizeTokens);
+    }
+    return sizes;
   }
 
   /** Every (handle, record) of a holder, as of the moment it is read. */
@@ -182,6 +195,11 @@ export class Residency {
 
   get dirtyRows(): number {
     return this.#dirtyRows;
+  }
+
+  /** Whether blocks or cursors changed since the last `takeDirty`. */
+  get isDirty(): boolean {
+    return this.#dirtyRows > 0 || this.#isCursorDirty;
   }
 
   /** Hands over what changed since the last call; the caller writes it with the cursors. */
@@ -203,6 +221,7 @@ export class Residency {
       this.#tables.delete(name);
     }
     this.#dirtyRows = 0;
+    this.#isCursorDirty = false;
     return { rows, forgotten };
   }
 
@@ -210,6 +229,7 @@ export class Residency {
   putBackDirty({ rows, forgotten }: DirtyState): void {
     for (const { holder, handle } of rows) this.#touch(this.#table(holder), handle);
     for (const holder of forgotten) this.#table(holder).isForgotten = true;
+    this.#isCursorDirty = true;
   }
 
   #table(holder: Holder): HolderTable {

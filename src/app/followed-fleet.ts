@@ -1,0 +1,90 @@
+/** The fleet as its endpoints file says: followed, scraped, subscribed to, and judged. */
+import { parseEndpoints } from "../config/endpoints.ts";
+import type { Config } from "../config/schema.ts";
+import type { Clock } from "../core/clock.ts";
+import type { EndpointId } from "../core/ids.ts";
+import type { Log } from "../core/log.ts";
+import type { Meter } from "../core/meter.ts";
+import type { Random } from "../core/random.ts";
+import type { Ingest } from "../events/ingest.ts";
+import type { EndpointSpec } from "../fleet/endpoint.ts";
+import { type EndpointsParse, FileEndpoints } from "../fleet/file-endpoints.ts";
+import { Fleet } from "../fleet/fleet.ts";
+import { HttpScraper } from "../fleet/http-scraper.ts";
+import type { ReadyCheck } from "../observe/http-admin.ts";
+import { eventSources } from "./event-sources.ts";
+
+/** Interval in which requests whose end was lost leave the ledger, ms. */
+const EXPIRE_MS = 60_000;
+
+export interface FollowedFleetDeps {
+  readonly ingest: Ingest;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly meter: Meter;
+}
+
+export class FollowedFleet {
+  readonly fleet: Fleet;
+  readonly #clock: Clock;
+  readonly #scraper: HttpScraper;
+  readonly #file: FileEndpoints;
+  #cancelExpiry: () => void = () => {};
+
+  constructor(config: Config, deps: FollowedFleetDeps) {
+    const { pool, model } = config;
+    const file = config.fleet.endpointsFile;
+    this.#clock = deps.clock;
+    this.fleet = new Fleet(deps);
+    const onReport: ConstructorParameters<typeof HttpScraper>[0]["onReport"] = (report): void =>
+      this.fleet.scraped(report);
+    this.#scraper = new HttpScraper({ ...deps, onReport }, config.fleet);
+    const parse = (text: string): EndpointsParse => parseEndpoints({ file, text }, { pool, model });
+    const onSpecs = (specs: readonly EndpointSpec[]): void => {
+      const own = specs.filter((spec) => spec.pool === pool);
+      this.fleet.apply(own);
+      this.#scraper.follow(own);
+      deps.ingest.reconcile(eventSources(own));
+    };
+    this.#file = new FileEndpoints({ ...deps, parse, onSpecs }, file);
+  }
+
+  /** Throws KvError when the endpoints file is not accepted. */
+  async start(): Promise<void> {
+    await this.#file.start();
+    this.#expire();
+  }
+
+  async stop(): Promise<void> {
+    this.#cancelExpiry();
+    await this.#file.stop();
+    await this.#scraper.stop();
+  }
+
+  /** The ready endpoint with the fewest own requests; null when none is ready. */
+  leastLoaded(): EndpointId | null {
+    const ready = this.fleet.view(this.#clock.nowMs()).endpoints.filter(({ isReady }) => isReady);
+    const [first, ...rest] = ready;
+    if (first === undefined) return null;
+    return rest.reduce((a, b) => (b.load.requests < a.load.requests ? b : a), first).spec.id;
+  }
+
+  readyChecks(): ReadyCheck[] {
+    const { endpoints } = this.fleet.view(this.#clock.nowMs());
+    const all = endpoints.length;
+    const ready = endpoints.filter(({ isReady }) => isReady).length;
+    const seen = endpoints.filter(
+      ({ signals, isReady, spec }) => signals !== null || !isReady || spec.metricsUrl === null,
+    ).length;
+    return [
+      { name: "fleet", isOk: ready > 0, detail: `${ready} of ${all} endpoints are ready` },
+      { name: "scrape", isOk: seen === all, detail: `${seen} of ${all} endpoints were looked at` },
+    ];
+  }
+
+  #expire(): void {
+    this.fleet.ledger.expire(this.#clock.nowMs());
+    this.#cancelExpiry = this.#clock.after(EXPIRE_MS, () => this.#expire());
+  }
+}

@@ -1,0 +1,192 @@
+/**
+ * One request from body to destination: prompt -> keys -> longest prefixes -> decision -> ledger.
+ *
+ * Everything after the prompt's token ids is synchronous, so that no other request or event comes
+ * between a match, its decision and the booking of the work it brings.
+ */
+import type { Clock } from "../core/clock.ts";
+import { endpointId, isEndpointAddress } from "../core/ids.ts";
+import type { Log } from "../core/log.ts";
+import type { Meter } from "../core/meter.ts";
+import type { Random } from "../core/random.ts";
+import type { EndOfRequest, Picker, PickOutcome, PickRequest } from "../extproc/picker.ts";
+import type { Fleet, FleetView } from "../fleet/fleet.ts";
+import type { Dispatch } from "../fleet/ledger.ts";
+import type { IndexReader } from "../indexer/block-index.ts";
+import type { Residency } from "../indexer/residency.ts";
+import type { PromptReader, PromptReading } from "../prompt/prompt-reader.ts";
+import type { RouterConfig } from "../router/config.ts";
+import { type Decision, decide } from "../router/decide.ts";
+import { endpointMatches, type SizedMatches } from "../router/endpoint-match.ts";
+import { Popularity } from "../router/popularity.ts";
+
+export interface KvPickerDeps {
+  readonly index: IndexReader;
+  readonly residency: Residency;
+  readonly fleet: Fleet;
+  readonly prompt: PromptReader;
+  readonly config: RouterConfig;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly meter: Meter;
+}
+
+type Routed = Extract<Decision, { kind: "routed" }>;
+
+/** Bytes of a body per token, where its tokens are not known. */
+const BYTES_PER_TOKEN = 4;
+
+export class KvPicker implements Picker {
+  readonly #deps: KvPickerDeps;
+  readonly #popularity: Popularity;
+  /** Requests given out and not ended, as many as the edge has streams. */
+  readonly #flights = new Map<string, Dispatch>();
+  #turn = 0;
+
+  constructor(deps: KvPickerDeps) {
+    this.#deps = deps;
+    this.#popularity = new Popularity(deps.config.popularity);
+  }
+
+  async pick(request: PickRequest, signal: AbortSignal): Promise<PickOutcome> {
+    const startMs = this.#deps.clock.nowMs();
+    const reading = await this.#deps.prompt.read(request.path, request.body, signal);
+    if (reading.reason === "not-json") {
+      this.#deps.meter.count("kvatlas_decisions_total", { outcome: "body-invalid" });
+      return { kind: "refuse", status: 400, reason: "body-invalid", message: reading.detail };
+    }
+    // Past the deadline the edge has taken the load-only choice: nothing is booked here.
+    if (signal.aborted) return NO_ENDPOINT;
+    const outcome = this.#decide(request, reading);
+    const seconds = (this.#deps.clock.nowMs() - startMs) / 1000;
+    this.#deps.meter.observe("kvatlas_decision_seconds", {}, seconds);
+    return outcome;
+  }
+
+  pickByLoad(request: PickRequest): PickOutcome {
+    return this.#decide(request, null);
+  }
+
+  responseStarted(requestId: string, _status: number, servedBy: string | null): void {
+    const flight = this.#flights.get(requestId);
+    if (flight === undefined || servedBy === null || !isEndpointAddress(servedBy)) return;
+    if (servedBy === flight.endpointId) return;
+    // The gateway retried elsewhere: the work is where the request was served.
+    const moved = { ...flight, endpointId: endpointId(servedBy) };
+    this.#flights.set(requestId, moved);
+    this.#deps.fleet.ledger.dispatched(moved);
+  }
+
+  firstByte(requestId: string): void {
+    const flight = this.#flights.get(requestId);
+    if (flight === undefined) return;
+    const nowMs = this.#deps.clock.nowMs();
+    this.#deps.fleet.ledger.firstToken(requestId, nowMs);
+    this.#deps.meter.observe("kvatlas_ttft_seconds", {}, (nowMs - flight.atMs) / 1000);
+  }
+
+  ended(requestId: string, { usage }: EndOfRequest): void {
+    this.#flights.delete(requestId);
+    this.#deps.fleet.ledger.ended(requestId);
+    const cachedTokens = usage?.cachedTokens ?? 0;
+    this.#deps.meter.count("kvatlas_delivered_tokens_total", {}, cachedTokens);
+  }
+
+  /** `reading` null: by load alone. */
+  #decide(request: PickRequest, reading: PromptReading | null): PickOutcome {
+    const { fleet, config, clock, random, meter } = this.#deps;
+    const nowMs = clock.nowMs();
+    const view = fleet.view(nowMs);
+    const { sized, keys } = this.#match(reading);
+    const popularPrefix = this.#popularity.popularPrefix(keys, nowMs);
+    this.#turn += 1;
+    const inputTokens = reading?.inputTokens ?? Math.ceil(request.body.length / BYTES_PER_TOKEN);
+    const decision = decide({
+      fleet: view,
+      subset: request.subset,
+      matches: endpointMatches(view.endpoints, sized),
+      inputTokens,
+      popularPrefix,
+      prefixWork: popularPrefix === null ? new Map() : fleet.ledger.prefixWork(popularPrefix.key),
+      config,
+      random: random.next(),
+      turn: this.#turn,
+    });
+    if (decision.kind === "none") {
+      meter.count("kvatlas_decisions_total", { outcome: decision.reason });
+      return { ...NO_ENDPOINT, reason: decision.reason, message: noneMessage(view, decision) };
+    }
+    this.#book(request, decision, { inputTokens, keys, nowMs });
+    return { kind: "route", endpointId: decision.chosen.endpointId };
+  }
+
+  #match(reading: PromptReading | null): { sized: SizedMatches[]; keys: BigUint64Array } {
+    const { index, residency, prompt, clock, meter } = this.#deps;
+    let keys = new BigUint64Array(0);
+    const sized: SizedMatches[] = [];
+    if (reading === null || reading.tokens === null) return { sized, keys };
+    const startMs = clock.nowMs();
+    for (const blockSizeTokens of residency.blockSizes()) {
+      const sizedKeys = prompt.keysOf(reading, blockSizeTokens);
+      sized.push({ blockSizeTokens, matches: index.match(sizedKeys) });
+      // The finest keys say most about what prompts share.
+      if (sizedKeys.length > keys.length) keys = sizedKeys as typeof keys;
+    }
+    meter.observe("kvatlas_match_seconds", {}, (clock.nowMs() - startMs) / 1000);
+    return { sized, keys };
+  }
+
+  #book(
+    request: PickRequest,
+    decision: Routed,
+    known: { readonly inputTokens: number; readonly keys: BigUint64Array; readonly nowMs: number },
+  ): void {
+    const { fleet, meter } = this.#deps;
+    const { chosen, popularPrefix, reason } = decision;
+    const dispatch: Dispatch = {
+      requestId: request.requestId,
+      endpointId: chosen.endpointId,
+      inputTokens: known.inputTokens,
+      uncachedTokens: known.inputTokens - chosen.reusedTokens,
+      workSeconds: chosen.workSeconds,
+      prefixKey: popularPrefix?.key ?? null,
+      atMs: known.nowMs,
+    };
+    this.#flights.set(request.requestId, dispatch);
+    fleet.ledger.dispatched(dispatch);
+    this.#popularity.observe(known.keys, chosen.workSeconds, known.nowMs);
+    meter.count("kvatlas_decisions_total", { outcome: "routed" });
+    meter.count("kvatlas_endpoint_decisions_total", { endpoint: chosen.endpointId });
+    if (reason === "popularity-cap") meter.count("kvatlas_popularity_capped_total");
+    meter.count("kvatlas_prompt_tokens_total", {}, known.inputTokens);
+    meter.count("kvatlas_predicted_tokens_total", {}, chosen.reusedTokens);
+    meter.count("kvatlas_possible_tokens_total", {}, decision.possibleTokens);
+    this.#deps.log.debug(
+      {
+        request_id: request.requestId,
+        endpoint: chosen.endpointId,
+        reason,
+        reused_tokens: chosen.reusedTokens,
+        input_tokens: known.inputTokens,
+        cost_ms: Math.round(chosen.costSeconds * 1000),
+        runner_up: decision.runnerUp?.endpointId ?? null,
+      },
+      "decided",
+    );
+  }
+}
+
+const NO_ENDPOINT = {
+  kind: "refuse",
+  status: 503,
+  reason: "no-ready-endpoint",
+  message: "no endpoint is ready",
+} as const;
+
+function noneMessage({ endpoints }: FleetView, { reason }: { readonly reason: string }): string {
+  const ready = endpoints.filter(({ isReady }) => isReady).length;
+  return reason === "subset-empty"
+    ? `none of the ${ready} ready endpoints is in the gateway's subset`
+    : `none of ${endpoints.length} endpoints is ready`;
+}

@@ -1,0 +1,114 @@
+/**
+ * Wires the router together: write path, read path, fleet, Envoy edge, admin server.
+ *
+ * The one place that knows all modules. Everything started here is ended here, in reverse order.
+ */
+import type { Config } from "../config/schema.ts";
+import type { Clock } from "../core/clock.ts";
+import type { EndpointId } from "../core/ids.ts";
+import type { Log } from "../core/log.ts";
+import type { Random } from "../core/random.ts";
+import { startExtProcServer } from "../extproc/grpc-ext-proc.ts";
+import { createBlockHasher } from "../keys/block-hasher.ts";
+import { HttpAdmin, type ReadyCheck } from "../observe/http-admin.ts";
+import { type MetricsText, PromMeter } from "../observe/prom-meter.ts";
+import { PromptReader } from "../prompt/prompt-reader.ts";
+import { FollowedFleet } from "./followed-fleet.ts";
+import { IndexCore } from "./index-core.ts";
+import { KvPicker } from "./kv-picker.ts";
+import { startWritePath } from "./write-path.ts";
+
+export interface ServeDeps {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly version: string;
+}
+
+export interface RunningRouter {
+  /** "host:port" of each service, with the ports in use. */
+  readonly extProcAddress: string;
+  readonly healthAddress: string;
+  readonly adminAddress: string;
+  /** Refuses no request, but asks gateways to send no more; resolves when none is in flight. */
+  drain(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** Starts everything; throws KvError where the configuration or a port forbids it. */
+export async function startRouter(config: Config, deps: ServeDeps): Promise<RunningRouter> {
+  const { clock, random, log } = deps;
+  const meter = new PromMeter();
+  const ports = { clock, log, meter };
+  meter.gauge("kvatlas_build_info", { version: deps.version, node: process.version }, 1);
+
+  const stops: (() => Promise<void>)[] = [];
+  const stop = async (): Promise<void> => {
+    for (const stopOne of stops.splice(0).reverse()) await stopOne();
+  };
+  try {
+    const indexCore = new IndexCore(config.index, ports);
+    stops.push(() => indexCore.stop());
+    const { index, residency } = indexCore;
+    const hasher = await createBlockHasher(config.index.keySeed);
+
+    const writePath = startWritePath(config, { ...ports, residency, hasher });
+    stops.push(() => writePath.stop());
+    const { ingest } = writePath;
+    const followed = new FollowedFleet(config, { ...ports, random, ingest });
+    stops.push(() => followed.stop());
+    await followed.start();
+
+    const prompt = new PromptReader({
+      config: config.prompt,
+      model: config.model,
+      hasher,
+      engine: (): EndpointId | null => followed.leastLoaded(),
+      meter,
+    });
+    const picker = new KvPicker({
+      ...ports,
+      index,
+      residency,
+      fleet: followed.fleet,
+      prompt,
+      config: config.router,
+      random,
+    });
+    let isDraining = false;
+    const readyChecks = (): ReadyCheck[] => [
+      ...followed.readyChecks(),
+      { name: "index", isOk: true, detail: indexCore.storeDetail },
+      { name: "events", isOk: true, detail: writePath.detail() },
+      { name: "draining", isOk: !isDraining, detail: isDraining ? "SIGTERM received" : "no" },
+    ];
+    const admin = new HttpAdmin({
+      log,
+      metrics: (): Promise<MetricsText> => {
+        followed.fleet.report(meter);
+        indexCore.report();
+        return meter.text();
+      },
+      readyChecks,
+    });
+    const adminAddress = await admin.start(config.observe.adminListen);
+    stops.push(() => admin.stop());
+    const edge = await startExtProcServer(config.extProc, { ...ports, random, picker });
+    stops.push(() => edge.stop());
+    const { address: extProcAddress, healthAddress } = edge;
+    log.info({ ext_proc: extProcAddress, health: healthAddress, admin: adminAddress }, "serving");
+    return {
+      extProcAddress,
+      healthAddress,
+      adminAddress,
+      drain: async (): Promise<void> => {
+        isDraining = true;
+        await edge.drain();
+      },
+      stop,
+    };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}

@@ -1,0 +1,65 @@
+/** Keeps the store of record close behind the index; a failing store never stops serving. */
+import { type Clock, sleep } from "../core/clock.ts";
+import { messageOf } from "../core/errors.ts";
+import type { Log } from "../core/log.ts";
+import type { Meter } from "../core/meter.ts";
+import type { LmdbStore } from "../indexer/lmdb-store.ts";
+import type { Residency } from "../indexer/residency.ts";
+
+export interface WriteBehindDeps {
+  readonly store: LmdbStore;
+  readonly residency: Residency;
+  readonly flushMs: number;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly meter: Meter;
+}
+
+export class WriteBehind {
+  readonly #deps: WriteBehindDeps;
+  readonly #abort = new AbortController();
+  readonly #task: Promise<void>;
+  #isFailing = false;
+
+  constructor(deps: WriteBehindDeps) {
+    this.#deps = deps;
+    this.#task = this.#run();
+  }
+
+  /** Whether the last write failed: the index is served from memory, and the store lags. */
+  get isFailing(): boolean {
+    return this.#isFailing;
+  }
+
+  /** Writes what is left and closes the store. */
+  async stop(): Promise<void> {
+    this.#abort.abort();
+    await this.#task;
+    await this.#flush();
+    await this.#deps.store.close();
+  }
+
+  async #run(): Promise<void> {
+    const { clock, flushMs, meter, residency } = this.#deps;
+    while (!this.#abort.signal.aborted) {
+      await sleep(clock, flushMs, this.#abort.signal);
+      meter.gauge("kvatlas_store_dirty_rows", {}, residency.dirtyRows);
+      if (residency.isDirty) await this.#flush();
+    }
+  }
+
+  async #flush(): Promise<void> {
+    const { store, residency, log, meter } = this.#deps;
+    try {
+      const rows = await store.flush(residency);
+      meter.count("kvatlas_store_flushes_total", { outcome: "written" });
+      meter.count("kvatlas_store_rows_total", {}, rows);
+      this.#isFailing = false;
+    } catch (error) {
+      meter.count("kvatlas_store_flushes_total", { outcome: "failed" });
+      if (!this.#isFailing) log.error({ error: messageOf(error) }, "writing to the store failed");
+      this.#isFailing = true;
+    }
+    meter.gauge("kvatlas_degraded", { component: "store" }, this.#isFailing ? 1 : 0);
+  }
+}

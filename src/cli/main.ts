@@ -1,0 +1,33 @@
+/** The command line: parses, hands over, and turns errors into one clear line and an exit code. */
+import { readFileSync } from "node:fs";
+import { Command } from "commander";
+import { KvError } from "../core/errors.ts";
+import { addConfigCommand } from "./config-command.ts";
+import { addServeCommand } from "./serve-command.ts";
+import { addTourCommand } from "./tour-command.ts";
+
+/** Exit codes: 0 done, 1 failed while working, 2 not accepted: arguments, configuration, ports. */
+const NOT_ACCEPTED = 2;
+
+const program = new Command("kvatlas")
+  .description("The atlas of an LLM fleet's KV cache, and the endpoint picker that uses it")
+  .version(packageVersion())
+  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : NOT_ACCEPTED));
+addServeCommand(program, packageVersion());
+addConfigCommand(program);
+addTourCommand(program);
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (!(error instanceof KvError)) throw error;
+  process.stderr.write(`${error.message}\n(${error.code})\n`);
+  process.exitCode = error.code === "ERR_PROCESS_FAILED" ? 1 : NOT_ACCEPTED;
+}
+
+function packageVersion(): string {
+  // The same place from src/cli in a checkout and from dist/cli in a package.
+  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
+  const { version }: { readonly version: string } = JSON.parse(text);
+  return version;
+}

@@ -1,0 +1,20 @@
+/** Reads the endpoints file that a configuration names, once, as `config check` needs it. */
+import { readFileSync } from "node:fs";
+import { KvError, messageOf } from "../core/errors.ts";
+import type { EndpointSpec } from "../fleet/endpoint.ts";
+import { parseEndpoints } from "./endpoints.ts";
+import type { Config } from "./schema.ts";
+
+/** Throws KvError with one line for each problem. */
+export function loadEndpoints(config: Config): readonly EndpointSpec[] {
+  const file = config.fleet.endpointsFile;
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (cause) {
+    throw new KvError("ERR_CONFIG_UNREADABLE", `${file}: ${messageOf(cause)}`, { cause });
+  }
+  const parsed = parseEndpoints({ file, text }, { pool: config.pool, model: config.model });
+  if (!parsed.ok) throw new KvError("ERR_CONFIG_INVALID", parsed.problems.join("\n"));
+  return parsed.specs;
+}
