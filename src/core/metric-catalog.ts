@@ -48,6 +48,10 @@ export const COUNTERS = {
     help: "Reloads of the endpoints file, by outcome.",
     labels: ["outcome"],
   },
+  kvatlas_inflight_dropped_total: {
+    help: "Own requests that the in-flight ledger does not hold, by reason (full, expired).",
+    labels: ["reason"],
+  },
   kvatlas_prompt_requests_total: {
     help: "Request bodies by how their token ids were had (given, engine, none) and why not.",
     labels: ["source", "reason"],
@@ -80,6 +84,10 @@ export const COUNTERS = {
   },
   kvatlas_extproc_refused_total: {
     help: "Requests or messages refused at the Envoy edge, by reason.",
+    labels: ["reason"],
+  },
+  kvatlas_extproc_fallbacks_total: {
+    help: "Requests decided by load alone because the decision was late or failed, by reason.",
     labels: ["reason"],
   },
 } as const satisfies Record<string, MetricSpec>;

@@ -1,0 +1,115 @@
+/**
+ * The endpoints file: its form, and what it says as endpoint specs. Pure.
+ *
+ * Reading YAML with places and hints is the duty of config/, which takes the schema from here.
+ */
+import { z } from "zod";
+import { endpointId, isEndpointAddress, RANK_MAX } from "../core/ids.ts";
+import type { EndpointSpec } from "./endpoint.ts";
+
+export const ENDPOINTS_MAX = 4096;
+/** Bytes of an endpoints file: 4096 endpoints at 512 bytes each. */
+export const ENDPOINTS_BYTES_MAX = 2_097_152;
+const NAME_CHARS_MAX = 253;
+const PORT_MAX = 65_535;
+
+const kvEventsSchema = z
+  .strictObject({
+    address: z
+      .string()
+      .refine(isZmqAddress, { error: "tcp://host:port with a port from 1 to 65535" })
+      .describe("ZMQ address that rank 0 of the engine binds, tcp://host:port"),
+    ranks: z
+      .int()
+      .min(1)
+      .max(RANK_MAX + 1)
+      .default(1)
+      .describe("data-parallel ranks behind the endpoint; rank r publishes at port + r"),
+    topic: z.string().max(1024).default("").describe("ZMQ topic prefix; empty: all topics"),
+  })
+  .refine(
+    ({ address, ranks }) => !isZmqAddress(address) || portOf(address) + ranks - 1 <= PORT_MAX,
+    {
+      path: ["ranks"],
+      error: `port + ranks - 1 of at most ${PORT_MAX}`,
+    },
+  );
+
+const endpointSchema = z.strictObject({
+  name: z.string().min(1).max(NAME_CHARS_MAX).describe("name for people; unique in the file"),
+  address: z
+    .string()
+    .refine(isEndpointAddress, { error: "host:port with a port from 1 to 65535" })
+    .describe("serving address host:port, as the gateway knows it; unique in the file"),
+  pool: z.string().min(1).optional().describe("pool; without it the pool of kvatlas.yaml"),
+  model: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("base model served; without it the model of kvatlas.yaml"),
+  kvEvents: kvEventsSchema
+    .nullable()
+    .default(null)
+    .describe("where the engine publishes KV events; null: it does not, and is scored by load"),
+  metrics: z
+    .string()
+    .refine((text) => text === "off" || isHttpUrl(text), { error: 'an http(s) URL or "off"' })
+    .optional()
+    .describe('URL of the Prometheus metrics, or "off"; without it http://ADDRESS/metrics'),
+  draining: z.boolean().default(false).describe("true: the endpoint gets no new requests"),
+});
+
+export const endpointsFileSchema = z
+  .strictObject({
+    endpoints: z.array(endpointSchema).max(ENDPOINTS_MAX).describe("the endpoints of the fleet"),
+  })
+  .superRefine(({ endpoints }, context) => {
+    for (const key of ["name", "address"] as const) {
+      const firstOf = new Map<string, number>();
+      for (const [index, endpoint] of endpoints.entries()) {
+        const first = firstOf.get(endpoint[key]);
+        if (first === undefined) firstOf.set(endpoint[key], index);
+        else {
+          const message = `another ${key} than that of endpoints[${first}]`;
+          context.addIssue({ code: "custom", path: ["endpoints", index, key], message });
+        }
+      }
+    }
+  });
+
+export type EndpointsFile = z.infer<typeof endpointsFileSchema>;
+
+/** What holds for endpoints that do not say otherwise. */
+export interface EndpointDefaults {
+  readonly pool: string;
+  readonly model: string;
+}
+
+export function endpointSpecs(file: EndpointsFile, defaults: EndpointDefaults): EndpointSpec[] {
+  return file.endpoints.map((endpoint) => ({
+    id: endpointId(endpoint.address),
+    name: endpoint.name,
+    pool: endpoint.pool ?? defaults.pool,
+    model: endpoint.model ?? defaults.model,
+    kvEvents: endpoint.kvEvents,
+    metricsUrl: metricsUrlOf(endpoint.metrics, endpoint.address),
+    isDraining: endpoint.draining,
+  }));
+}
+
+function metricsUrlOf(metrics: string | undefined, address: string): string | null {
+  if (metrics === "off") return null;
+  return metrics ?? `http://${address}/metrics`;
+}
+
+function isZmqAddress(text: string): boolean {
+  return text.startsWith("tcp://") && isEndpointAddress(text.slice("tcp://".length));
+}
+
+function portOf(address: string): number {
+  return Number(address.slice(address.lastIndexOf(":") + 1));
+}
+
+function isHttpUrl(text: string): boolean {
+  return /^https?:\/\//.test(text) && URL.canParse(text);
+}

@@ -1,0 +1,164 @@
+import { describe, expect, it } from "vitest";
+import { type EndpointId, endpointId } from "../core/ids.ts";
+import { silentLog } from "../core/log.ts";
+import { type Meter, silentMeter } from "../core/meter.ts";
+import { nodeClock } from "../core/node-clock.ts";
+import type { EndpointSpec } from "./endpoint.ts";
+import { Fleet } from "./fleet.ts";
+import type { Dispatch } from "./ledger.ts";
+import type { ScrapeFailure, ScrapeReport } from "./scrape-report.ts";
+import type { EngineSignals } from "./signals.ts";
+
+const podA = endpointId("10.0.0.1:8000");
+const podB = endpointId("10.0.0.2:8000");
+
+const signals: EngineSignals = {
+  waiting: 3,
+  running: 2,
+  kvUsage: 0.5,
+  blockSizeTokens: 16,
+  gpuBlocks: null,
+};
+
+function spec(id: EndpointId, fields: Partial<EndpointSpec> = {}): EndpointSpec {
+  return {
+    id,
+    name: `name of ${id}`,
+    pool: "default",
+    model: "m",
+    kvEvents: null,
+    metricsUrl: `http://${id}/metrics`,
+    isDraining: false,
+    ...fields,
+  };
+}
+
+function fleetOf(...specs: EndpointSpec[]): Fleet {
+  const fleet = new Fleet({ clock: nodeClock, log: silentLog, meter: silentMeter });
+  fleet.apply(specs);
+  return fleet;
+}
+
+function scraped(id: EndpointId, atMs = 0): ScrapeReport {
+  return { ok: true, endpointId: id, atMs, signals };
+}
+
+function failed(id: EndpointId, failure: ScrapeFailure): ScrapeReport {
+  return { ok: false, endpointId: id, atMs: 0, failure };
+}
+
+function reasonOf(fleet: Fleet): string | undefined {
+  return fleet.view(0).endpoints[0]?.readyReason;
+}
+
+const request: Dispatch = {
+  requestId: "r1",
+  endpointId: podA,
+  inputTokens: 10,
+  uncachedTokens: 10,
+  workSeconds: 1,
+  prefixKey: null,
+  atMs: 0,
+};
+
+describe("Fleet", () => {
+  it("is ready by configuration, before the first scrape", () => {
+    const fleet = fleetOf(spec(podA), spec(podB, { isDraining: true }));
+    expect(fleet.view(7)).toMatchObject({
+      nowMs: 7,
+      endpoints: [
+        { isReady: true, readyReason: "ready", signals: null },
+        { isReady: false, readyReason: "draining" },
+      ],
+    });
+  });
+
+  it("takes an endpoint out after two refused scrapes in a row, until one succeeds", () => {
+    const fleet = fleetOf(spec(podA));
+    fleet.scraped(failed(podA, "refused"));
+    expect(reasonOf(fleet)).toBe("ready");
+    fleet.scraped(failed(podA, "timeout"));
+    expect(reasonOf(fleet)).toBe("unreachable");
+    fleet.scraped(failed(podA, "http"));
+    expect(reasonOf(fleet)).toBe("unreachable");
+    fleet.scraped(scraped(podA));
+    expect(reasonOf(fleet)).toBe("ready");
+  });
+
+  it("keeps an endpoint whose metrics are bad but whose server answers", () => {
+    const fleet = fleetOf(spec(podA));
+    for (const failure of ["malformed", "http", "refused", "http", "refused"] as const) {
+      fleet.scraped(failed(podA, failure));
+      expect(reasonOf(fleet)).toBe("ready");
+    }
+  });
+
+  it("lets signals age when a scrape fails", () => {
+    const fleet = fleetOf(spec(podA));
+    fleet.scraped(scraped(podA, 5));
+    fleet.scraped(failed(podA, "malformed"));
+    expect(fleet.view(100).endpoints[0]?.signals).toEqual({ value: signals, atMs: 5 });
+  });
+
+  it("skips reports and loads of endpoints that are not in the fleet", () => {
+    const fleet = fleetOf(spec(podA));
+    fleet.scraped(scraped(podB));
+    fleet.ledger.dispatched({ ...request, endpointId: podB });
+    expect(fleet.view(0).endpoints).toHaveLength(1);
+  });
+
+  it("builds only what changed, and never changes a view that was handed out", () => {
+    const fleet = fleetOf(spec(podA), spec(podB));
+    const first = fleet.view(1);
+    expect(fleet.view(2).endpoints).toBe(first.endpoints);
+    fleet.ledger.dispatched(request);
+    const second = fleet.view(3);
+    expect(second.endpoints[0]?.load.requests).toBe(1);
+    expect(second.endpoints[1]).toBe(first.endpoints[1]);
+    expect(first.endpoints[0]?.load.requests).toBe(0);
+  });
+
+  it("keeps signals and requests over a reload while the metrics URL stays", () => {
+    const fleet = fleetOf(spec(podA), spec(podB));
+    fleet.scraped(scraped(podA));
+    fleet.scraped(scraped(podB));
+    fleet.ledger.dispatched(request);
+    fleet.apply([spec(podB, { metricsUrl: "http://other/metrics" }), spec(podA)]);
+    expect(fleet.version).toBe(2);
+    const [b, a] = fleet.view(0).endpoints;
+    expect(a).toMatchObject({ spec: { id: podA }, signals: { atMs: 0 }, load: { requests: 1 } });
+    expect(b).toMatchObject({ spec: { id: podB }, signals: null });
+  });
+
+  it("reports a gauge for each known value", () => {
+    const gauges: string[] = [];
+    const meter: Meter = {
+      ...silentMeter,
+      gauge: (name, labels, value) => gauges.push(`${name} ${labels["endpoint"]} ${value}`),
+    };
+    const clock = { ...nodeClock, nowMs: () => 3000 };
+    const fleet = new Fleet({ clock, log: silentLog, meter });
+    fleet.apply([spec(podA), spec(podB)]);
+    fleet.scraped(scraped(podA, 1000));
+    fleet.report(meter);
+    expect(gauges).toEqual([
+      `kvatlas_endpoint_ready ${podA} 1`,
+      `kvatlas_endpoint_inflight ${podA} 0`,
+      `kvatlas_endpoint_signal_age_seconds ${podA} 2`,
+      `kvatlas_endpoint_waiting ${podA} 3`,
+      `kvatlas_endpoint_running ${podA} 2`,
+      `kvatlas_endpoint_kv_usage_ratio ${podA} 0.5`,
+      `kvatlas_endpoint_ready ${podB} 1`,
+      `kvatlas_endpoint_inflight ${podB} 0`,
+    ]);
+  });
+
+  it("counts a request whose end was lost", () => {
+    const counted: unknown[] = [];
+    const meter: Meter = { ...silentMeter, count: (name, labels) => counted.push(name, labels) };
+    const fleet = new Fleet({ clock: nodeClock, log: silentLog, meter });
+    fleet.ledger.dispatched(request);
+    fleet.ledger.expire(Number.MAX_SAFE_INTEGER);
+    expect(counted).toEqual(["kvatlas_inflight_dropped_total", { reason: "expired" }]);
+  });
+});

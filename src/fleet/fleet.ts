@@ -1,0 +1,184 @@
+/**
+ * The fleet: which endpoints there are, whether each may be given requests, and how loaded it is.
+ *
+ * `view` is the read side: an immutable picture for one decision. It is called for every request,
+ * so only endpoints that changed since the last call are built again.
+ */
+import { assert } from "../core/assert.ts";
+import type { Clock } from "../core/clock.ts";
+import type { EndpointId } from "../core/ids.ts";
+import type { Log } from "../core/log.ts";
+import type { Meter } from "../core/meter.ts";
+import type { EndpointSpec } from "./endpoint.ts";
+import { type EndpointLoad, Ledger } from "./ledger.ts";
+import type { ScrapeReport } from "./scrape-report.ts";
+import type { Aged, EngineSignals } from "./signals.ts";
+
+/** Scrapes in a row without connection or answer after which an endpoint is unreachable. */
+const REFUSED_SCRAPES_MAX = 2;
+
+/** draining: by configuration; unreachable: REFUSED_SCRAPES_MAX, until a scrape succeeds. */
+type ReadyReason = "ready" | "draining" | "unreachable";
+
+export interface EndpointView {
+  readonly spec: EndpointSpec;
+  readonly isReady: boolean;
+  readonly readyReason: ReadyReason;
+  /** Null: never scraped with success. */
+  readonly signals: Aged<EngineSignals> | null;
+  readonly load: EndpointLoad;
+}
+
+export interface FleetView {
+  /** Monotonic ms. */
+  readonly nowMs: number;
+  /** In the order of the endpoints file. */
+  readonly endpoints: readonly EndpointView[];
+}
+
+export interface FleetDeps {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly meter: Meter;
+}
+
+interface Slot {
+  readonly index: number;
+  readonly spec: EndpointSpec;
+  signals: Aged<EngineSignals> | null;
+  /** Refused or timed-out scrapes in a row. */
+  refusedScrapes: number;
+}
+
+export class Fleet {
+  /** Told of each dispatch, first token and end; its loads are part of the view. */
+  readonly ledger: Ledger;
+  readonly #deps: FleetDeps;
+  readonly #slots = new Map<EndpointId, Slot>();
+  readonly #changed = new Set<Slot>();
+  #specs: readonly EndpointSpec[] = [];
+  #version = 0;
+  #endpoints: readonly EndpointView[] = [];
+
+  constructor(deps: FleetDeps) {
+    this.#deps = deps;
+    this.ledger = new Ledger({
+      onLoad: (endpointId): void => this.#markChanged(endpointId),
+      onDrop: (reason): void => deps.meter.count("kvatlas_inflight_dropped_total", { reason }),
+    });
+  }
+
+  specs(): readonly EndpointSpec[] {
+    return this.#specs;
+  }
+
+  /** Grows by one with each `apply`. */
+  get version(): number {
+    return this.#version;
+  }
+
+  /**
+   * Replaces the set of endpoints. What is known of an endpoint stays while its address and
+   * metrics URL stay; requests in flight at a removed endpoint stay in the ledger to their end.
+   */
+  apply(specs: readonly EndpointSpec[]): void {
+    const known = new Map(this.#slots);
+    this.#slots.clear();
+    this.#changed.clear();
+    for (const [index, spec] of specs.entries()) {
+      assert(!this.#slots.has(spec.id), "two endpoints with one address", { id: spec.id });
+      const before = known.get(spec.id);
+      const isSame = before !== undefined && before.spec.metricsUrl === spec.metricsUrl;
+      this.#slots.set(spec.id, {
+        index,
+        spec,
+        signals: isSame ? before.signals : null,
+        refusedScrapes: isSame ? before.refusedScrapes : 0,
+      });
+    }
+    this.#specs = [...specs];
+    this.#version += 1;
+    this.#endpoints = [...this.#slots.values()].map((slot) => this.#viewOf(slot));
+    this.#deps.log.info({ endpoints: specs.length, version: this.#version }, "fleet applied");
+  }
+
+  /** A report on an endpoint that is no longer in the fleet is skipped. */
+  scraped(report: ScrapeReport): void {
+    const slot = this.#slots.get(report.endpointId);
+    if (slot === undefined) return;
+    const before = readyReasonOf(slot);
+    if (report.ok) {
+      slot.signals = { value: report.signals, atMs: report.atMs };
+      slot.refusedScrapes = 0;
+    } else if (report.failure === "refused" || report.failure === "timeout") {
+      slot.refusedScrapes = Math.min(slot.refusedScrapes + 1, REFUSED_SCRAPES_MAX);
+    } else if (slot.refusedScrapes < REFUSED_SCRAPES_MAX) {
+      // The engine answered, if not with metrics: the row of refusals is broken.
+      slot.refusedScrapes = 0;
+    }
+    this.#changed.add(slot);
+    const reason = readyReasonOf(slot);
+    if (reason === before) return;
+    const fields = { endpoint: slot.spec.id, name: slot.spec.name, reason };
+    if (reason === "unreachable") this.#deps.log.warn(fields, "endpoint unreachable");
+    else this.#deps.log.info(fields, "endpoint reachable again");
+  }
+
+  view(nowMs: number): FleetView {
+    if (this.#changed.size > 0) {
+      const endpoints = [...this.#endpoints];
+      for (const slot of this.#changed) endpoints[slot.index] = this.#viewOf(slot);
+      this.#endpoints = endpoints;
+      this.#changed.clear();
+    }
+    return { nowMs, endpoints: this.#endpoints };
+  }
+
+  /** Sets the endpoint gauges; called before metrics are read. */
+  report(meter: Meter): void {
+    const { nowMs, endpoints } = this.view(this.#deps.clock.nowMs());
+    for (const gauge of ENDPOINT_GAUGES) meter.resetGauge(gauge);
+    for (const { spec, isReady, signals, load } of endpoints) {
+      const labels = { endpoint: spec.id };
+      meter.gauge("kvatlas_endpoint_ready", labels, isReady ? 1 : 0);
+      meter.gauge("kvatlas_endpoint_inflight", labels, load.requests);
+      if (signals === null) continue;
+      const ageSeconds = Math.max(0, nowMs - signals.atMs) / 1000;
+      meter.gauge("kvatlas_endpoint_signal_age_seconds", labels, ageSeconds);
+      const { waiting, running, kvUsage } = signals.value;
+      if (waiting !== null) meter.gauge("kvatlas_endpoint_waiting", labels, waiting);
+      if (running !== null) meter.gauge("kvatlas_endpoint_running", labels, running);
+      if (kvUsage !== null) meter.gauge("kvatlas_endpoint_kv_usage_ratio", labels, kvUsage);
+    }
+  }
+
+  #markChanged(endpointId: EndpointId): void {
+    const slot = this.#slots.get(endpointId);
+    if (slot !== undefined) this.#changed.add(slot);
+  }
+
+  #viewOf(slot: Slot): EndpointView {
+    const readyReason = readyReasonOf(slot);
+    return {
+      spec: slot.spec,
+      isReady: readyReason === "ready",
+      readyReason,
+      signals: slot.signals,
+      load: this.ledger.load(slot.spec.id),
+    };
+  }
+}
+
+const ENDPOINT_GAUGES = [
+  "kvatlas_endpoint_ready",
+  "kvatlas_endpoint_inflight",
+  "kvatlas_endpoint_waiting",
+  "kvatlas_endpoint_running",
+  "kvatlas_endpoint_kv_usage_ratio",
+  "kvatlas_endpoint_signal_age_seconds",
+] as const;
+
+function readyReasonOf({ spec, refusedScrapes }: Slot): ReadyReason {
+  if (spec.isDraining) return "draining";
+  return refusedScrapes >= REFUSED_SCRAPES_MAX ? "unreachable" : "ready";
+}
