@@ -27,7 +27,7 @@ export class IndexCore {
   constructor(config: IndexerConfig, deps: IndexCoreDeps) {
     this.#meter = deps.meter;
     this.residency = new Residency({ index: this.index, entriesMax: config.entriesMax });
-    const store = openStore(config.path, this.residency, deps);
+    const store = openStore(config, this.residency, deps);
     this.storeDetail = store.detail;
     this.#writeBehind =
       store.store === null
@@ -47,6 +47,7 @@ export class IndexCore {
     for (const tier of TIERS) {
       this.#meter.gauge("kvatlas_index_entries", { tier }, entriesByTier[tier]);
     }
+    this.#meter.gauge("kvatlas_store_dirty_rows", {}, this.#writeBehind?.rowsPending ?? 0);
     this.#meter.resetGauge("kvatlas_holder_state");
     for (const holder of this.residency.holders()) {
       const cursor = this.residency.cursorOf(holder);
@@ -68,13 +69,13 @@ export class IndexCore {
 
 /** A store that cannot be opened or read costs the restart's warmth, not the service. */
 function openStore(
-  path: string | null,
+  { path, keySeed }: IndexerConfig,
   residency: Residency,
   { log, meter }: IndexCoreDeps,
 ): { store: LmdbStore | null; detail: string } {
   if (path === null) return { store: null, detail: "in memory only, as configured" };
   try {
-    const store = new LmdbStore(path);
+    const store = new LmdbStore(path, keySeed);
     const outcome = store.restore(residency);
     log.info({ path, ...outcome }, "index restored from its store");
     meter.gauge("kvatlas_degraded", { component: "store" }, 0);

@@ -20,10 +20,16 @@ export class WriteBehind {
   readonly #abort = new AbortController();
   readonly #task: Promise<void>;
   #isFailing = false;
+  #rowsInFlight = 0;
 
   constructor(deps: WriteBehindDeps) {
     this.#deps = deps;
     this.#task = this.#run();
+  }
+
+  /** Rows that are not committed yet. */
+  get rowsPending(): number {
+    return this.#deps.residency.dirtyRows + this.#rowsInFlight;
   }
 
   /** Whether the last write failed: the index is served from memory, and the store lags. */
@@ -40,16 +46,16 @@ export class WriteBehind {
   }
 
   async #run(): Promise<void> {
-    const { clock, flushMs, meter, residency } = this.#deps;
+    const { clock, flushMs, residency } = this.#deps;
     while (!this.#abort.signal.aborted) {
       await sleep(clock, flushMs, this.#abort.signal);
-      meter.gauge("kvatlas_store_dirty_rows", {}, residency.dirtyRows);
       if (residency.isDirty) await this.#flush();
     }
   }
 
   async #flush(): Promise<void> {
     const { store, residency, log, meter } = this.#deps;
+    this.#rowsInFlight = residency.dirtyRows;
     try {
       const rows = await store.flush(residency);
       meter.count("kvatlas_store_flushes_total", { outcome: "written" });
@@ -60,6 +66,7 @@ export class WriteBehind {
       if (!this.#isFailing) log.error({ error: messageOf(error) }, "writing to the store failed");
       this.#isFailing = true;
     }
+    this.#rowsInFlight = 0;
     meter.gauge("kvatlas_degraded", { component: "store" }, this.#isFailing ? 1 : 0);
   }
 }

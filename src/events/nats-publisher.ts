@@ -17,7 +17,7 @@ import { eventSubject } from "./nats-stream.ts";
 
 /** Batches held while NATS is away; more are refused and show as a gap. */
 export const PENDING_BATCHES_MAX = 65_536;
-const ACK_TIMEOUT_MS = 5000;
+const ACK_TIMEOUT_MS = 2000;
 const RETRY_MS = 250;
 
 export interface NatsPublisherDeps {

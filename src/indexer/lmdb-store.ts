@@ -52,9 +52,14 @@ export class LmdbStore {
   readonly #holders: Database<unknown, string>;
   readonly #slots = new Map<string, number>();
   #slotNext = 0;
+  /** Whether a store of another layout or key seed was found at opening, and emptied. */
+  readonly #isEmptied: boolean;
 
-  /** Opens or creates the store in the folder `path`; throws ERR_STORE_OPEN. */
-  constructor(path: string) {
+  /**
+   * Opens or creates the store in the folder `path`; throws ERR_STORE_OPEN. Keys of another seed
+   * mean nothing here, so such a store is emptied as one of another layout is.
+   */
+  constructor(path: string, keySeed = 0) {
     try {
       mkdirSync(path, { recursive: true });
       // Values of the root and of `holders` are JSON: readable with any tool, and tiny in number.
@@ -65,6 +70,7 @@ export class LmdbStore {
         keyEncoding: "binary",
       });
       this.#holders = this.#root.openDB({ name: "holders", encoding: "json" });
+      this.#isEmptied = this.#prepare(`${LAYOUT}/${keySeed}`);
     } catch (error) {
       throw new KvError("ERR_STORE_OPEN", `LMDB store at ${path}: ${messageOf(error)}`, {
         cause: error,
@@ -74,7 +80,6 @@ export class LmdbStore {
 
   /** Fills an empty residency with all that is stored. Cost: about 1 us per row. */
   restore(residency: Residency): RestoreOutcome {
-    if (this.#root.get("layout") !== LAYOUT) return this.#empty();
     const holderOfSlot = new Map<number, Holder>();
     let rowsRefused = 0;
     for (const { value } of this.#holders.getRange({})) {
@@ -105,7 +110,7 @@ export class LmdbStore {
       });
       rows += 1;
     }
-    return { rows, holders: holderOfSlot.size, rowsRefused, isEmptied: false };
+    return { rows, holders: holderOfSlot.size, rowsRefused, isEmptied: this.#isEmptied };
   }
 
   /**
@@ -135,15 +140,17 @@ export class LmdbStore {
     await this.#root.close();
   }
 
-  #empty(): RestoreOutcome {
-    const isEmptied = this.#root.get("layout") !== undefined;
+  /** Marks a fresh store; empties a foreign one and says so. */
+  #prepare(layout: string): boolean {
+    const found = this.#root.get("layout");
+    if (found === layout) return false;
     this.#root.transactionSync(() => {
       this.#blocks.clearSync();
       this.#holders.clearSync();
       this.#root.removeSync("logCursor");
-      this.#root.putSync("layout", LAYOUT);
+      this.#root.putSync("layout", layout);
     });
-    return { rows: 0, holders: 0, rowsRefused: 0, isEmptied };
+    return found !== undefined;
   }
 
   #write({ holder, handle, record }: DirtyRow): void {

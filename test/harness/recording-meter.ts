@@ -1,0 +1,31 @@
+/** A meter that a test can read. */
+import type { Meter } from "../../src/core/meter.ts";
+import type { CounterName } from "../../src/core/metric-catalog.ts";
+
+export interface RecordingMeter extends Meter {
+  /** Sum over the series of a counter whose labels include these. */
+  total(name: CounterName, labels?: Readonly<Record<string, string>>): number;
+}
+
+export function recordingMeter(): RecordingMeter {
+  const counts: { name: string; labels: Readonly<Record<string, string>>; by: number }[] = [];
+  return {
+    count: (name, labels = {}, by = 1) => {
+      const series = counts.find(
+        (each) => each.name === name && JSON.stringify(each.labels) === JSON.stringify(labels),
+      );
+      if (series === undefined) counts.push({ name, labels, by });
+      else series.by += by;
+    },
+    gauge: () => {},
+    observe: () => {},
+    resetGauge: () => {},
+    total: (name, labels = {}) =>
+      counts
+        .filter((each) => each.name === name)
+        .filter((each) =>
+          Object.entries(labels).every(([key, value]) => each.labels[key] === value),
+        )
+        .reduce((sum, each) => sum + each.by, 0),
+  };
+}
