@@ -1,0 +1,117 @@
+import http from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { endpointId } from "../core/ids.ts";
+import { silentMeter } from "../core/meter.ts";
+import { createBlockHasher } from "../keys/block-hasher.ts";
+import { promptConfigSchema } from "./config.ts";
+import { PromptReader } from "./prompt-reader.ts";
+import { TokenMemo } from "./token-memo.ts";
+
+const NEVER = new AbortController().signal;
+let answer: { status: number; body: string };
+const asked: unknown[] = [];
+const server = http.createServer((request, response) => {
+  const chunks: Buffer[] = [];
+  request.on("data", (chunk: Buffer) => chunks.push(chunk));
+  request.on("end", () => {
+    asked.push(JSON.parse(Buffer.concat(chunks).toString()));
+    response.writeHead(answer.status).end(answer.body);
+  });
+});
+
+async function reader(config: object = {}, hasEngine = true): Promise<PromptReader> {
+  const { port } = server.address() as AddressInfo;
+  return new PromptReader({
+    config: promptConfigSchema.parse(config),
+    model: "base",
+    hasher: await createBlockHasher(0),
+    engine: () => (hasEngine ? endpointId(`127.0.0.1:${port}`) : null),
+    meter: silentMeter,
+  });
+}
+
+const body = (fields: object): Uint8Array => Buffer.from(JSON.stringify(fields));
+const text = (prompt: string, model = "base"): Uint8Array => body({ model, prompt });
+
+beforeAll(() => new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve)));
+afterAll(() => server.close());
+beforeEach(() => {
+  answer = { status: 200, body: JSON.stringify({ count: 3, tokens: [5, 6, 7] }) };
+  asked.length = 0;
+});
+
+describe("prompt reader", () => {
+  it("takes given token ids as they are, up to its limit, and counts them all", async () => {
+    const prompts = await reader({ tokensMax: 16 });
+    const tokens = Array.from({ length: 40 }, (_, position) => position);
+    const reading = await prompts.read("/v1/completions", body({ prompt: tokens }), NEVER);
+    expect(reading).toMatchObject({ source: "given", inputTokens: 40, lora: null });
+    expect(reading.tokens).toEqual(Uint32Array.from(tokens.slice(0, 16)));
+    expect(prompts.keysOf(reading, 16)).toHaveLength(1);
+  });
+
+  it("asks an engine for the ids of a text once, and remembers them", async () => {
+    const prompts = await reader();
+    const first = await prompts.read("/v1/completions", text("hello"), NEVER);
+    const again = await prompts.read("/v1/completions", text("hello"), NEVER);
+    expect(asked).toEqual([{ model: "base", prompt: "hello" }]);
+    expect([first.source, again.source]).toEqual(["engine", "memo"]);
+    expect(again.tokens).toEqual(Uint32Array.from([5, 6, 7]));
+  });
+
+  it("asks for a chat with the fields of its template", async () => {
+    const prompts = await reader();
+    const messages = [{ role: "user", content: "hi" }];
+    const chat = body({ model: "adapter", messages, temperature: 0 });
+    const reading = await prompts.read("/v1/chat/completions", chat, NEVER);
+    expect(asked).toEqual([{ model: "adapter", messages }]);
+    expect(reading).toMatchObject({ source: "engine", lora: "adapter" });
+  });
+
+  it("gives an adapter's and a salted prompt keys of their own", async () => {
+    const prompts = await reader();
+    const tokens = Array.from({ length: 16 }, (_, position) => position);
+    const keyOf = async (fields: object): Promise<bigint | undefined> => {
+      const request = body({ prompt: tokens, ...fields });
+      return prompts.keysOf(await prompts.read("/v1/completions", request, NEVER), 16)[0];
+    };
+    const keys = await Promise.all([
+      keyOf({ model: "base" }),
+      keyOf({ model: "adapter" }),
+      keyOf({ model: "base", cache_salt: "tenant" }),
+    ]);
+    expect(new Set(keys).size).toBe(3);
+    expect(await keyOf({})).toBe(keys[0]);
+  });
+
+  it("says why there are no token ids, and estimates the prompt", async () => {
+    const reasonOf = async (prompts: PromptReader, signal = NEVER): Promise<string | null> => {
+      const reading = await prompts.read("/v1/completions", text("x".repeat(400)), signal);
+      expect(reading).toMatchObject({ source: "none", tokens: null });
+      expect(reading.inputTokens).toBeGreaterThan(100);
+      return reading.reason;
+    };
+    expect(await reasonOf(await reader({ tokenize: "off" }))).toBe("tokenize-off");
+    expect(await reasonOf(await reader({}, false))).toBe("no-engine");
+    expect(await reasonOf(await reader(), AbortSignal.abort())).toBe("engine-unreachable");
+    answer = { status: 500, body: "" };
+    expect(await reasonOf(await reader())).toBe("engine-refused");
+    answer = { status: 200, body: "nonsense" };
+    expect(await reasonOf(await reader())).toBe("engine-answer");
+    answer = { status: 200, body: JSON.stringify({ tokens: [1, "2"] }) };
+    expect(await reasonOf(await reader())).toBe("engine-answer");
+  });
+});
+
+describe("token memo", () => {
+  it("drops the least recently used entry beyond its limit", () => {
+    const memo = new TokenMemo(2);
+    const ids = Uint32Array.from([1]);
+    memo.set("a", ids);
+    memo.set("b", ids);
+    memo.get("a");
+    memo.set("c", ids);
+    expect([memo.get("a"), memo.get("b"), memo.get("c")]).toEqual([ids, null, ids]);
+  });
+});

@@ -1,0 +1,237 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { type EndpointId, endpointId } from "../core/ids.ts";
+import type { EndpointView } from "../fleet/fleet.ts";
+import { type EndpointLoad, IDLE_LOAD } from "../fleet/ledger.ts";
+import { routerConfigSchema } from "./config.ts";
+import type { EndpointMatch } from "./cost.ts";
+import { type DecisionInput, decide } from "./decide.ts";
+
+const config = routerConfigSchema.parse({});
+const NOW_MS = 100_000;
+
+function endpoint(number: number, load: Partial<EndpointLoad> = {}): EndpointView {
+  const id = endpointId(`10.0.0.${number}:8000`);
+  const spec = {
+    id,
+    name: `pod-${number}`,
+    pool: "default",
+    model: "m",
+    kvEvents: null,
+    metricsUrl: null,
+    isDraining: false,
+  };
+  const whole = { ...IDLE_LOAD, ...load };
+  return { spec, isReady: true, readyReason: "ready", signals: null, load: whole };
+}
+
+const held = (tokens: number): EndpointMatch => ({
+  gpuTokens: tokens,
+  tokensByTier: { gpu: tokens, cpu: 0, nvme: 0, shared: 0 },
+});
+
+function input(
+  endpoints: readonly EndpointView[],
+  rest: Partial<DecisionInput> = {},
+): DecisionInput {
+  return {
+    fleet: { nowMs: NOW_MS, endpoints },
+    subset: null,
+    matches: new Map(),
+    inputTokens: 4000,
+    popularPrefix: null,
+    prefixWork: new Map(),
+    config,
+    random: 0,
+    turn: 1,
+    ...rest,
+  };
+}
+
+function chosen(decisionInput: DecisionInput): EndpointId | string {
+  const decision = decide(decisionInput);
+  return decision.kind === "none" ? decision.reason : decision.chosen.endpointId;
+}
+
+const idOf = (number: number): EndpointId => endpointId(`10.0.0.${number}:8000`);
+
+describe("decide", () => {
+  it("prefers the holder of the prefix, and says what the others would have cost", () => {
+    const decision = decide(
+      input([endpoint(1), endpoint(2), endpoint(3)], { matches: new Map([[idOf(2), held(3200)]]) }),
+    );
+    expect(decision).toMatchObject({
+      kind: "routed",
+      reason: "cheapest",
+      chosen: { endpointId: idOf(2), reusedTokens: 3200 },
+      runnerUp: { reusedTokens: 0 },
+      possibleTokens: 3200,
+    });
+  });
+
+  it("leaves the holder when waiting there costs more than computing elsewhere", () => {
+    const busy = endpoint(2, {
+      requests: 9,
+      waiting: 9,
+      pendingWorkSeconds: 3,
+      headSinceMs: NOW_MS,
+    });
+    const matches = new Map([[idOf(2), held(3200)]]);
+    expect(chosen(input([endpoint(1), busy], { matches }))).toBe(idOf(1));
+    const nearlyDone = { ...busy, load: { ...busy.load, pendingWorkSeconds: 0.01 } };
+    expect(chosen(input([endpoint(1), nearlyDone], { matches }))).toBe(idOf(2));
+  });
+
+  it("takes blocks of a lower tier when loading them is cheaper than computing them", () => {
+    const cpu = { gpuTokens: 0, tokensByTier: { gpu: 0, cpu: 3200, nvme: 0, shared: 0 } };
+    const matches = new Map([[idOf(2), cpu]]);
+    expect(chosen(input([endpoint(1), endpoint(2)], { matches }))).toBe(idOf(2));
+    const slow = { ...config, cpuBytesPerSecond: 1e6 };
+    const decision = decide(input([endpoint(1), endpoint(2)], { matches, config: slow }));
+    expect(decision).toMatchObject({ kind: "routed", chosen: { reusedTokens: 0 } });
+  });
+
+  it("avoids a pod near its KV limit, and trusts an old signal less", () => {
+    const signals = {
+      waiting: 0,
+      running: 0,
+      kvUsage: 0.97,
+      blockSizeTokens: 16,
+      gpuBlocks: 25_000,
+    };
+    const at = (atMs: number): EndpointView => ({
+      ...endpoint(1),
+      signals: { value: signals, atMs },
+    });
+    const matches = new Map([[idOf(1), held(800)]]);
+    expect(chosen(input([at(NOW_MS), endpoint(2)], { matches }))).toBe(idOf(2));
+    expect(chosen(input([at(NOW_MS - 60_000), endpoint(2)], { matches }))).toBe(idOf(1));
+  });
+
+  it("answers why when nothing can be chosen", () => {
+    const draining = { ...endpoint(1), isReady: false, readyReason: "draining" as const };
+    expect(chosen(input([]))).toBe("no-ready-endpoint");
+    expect(chosen(input([draining]))).toBe("no-ready-endpoint");
+    expect(chosen(input([endpoint(1)], { subset: ["10.0.0.9:8000"] }))).toBe("subset-empty");
+    expect(chosen(input([draining, endpoint(2)], { subset: ["10.0.0.2"] }))).toBe(idOf(2));
+  });
+
+  it("follows the comparison policies when configured", () => {
+    const endpoints = [endpoint(1, { requests: 3, decoding: 3 }), endpoint(2), endpoint(3)];
+    const least = { ...config, policy: "least-requests" as const };
+    expect(chosen(input(endpoints, { config: least, random: 0.99 }))).toBe(idOf(3));
+    const rotation = { ...config, policy: "round-robin" as const };
+    const turns = [0, 1, 2, 3].map((turn) => chosen(input(endpoints, { config: rotation, turn })));
+    expect(turns).toEqual([idOf(1), idOf(2), idOf(3), idOf(1)]);
+  });
+
+  it("spreads a popular prefix over the holders it needs", () => {
+    const popularPrefix = { key: 1n, blocks: 64, workRate: 2, holdersNeeded: 3 };
+    const matches = new Map([[idOf(1), held(3900)]]);
+    const outstanding = { requests: 40, workSeconds: 2 };
+    const prefixWork = new Map([[idOf(1), outstanding]]);
+    const endpoints = [endpoint(1), endpoint(2), endpoint(3)];
+    const decision = decide(input(endpoints, { matches, popularPrefix, prefixWork }));
+    expect(decision).toMatchObject({ kind: "routed", reason: "popularity-cap" });
+    expect(chosen(input(endpoints, { matches, popularPrefix, prefixWork }))).not.toBe(idOf(1));
+    expect(chosen(input(endpoints, { matches, popularPrefix }))).toBe(idOf(1));
+  });
+});
+
+describe("decide, for any fleet", () => {
+  const loadArb = fc
+    .record({
+      waiting: fc.integer({ min: 0, max: 50 }),
+      decoding: fc.integer({ min: 0, max: 200 }),
+      pendingWorkSeconds: fc.double({ min: 0, max: 100, noNaN: true }),
+      ageMs: fc.integer({ min: -1000, max: 100_000 }),
+      contextTokens: fc.integer({ min: 0, max: 1_000_000 }),
+      uncachedTokens: fc.integer({ min: 0, max: 1_000_000 }),
+    })
+    .map(({ ageMs, ...load }) => ({
+      ...load,
+      requests: load.waiting + load.decoding,
+      headSinceMs: load.waiting === 0 ? null : NOW_MS - ageMs,
+    }));
+  const endpointArb = fc.record({
+    load: loadArb,
+    isReady: fc.boolean(),
+    signals: fc.option(
+      fc.record({
+        atMs: fc.integer({ min: 0, max: NOW_MS + 5000 }),
+        value: fc.record({
+          waiting: fc.option(fc.integer({ min: 0, max: 1000 })),
+          running: fc.constant(null),
+          kvUsage: fc.option(fc.double({ min: 0, max: 1, noNaN: true })),
+          blockSizeTokens: fc.constantFrom(null, 16),
+          gpuBlocks: fc.constantFrom(null, 1000),
+        }),
+      }),
+    ),
+    gpu: fc.integer({ min: 0, max: 5000 }),
+    cpu: fc.integer({ min: 0, max: 5000 }),
+    outstanding: fc.double({ min: 0, max: 50, noNaN: true }),
+  });
+
+  it("chooses a ready endpoint of the subset, with finite terms, and the same one again", () => {
+    fc.assert(
+      fc.property(
+        fc.array(endpointArb, { maxLength: 12 }),
+        fc.integer({ min: 0, max: 200_000 }),
+        fc.option(fc.integer({ min: 2, max: 12 })),
+        fc.double({ min: 0, max: 0.999, noNaN: true }),
+        fc.boolean(),
+        (parts, inputTokens, holdersNeeded, random, hasSubset) => {
+          const endpoints = parts.map(({ load, isReady, signals }, i) => ({
+            ...endpoint(i, load),
+            isReady,
+            signals,
+          }));
+          const subset = hasSubset ? ["10.0.0.1", "10.0.0.3:8000"] : null;
+          const decisionInput = input(endpoints, {
+            inputTokens,
+            random,
+            subset,
+            matches: new Map(
+              parts.map(({ gpu, cpu }, i) => [
+                idOf(i),
+                { gpuTokens: gpu, tokensByTier: { gpu, cpu, nvme: 0, shared: 0 } },
+              ]),
+            ),
+            popularPrefix:
+              holdersNeeded === null
+                ? null
+                : { key: 1n, blocks: 8, workRate: holdersNeeded * 0.7, holdersNeeded },
+            prefixWork: new Map(
+              parts.map(({ outstanding }, i) => [
+                idOf(i),
+                { requests: 1, workSeconds: outstanding },
+              ]),
+            ),
+          });
+          const decision = decide(decisionInput);
+          expect(decide(decisionInput)).toEqual(decision);
+          const allowed = endpoints.filter(
+            ({ isReady, spec }) =>
+              isReady && (subset === null || spec.id === idOf(1) || spec.id === idOf(3)),
+          );
+          if (decision.kind === "none") {
+            expect(allowed).toEqual([]);
+            return;
+          }
+          expect(allowed.map(({ spec }) => spec.id)).toContain(decision.chosen.endpointId);
+          for (const { terms, costSeconds, reusedTokens, signalAgeMs } of decision.candidates) {
+            for (const term of [...Object.values(terms), costSeconds]) {
+              expect(Number.isFinite(term) && term >= 0).toBe(true);
+            }
+            expect(reusedTokens).toBeLessThanOrEqual(Math.max(0, inputTokens - 1));
+            expect(signalAgeMs ?? 0).toBeGreaterThanOrEqual(0);
+          }
+          if (decision.candidates.some(({ isCapped }) => !isCapped)) {
+            expect(decision.chosen.isCapped).toBe(false);
+          }
+        },
+      ),
+    );
+  });
+});
