@@ -50,7 +50,6 @@ export class KvPicker implements Picker {
   }
 
   async pick(request: PickRequest, signal: AbortSignal): Promise<PickOutcome> {
-    const startMs = this.#deps.clock.nowMs();
     const reading = await this.#deps.prompt.read(request.path, request.body, signal);
     if (reading.reason === "not-json") {
       this.#deps.meter.count("kvatlas_decisions_total", { outcome: "body-invalid" });
@@ -58,10 +57,7 @@ export class KvPicker implements Picker {
     }
     // Past the deadline the edge has taken the load-only choice: nothing is booked here.
     if (signal.aborted) return NO_ENDPOINT;
-    const outcome = this.#decide(request, reading);
-    const seconds = (this.#deps.clock.nowMs() - startMs) / 1000;
-    this.#deps.meter.observe("kvatlas_decision_seconds", {}, seconds);
-    return outcome;
+    return this.#decide(request, reading);
   }
 
   pickByLoad(request: PickRequest): PickOutcome {
@@ -79,11 +75,7 @@ export class KvPicker implements Picker {
   }
 
   firstByte(requestId: string): void {
-    const flight = this.#flights.get(requestId);
-    if (flight === undefined) return;
-    const nowMs = this.#deps.clock.nowMs();
-    this.#deps.fleet.ledger.firstToken(requestId, nowMs);
-    this.#deps.meter.observe("kvatlas_ttft_seconds", {}, (nowMs - flight.atMs) / 1000);
+    this.#deps.fleet.ledger.firstToken(requestId, this.#deps.clock.nowMs());
   }
 
   ended(requestId: string, { usage }: EndOfRequest): void {

@@ -1,5 +1,5 @@
 /**
- * The plain index: a map from key to a small list of (holder slot, tier) codes, one per store.
+ * The plain index: a map from key to a small sorted list of (holder slot, tier) codes, one per store.
  *
  * Written for clarity; a faster table is held against it by block-index.contract.ts.
  * Memory: about 150 bytes per block with one holder.
@@ -28,7 +28,7 @@ export class MemoryIndex implements BlockIndex {
     const code = this.#code(holder, tier);
     const codes = this.#codes.get(key);
     if (codes === undefined) this.#codes.set(key, [code]);
-    else codes.push(code);
+    else insertSorted(codes, code);
     this.#entries[tier] += 1;
   }
 
@@ -86,7 +86,12 @@ function advance(
   depth: number,
 ): boolean {
   let hasGrown = false;
-  for (const [slot, tier] of fastestTiers(codes)) {
+  let slotBefore = -1;
+  for (const code of codes) {
+    const slot = code >> 2;
+    // Codes are sorted: a slot's first one is its fastest tier.
+    if (slot === slotBefore) continue;
+    slotBefore = slot;
     let progress = progressOf.get(slot);
     if (progress === undefined) {
       if (depth > 0) continue;
@@ -94,6 +99,7 @@ function advance(
       progressOf.set(slot, progress);
     }
     if (progress.blocks !== depth) continue;
+    const tier = tierOfCode(code);
     if (tier === "gpu" && progress.gpuBlocks === depth) progress.gpuBlocks += 1;
     progress.blocks += 1;
     progress.blocksByTier[tier] += 1;
@@ -102,14 +108,10 @@ function advance(
   return hasGrown;
 }
 
-function fastestTiers(codes: readonly Code[]): Map<number, Tier> {
-  const fastest = new Map<number, Code>();
-  for (const code of codes) {
-    const slot = code >> 2;
-    const known = fastest.get(slot);
-    if (known === undefined || code < known) fastest.set(slot, code);
-  }
-  return new Map([...fastest].map(([slot, code]) => [slot, tierOfCode(code)]));
+function insertSorted(codes: Code[], code: Code): void {
+  let position = codes.length;
+  while (position > 0 && (codes[position - 1] ?? 0) > code) position -= 1;
+  codes.splice(position, 0, code);
 }
 
 function tierOfCode(code: Code): Tier {

@@ -64,13 +64,13 @@ const INTERFERENCE_WEIGHT = 0.9;
 const KV_PRESSURE_SECONDS = 10;
 
 /** `P(h, n)`: seconds to prefill `tokens` behind `cachedTokens`, with the quadratic part. */
-export function prefillSeconds(config: RouterConfig, cachedTokens: number, tokens: number): number {
+function prefillSeconds(config: RouterConfig, cachedTokens: number, tokens: number): number {
   const pairs = tokens * (cachedTokens + tokens / 2);
   return tokens / config.prefillTokensPerSecond + config.attentionSecondsPerPair * pairs;
 }
 
 /** 1 for a fresh signal, 1/e at the useful age, towards 0; ages below zero count as fresh. */
-export function freshness(config: RouterConfig, signals: Aged<unknown>, nowMs: number): number {
+function freshness(config: RouterConfig, signals: Aged<unknown>, nowMs: number): number {
   return Math.exp(-Math.max(0, nowMs - signals.atMs) / config.signalUsefulMs);
 }
 

@@ -87,11 +87,12 @@ export function decide(input: DecisionInput): Decision {
   };
 }
 
-/** Whether the gateway's subset hint names the endpoint, by "host:port" or by "host". */
-export function isInSubset(endpointId: EndpointId, subset: readonly string[] | null): boolean {
+/** Whether the gateway's hint names the endpoint: its address, or its host without the port. */
+function isInSubset(endpointId: EndpointId, subset: readonly string[] | null): boolean {
   if (subset === null) return true;
   const host = endpointId.slice(0, endpointId.lastIndexOf(":"));
-  return subset.includes(endpointId) || subset.includes(host);
+  const bareHost = host.replace(/^\[|\]$/g, "");
+  return subset.some((entry) => entry === endpointId || entry === host || entry === bareHost);
 }
 
 function rate(allowed: readonly EndpointView[], input: DecisionInput): Candidate[] {

@@ -109,7 +109,9 @@ export function holdingsOf({ expected }: GoldenCapture): Holdings {
           other.kv_cache_spec_kind === "sliding_window" && other.group_idx === event.group_idx,
       ),
     );
-  const dropAll = (): void => [gpu, cpu, known].forEach((table) => table.clear());
+  const dropAll = (): void => {
+    for (const table of [gpu, cpu, known]) table.clear();
+  };
   let blocksLost = 0;
   let seqLast = -1;
   for (const { seq, events } of expected.batches) {

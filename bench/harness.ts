@@ -1,0 +1,66 @@
+/** Measures rows of a bench: repeats a piece of work until its time is stable enough to report. */
+import { nodeClock } from "../src/core/node-clock.ts";
+
+export interface BenchRow {
+  readonly name: string;
+  readonly unit: "ns/block" | "us";
+  /** Median over the samples. */
+  readonly p50: number;
+  readonly p99: number;
+  /** Row that this one is compared with, and own p50 / its p50. */
+  readonly reference?: string;
+  readonly ratio?: number;
+}
+
+export interface BenchCase {
+  readonly name: string;
+  readonly unit: BenchRow["unit"];
+  /** Work done by one call, for "ns/block". */
+  readonly blocks: number;
+  readonly run: () => void;
+  readonly reference?: string;
+}
+
+export interface BenchBudget {
+  readonly warmupMs: number;
+  readonly sampleMs: number;
+  readonly samplesMax: number;
+}
+
+export const FULL: BenchBudget = { warmupMs: 200, sampleMs: 1500, samplesMax: 20_000 };
+/** Runs everything once: shows that the bench still works, measures nothing. */
+export const QUICK: BenchBudget = { warmupMs: 0, sampleMs: 1, samplesMax: 2 };
+
+export function measure({ name, unit, blocks, run }: BenchCase, budget: BenchBudget): BenchRow {
+  const warmupEnd = nodeClock.nowMs() + budget.warmupMs;
+  do run();
+  while (nodeClock.nowMs() < warmupEnd);
+  const samples: number[] = [];
+  const end = nodeClock.nowMs() + budget.sampleMs;
+  while (samples.length < budget.samplesMax && nodeClock.nowMs() < end) {
+    const startMs = nodeClock.nowMs();
+    run();
+    samples.push(nodeClock.nowMs() - startMs);
+  }
+  samples.sort((a, b) => a - b);
+  const at = (share: number): number => {
+    const ms = samples[Math.min(samples.length - 1, Math.floor(samples.length * share))] ?? 0;
+    return unit === "us" ? ms * 1000 : (ms * 1_000_000) / blocks;
+  };
+  return { name, unit, p50: at(0.5), p99: at(0.99) };
+}
+
+/** Adds the ratio against each row's reference; all rows are of one run on one machine. */
+export function withRatios(
+  rows: readonly BenchRow[],
+  cases: readonly BenchCase[],
+): readonly BenchRow[] {
+  const p50Of = new Map(rows.map(({ name, p50 }) => [name, p50]));
+  return rows.map((row) => {
+    const reference = cases.find(({ name }) => name === row.name)?.reference;
+    const p50 = reference === undefined ? undefined : p50Of.get(reference);
+    return reference === undefined || p50 === undefined
+      ? row
+      : { ...row, reference, ratio: row.p50 / p50 };
+  });
+}

@@ -1,0 +1,44 @@
+/** `npm run bench [-- --json FILE] [--only NAME] [--quick]`: prints a table, ratios of one run. */
+import { writeFileSync } from "node:fs";
+import os from "node:os";
+import { parseArgs } from "node:util";
+import { benchCases } from "./cases.ts";
+import { FULL, measure, QUICK, withRatios } from "./harness.ts";
+
+const { values } = parseArgs({
+  options: {
+    json: { type: "string" },
+    only: { type: "string" },
+    quick: { type: "boolean", default: false },
+  },
+});
+
+const all = await benchCases();
+const references = new Set(
+  all.filter(({ name }) => name === values.only).map(({ reference }) => reference),
+);
+const cases = all.filter(
+  ({ name }) => values.only === undefined || name === values.only || references.has(name),
+);
+if (cases.length === 0) {
+  process.stderr.write(
+    `no row "${values.only}"; rows: ${all.map(({ name }) => name).join(", ")}\n`,
+  );
+  process.exit(2);
+}
+const rows = cases.map((benchCase) => measure(benchCase, values.quick ? QUICK : FULL));
+const results = withRatios(rows, cases);
+for (const { name, unit, p50, p99, ratio } of results) {
+  const figures = `${p50.toFixed(2).padStart(10)} ${p99.toFixed(2).padStart(10)} ${unit.padEnd(9)}`;
+  const compared = ratio === undefined ? "" : `${ratio.toFixed(2)} x naive`;
+  process.stdout.write(`${name.padEnd(28)} ${figures} ${compared}\n`);
+}
+const machine = {
+  cpu: os.cpus()[0]?.model ?? "unknown",
+  cores: os.cpus().length,
+  memoryGiB: Math.round(os.totalmem() / 2 ** 30),
+  node: process.version,
+};
+if (values.json !== undefined) {
+  writeFileSync(values.json, `${JSON.stringify({ machine, results }, null, 2)}\n`);
+}

@@ -1,0 +1,50 @@
+/** Configuration of the Envoy edge. */
+import { z } from "zod";
+
+const listenAddress = z
+  .string()
+  .regex(/^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):\d{1,5}$/, "expected host:port")
+  .refine((address) => Number(address.slice(address.lastIndexOf(":") + 1)) <= 65_535, {
+    error: "expected a port from 0 to 65535",
+  });
+
+export const extProcConfigSchema = z.strictObject({
+  listen: listenAddress
+    .default("127.0.0.1:9002")
+    .describe("address of the ext_proc service, host:port; port 0 takes a free one"),
+  healthListen: listenAddress
+    .default("127.0.0.1:9003")
+    .describe("address of the gRPC health service, which the ext_proc address serves as well"),
+  bodyMode: z
+    .enum(["full-duplex", "buffered"])
+    .default("full-duplex")
+    .describe("body mode of gateways that do not state theirs in the first message"),
+  bodyBytesMax: z
+    .int()
+    .min(1024)
+    .max(1_073_741_824)
+    .default(33_554_432)
+    .describe("largest request body, bytes; a larger one is refused with 413"),
+  deadlineMs: z
+    .number()
+    .positive()
+    .max(60_000)
+    .default(100)
+    .describe("time for a decision, ms; beyond it the least loaded endpoint is taken"),
+  drainMs: z
+    .int()
+    .min(0)
+    .max(3_600_000)
+    .default(30_000)
+    .describe("on SIGTERM: longest wait for answers in flight, ms"),
+  drainNoticeMs: z
+    .int()
+    .min(0)
+    .max(600_000)
+    .default(3000)
+    .describe(
+      "on SIGTERM: shortest wait, ms, in which gateways see NOT_SERVING; two health checks and slack",
+    ),
+});
+
+export type ExtProcConfig = z.infer<typeof extProcConfigSchema>;

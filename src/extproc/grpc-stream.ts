@@ -1,0 +1,195 @@
+/**
+ * Carries out one ext_proc stream: feeds the session with what happens, and does what it says.
+ *
+ * Whatever fails here, the stream gets an answer or an error: in duplex mode a gateway has no
+ * timer of its own, so silence would hang the HTTP request.
+ */
+import grpc from "@grpc/grpc-js";
+import { assertNever } from "../core/assert.ts";
+import type { Clock } from "../core/clock.ts";
+import { messageOf } from "../core/errors.ts";
+import type { Log } from "../core/log.ts";
+import type { Meter } from "../core/meter.ts";
+import type { ProcessingRequest__Output } from "./gen/envoy/service/ext_proc/v3/ProcessingRequest.ts";
+import type { ProcessingResponse } from "./gen/envoy/service/ext_proc/v3/ProcessingResponse.ts";
+import type { Picker, PickOutcome, PickRequest } from "./picker.ts";
+import type { Session } from "./session.ts";
+import type { SessionInput, SessionOutput, StreamOutcome } from "./session-io.ts";
+
+export type ProcessCall = grpc.ServerDuplexStream<ProcessingRequest__Output, ProcessingResponse>;
+
+const CLOSE_STATUS: Readonly<Record<StreamOutcome, grpc.status>> = {
+  complete: grpc.status.OK,
+  routed: grpc.status.OK,
+  refused: grpc.status.OK,
+  aborted: grpc.status.ABORTED,
+  failed: grpc.status.INTERNAL,
+};
+
+export interface StreamDeps {
+  readonly picker: Picker;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly meter: Meter;
+  /** Time for `pick`, ms. */
+  readonly deadlineMs: number;
+  /** Called once, after the last output. */
+  readonly onClosed: () => void;
+}
+
+export class GrpcStream {
+  readonly #call: ProcessCall;
+  readonly #session: Session;
+  readonly #deps: StreamDeps;
+  #pickAbort = new AbortController();
+  #cancelDeadline: () => void = () => {};
+  #pickStartMs = 0;
+  #routedMs = 0;
+  #isClosed = false;
+
+  constructor(call: ProcessCall, session: Session, deps: StreamDeps) {
+    this.#call = call;
+    this.#session = session;
+    this.#deps = deps;
+  }
+
+  start(): void {
+    const call = this.#call;
+    call.on("data", (message) => this.#receive({ kind: "message", message }));
+    // Comes before "cancelled" when the peer resets the stream.
+    call.on("end", () => this.#receive({ kind: "half-closed" }));
+    // grpc-js reports the end of every stream so, also after an orderly one.
+    call.on("cancelled", () => this.#receive({ kind: "cancelled" }));
+    call.on("drain", () => call.resume());
+  }
+
+  #receive(input: SessionInput): void {
+    try {
+      for (const output of this.#session.receive(input)) this.#carryOut(output);
+    } catch (reason) {
+      this.#fail(reason);
+    }
+  }
+
+  #carryOut(output: SessionOutput): void {
+    switch (output.kind) {
+      case "send":
+        // A gateway that does not read gets no more read from it: memory stays bounded.
+        if (!this.#isClosed && !this.#call.write(output.response)) this.#call.pause();
+        return;
+      case "pick":
+        void this.#pick(output.request);
+        return;
+      case "pick-by-load":
+        this.#pickByLoad(output.request);
+        return;
+      case "cancel-pick":
+        this.#cancelDeadline();
+        this.#pickAbort.abort();
+        return;
+      case "response-started":
+        this.#deps.picker.responseStarted(output.requestId, output.status, output.servedBy);
+        return;
+      case "first-byte":
+        this.#observeSince("kvatlas_ttft_seconds", this.#routedMs);
+        this.#deps.picker.firstByte(output.requestId);
+        return;
+      case "ended":
+        this.#deps.picker.ended(output.requestId, output.end);
+        return;
+      case "count":
+        this.#deps.meter.count("kvatlas_extproc_refused_total", { reason: output.reason });
+        return;
+      case "close":
+        this.#close(output.outcome);
+        return;
+      default:
+        assertNever(output);
+    }
+  }
+
+  async #pick(request: PickRequest): Promise<void> {
+    const { picker, clock, deadlineMs } = this.#deps;
+    this.#pickStartMs = clock.nowMs();
+    this.#cancelDeadline = clock.after(deadlineMs, () => this.#onDeadline(request));
+    try {
+      const outcome = await picker.pick(request, this.#pickAbort.signal);
+      this.#cancelDeadline();
+      this.#onPicked("pick", outcome);
+    } catch (reason) {
+      this.#cancelDeadline();
+      if (this.#pickAbort.signal.aborted) return;
+      this.#countFallback("error");
+      this.#deps.log.error(
+        { request_id: request.requestId, error: messageOf(reason) },
+        "decision failed, taking the endpoint by load",
+      );
+      this.#receive({ kind: "pick-failed" });
+    }
+  }
+
+  #onDeadline(request: PickRequest): void {
+    this.#countFallback("deadline");
+    this.#deps.log.warn(
+      { request_id: request.requestId, deadline_ms: this.#deps.deadlineMs },
+      "decision late, taking the endpoint by load",
+    );
+    this.#receive({ kind: "deadline" });
+  }
+
+  #pickByLoad(request: PickRequest): void {
+    let outcome: PickOutcome;
+    try {
+      outcome = this.#deps.picker.pickByLoad(request);
+    } catch (reason) {
+      this.#deps.log.error(
+        { request_id: request.requestId, error: messageOf(reason) },
+        "choice by load failed",
+      );
+      const message = "the router cannot choose an endpoint";
+      outcome = { kind: "refuse", status: 503, reason: "picker-failed", message };
+    }
+    this.#onPicked("load", outcome);
+  }
+
+  #onPicked(by: "pick" | "load", outcome: PickOutcome): void {
+    if (!this.#isClosed && this.#routedMs === 0) {
+      this.#observeSince("kvatlas_decision_seconds", this.#pickStartMs);
+      this.#routedMs = this.#deps.clock.nowMs();
+    }
+    this.#receive({ kind: "picked", by, outcome });
+  }
+
+  #observeSince(name: "kvatlas_decision_seconds" | "kvatlas_ttft_seconds", sinceMs: number): void {
+    this.#deps.meter.observe(name, {}, (this.#deps.clock.nowMs() - sinceMs) / 1000);
+  }
+
+  #countFallback(reason: "deadline" | "error"): void {
+    this.#deps.meter.count("kvatlas_extproc_fallbacks_total", { reason });
+  }
+
+  /** A fault of ours: the gateway's failure mode decides about the request. */
+  #fail(reason: unknown): void {
+    this.#deps.log.error(
+      { request_id: this.#session.requestId, error: messageOf(reason) },
+      "ext_proc stream failed",
+    );
+    if (this.#isClosed) return;
+    this.#close("failed");
+    // The picker hears of the end; what else the session wants to send has no place to go.
+    this.#receive({ kind: "cancelled" });
+  }
+
+  #close(outcome: StreamOutcome): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#cancelDeadline();
+    this.#pickAbort.abort();
+    this.#deps.meter.count("kvatlas_extproc_streams_total", { outcome });
+    this.#deps.onClosed();
+    if (this.#call.cancelled) return;
+    const code = CLOSE_STATUS[outcome];
+    if (code === grpc.status.OK) this.#call.end();
+    else this.#call.emit("error", { code, details: `ext_proc stream ${outcome}` });
+  }
+}

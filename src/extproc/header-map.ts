@@ -1,0 +1,47 @@
+/** Reads the header lists of ext_proc messages. */
+import type { HeaderMap__Output } from "./gen/envoy/service/ext_proc/v3/HeaderMap.ts";
+import type { HeaderValue__Output } from "./gen/envoy/service/ext_proc/v3/HeaderValue.ts";
+
+/** Names the destination, in headers and in metadata. */
+export const DESTINATION_KEY = "x-gateway-destination-endpoint";
+
+/** Header names under which a client could try to steer routing; the suffixed ones included. */
+const ROUTING_HEADER_PREFIX = DESTINATION_KEY;
+
+/** Request or response headers by lower-case name; pseudo headers apart. */
+export interface Headers {
+  /** ":method", ":path", ":status" and the like. */
+  readonly pseudo: ReadonlyMap<string, string>;
+  readonly fields: ReadonlyMap<string, string>;
+}
+
+/** Repeated fields are joined with ", " as RFC 9110 section 5.2 allows. */
+export function readHeaders(map: HeaderMap__Output | undefined): Headers {
+  const pseudo = new Map<string, string>();
+  const fields = new Map<string, string>();
+  for (const header of map?.headers ?? []) {
+    const name = (header.key ?? "").toLowerCase();
+    if (name === "") continue;
+    const value = textOf(header);
+    if (name.startsWith(":")) {
+      pseudo.set(name, value);
+      continue;
+    }
+    const earlier = fields.get(name);
+    fields.set(name, earlier === undefined ? value : `${earlier}, ${value}`);
+  }
+  return { pseudo, fields };
+}
+
+export function withoutRoutingHeaders(
+  fields: ReadonlyMap<string, string>,
+): ReadonlyMap<string, string> {
+  return new Map([...fields].filter(([name]) => !name.startsWith(ROUTING_HEADER_PREFIX)));
+}
+
+/** Envoy fills `raw_value`, other gateways `value`. */
+function textOf(header: HeaderValue__Output): string {
+  const raw = header.raw_value;
+  if (raw !== undefined && raw.length > 0) return raw.toString("utf8");
+  return header.value ?? "";
+}

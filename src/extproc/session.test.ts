@@ -1,0 +1,272 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import {
+  bodyMessage,
+  destinationHeader,
+  destinationMetadata,
+  feed,
+  headersMessage,
+  kinds,
+  newSession,
+  picked,
+  pickOf,
+  requestTrailers,
+  routeToA,
+  sent,
+} from "../../test/harness/ext-proc-messages.ts";
+import type { ProcessingRequest__Output } from "./gen/envoy/service/ext_proc/v3/ProcessingRequest.ts";
+import { CHUNK_BYTES_MAX } from "./responses.ts";
+
+describe("a full-duplex request", () => {
+  it("holds the headers' answer until the end of the body", () => {
+    const session = newSession();
+    expect(feed(session, headersMessage({}))).toEqual([]);
+    expect(feed(session, bodyMessage(Buffer.from("ab"), false))).toEqual([]);
+    const request = pickOf(feed(session, bodyMessage(Buffer.from("cd"), true)));
+    expect(Buffer.from(request.body).toString()).toBe("abcd");
+    expect(request).toMatchObject({ method: "POST", path: "/v1/completions", subset: null });
+  });
+
+  it("answers with header, metadata and cleared route cache, then the body", () => {
+    const session = newSession();
+    feed(session, headersMessage({ "x-request-id": "r1" }), bodyMessage(Buffer.from("abcd"), true));
+    expect(sent(picked(session, routeToA))).toEqual([
+      {
+        request_headers: {
+          response: {
+            header_mutation: { set_headers: [destinationHeader] },
+            clear_route_cache: true,
+          },
+        },
+        dynamic_metadata: destinationMetadata,
+      },
+      {
+        request_body: {
+          response: {
+            body_mutation: {
+              streamed_response: { body: Buffer.from("abcd"), end_of_stream: true },
+            },
+          },
+        },
+      },
+    ]);
+  });
+
+  it("accepts an empty last body message without a body field", () => {
+    const session = newSession();
+    feed(session, headersMessage({}), bodyMessage(Buffer.from("ab"), false));
+    const request = pickOf(feed(session, bodyMessage(undefined, true)));
+    expect(Buffer.from(request.body).toString()).toBe("ab");
+  });
+
+  it("passes the bytes of a body in one message on without copying them", () => {
+    const session = newSession();
+    const body = Buffer.from("abcd");
+    const request = pickOf(feed(session, headersMessage({}), bodyMessage(body, true)));
+    expect(request.body).toBe(body);
+    const [, answer] = sent(picked(session, routeToA));
+    const chunk = answer?.request_body?.response?.body_mutation?.streamed_response?.body;
+    expect(Buffer.isBuffer(chunk) && chunk.buffer === body.buffer).toBe(true);
+  });
+
+  it("ignores a second, empty end of stream and counts late bytes", () => {
+    const session = newSession();
+    feed(session, headersMessage({}), bodyMessage(Buffer.from("ab"), true));
+    expect(feed(session, bodyMessage(undefined, true))).toEqual([]);
+    expect(feed(session, bodyMessage(Buffer.from("x"), true))).toEqual([
+      { kind: "count", reason: "protocol-order" },
+    ]);
+    expect(sent(picked(session, routeToA))).toHaveLength(2);
+  });
+
+  it("picks at once on a request without body", () => {
+    const session = newSession();
+    const request = pickOf(feed(session, headersMessage({ ":method": "GET" }, { isEnd: true })));
+    expect(request.body).toHaveLength(0);
+    expect(sent(picked(session, routeToA))).toHaveLength(1);
+  });
+
+  it("answers trailers after the body, and leaves the end of stream to them", () => {
+    const session = newSession();
+    feed(session, headersMessage({}), bodyMessage(Buffer.from("ab"), false));
+    expect(kinds(feed(session, requestTrailers))).toEqual(["pick"]);
+    const [, body, trailers] = sent(picked(session, routeToA));
+    expect(body?.request_body?.response?.body_mutation?.streamed_response).toEqual({
+      body: Buffer.from("ab"),
+      end_of_stream: false,
+    });
+    expect(trailers).toEqual({ request_trailers: {} });
+  });
+
+  it("reassembles to the same bytes for any chunking, with one end of stream, headers first", () => {
+    const bytes = fc.uint8Array({ maxLength: 200 });
+    const chunksArb = fc.array(
+      fc.oneof(
+        bytes,
+        fc.integer({ min: 0, max: 150_000 }).map((length) => new Uint8Array(length).fill(7)),
+      ),
+      { maxLength: 12 },
+    );
+    fc.assert(
+      fc.property(chunksArb, fc.boolean(), (chunks, isEndApart) => {
+        const session = newSession({ bodyBytesMax: 2_000_000 });
+        feed(session, headersMessage({}));
+        for (const [depth, chunk] of chunks.entries()) {
+          const isEnd = !isEndApart && depth === chunks.length - 1;
+          feed(session, bodyMessage(Buffer.from(chunk), isEnd));
+        }
+        if (isEndApart || chunks.length === 0) feed(session, bodyMessage(undefined, true));
+
+        const [first, ...rest] = sent(picked(session, routeToA));
+        expect(first?.request_headers).toBeDefined();
+        const streamed = rest.map(
+          (each) => each.request_body?.response?.body_mutation?.streamed_response,
+        );
+        const parts = streamed.map((each) => Buffer.from(each?.body ?? "missing"));
+        expect(Buffer.concat(parts).equals(Buffer.concat(chunks))).toBe(true);
+        expect(parts.every((part) => part.length <= CHUNK_BYTES_MAX)).toBe(true);
+        expect(streamed.map((each) => each?.end_of_stream)).toEqual(
+          streamed.map((_, index) => index === streamed.length - 1),
+        );
+      }),
+    );
+  });
+});
+
+describe("a buffered request", () => {
+  it("answers the headers at once and routes with the body's answer", () => {
+    const session = newSession();
+    const outputs = feed(session, headersMessage({ "x-request-id": "r" }, { request: "BUFFERED" }));
+    expect(sent(outputs)).toEqual([{ request_headers: {} }]);
+    expect(kinds(feed(session, bodyMessage(Buffer.from("ab"), true)))).toEqual(["pick"]);
+    expect(sent(picked(session, routeToA))).toEqual([
+      {
+        request_body: {
+          response: {
+            header_mutation: { set_headers: [destinationHeader] },
+            clear_route_cache: true,
+          },
+        },
+        dynamic_metadata: destinationMetadata,
+      },
+    ]);
+  });
+
+  it("is configurable for gateways that do not state their mode", () => {
+    const session = newSession({ bodyMode: "buffered" });
+    expect(sent(feed(session, headersMessage({})))).toEqual([{ request_headers: {} }]);
+  });
+
+  it("picks on a body message without end of stream, as one that trailers follow", () => {
+    const session = newSession({ bodyMode: "buffered" });
+    feed(session, headersMessage({}));
+    expect(kinds(feed(session, bodyMessage(Buffer.from("ab"), false)))).toEqual(["pick"]);
+    picked(session, routeToA);
+    expect(sent(feed(session, requestTrailers))).toEqual([{ request_trailers: {} }]);
+  });
+
+  it("routes by metadata when only trailers follow the headers", () => {
+    const session = newSession({ bodyMode: "buffered" });
+    feed(session, headersMessage({}));
+    expect(kinds(feed(session, requestTrailers))).toEqual(["pick"]);
+    expect(sent(picked(session, routeToA))).toEqual([
+      { request_trailers: {}, dynamic_metadata: destinationMetadata },
+    ]);
+  });
+});
+
+describe("a request whose body does not stay with us", () => {
+  it("is routed on its headers, and body messages are acknowledged in order", () => {
+    const session = newSession();
+    const headers = headersMessage({ "x-request-id": "r" }, { request: "STREAMED" });
+    expect(kinds(feed(session, headers))).toEqual(["pick"]);
+    expect(feed(session, bodyMessage(Buffer.from("ab"), false))).toEqual([]);
+    const answers = sent(picked(session, routeToA));
+    expect(answers.map((answer) => Object.keys(answer)[0])).toEqual([
+      "request_headers",
+      "request_body",
+    ]);
+    expect(sent(feed(session, bodyMessage(Buffer.from("cd"), true)))).toEqual([
+      { request_body: {} },
+    ]);
+  });
+});
+
+describe("request headers", () => {
+  it("hides routing headers of the client from the picker", () => {
+    const request = pickOf(
+      feed(
+        newSession(),
+        headersMessage(
+          {
+            "x-gateway-destination-endpoint": "6.6.6.6:6",
+            "X-Gateway-Destination-Endpoint-Subset": "6.6.6.6",
+            "x-gateway-inference-objective": "batch",
+          },
+          { isEnd: true },
+        ),
+      ),
+    );
+    expect([...request.headers]).toEqual([["x-gateway-inference-objective", "batch"]]);
+  });
+
+  it("accepts text in `value` where `raw_value` is missing", () => {
+    const message: ProcessingRequest__Output = {
+      request: "request_headers",
+      request_headers: {
+        headers: {
+          headers: [
+            { key: "Model", value: "m" },
+            { key: "model", value: "n" },
+          ],
+        },
+        end_of_stream: true,
+      },
+    };
+    const request = pickOf(feed(newSession(), message));
+    expect(request.headers.get("model")).toBe("m, n");
+    expect(request).toMatchObject({ method: "POST", path: "/" });
+  });
+
+  it("makes a request id where there is none, and hands it to the endpoint", () => {
+    const session = newSession();
+    expect(pickOf(feed(session, headersMessage({}, { isEnd: true }))).requestId).toBe("own-id");
+    const [answer] = sent(picked(session, routeToA));
+    expect(answer?.request_headers?.response?.header_mutation?.set_headers?.[1]?.header).toEqual({
+      key: "x-request-id",
+      raw_value: Buffer.from("own-id"),
+    });
+  });
+});
+
+describe("the subset hint", () => {
+  const hinted = (hint: object): ProcessingRequest__Output => ({
+    ...headersMessage({}, { isEnd: true }),
+    metadata_context: {
+      filter_metadata: {
+        "envoy.lb.subset_hint": { fields: { "x-gateway-destination-endpoint-subset": hint } },
+      },
+    },
+  });
+
+  it("is read from a list", () => {
+    const values = [{ stringValue: "10.0.0.1:8000" }, { stringValue: " 10.0.0.2 " }];
+    const request = pickOf(feed(newSession(), hinted({ listValue: { values } })));
+    expect(request.subset).toEqual(["10.0.0.1:8000", "10.0.0.2"]);
+  });
+
+  it("is read from a comma-separated string", () => {
+    const request = pickOf(feed(newSession(), hinted({ stringValue: "10.0.0.1:8000, 10.0.0.2" })));
+    expect(request.subset).toEqual(["10.0.0.1:8000", "10.0.0.2"]);
+  });
+
+  it.each([
+    ["an empty list", { listValue: {} }],
+    ["an empty string", { stringValue: "" }],
+    ["a number", { numberValue: 3 }],
+  ])("refuses with 503 when it is %s", (_, hint) => {
+    const outputs = feed(newSession(), hinted(hint));
+    expect(kinds(outputs)).toEqual(["count", "send", "close"]);
+    expect(sent(outputs)[0]?.immediate_response?.status).toEqual({ code: 503 });
+  });
+});

@@ -1,0 +1,391 @@
+/**
+ * The endpoint-picker protocol of one ext_proc stream, which is one HTTP request.
+ *
+ * A state machine without clock and I/O: inputs go in, the outputs are carried out in order by
+ * grpc-stream.ts. Three request modes:
+ *
+ * - duplex: the headers' answer is held until the request is whole; then come the headers' answer
+ *   with the destination, the body in chunks, and the trailers' answer, in that order.
+ * - buffered: the headers are answered at once, the one body message with the destination.
+ * - headers-only (the gateway sends no body, or streams it past us): the destination goes with the
+ *   headers' answer, and body messages are acknowledged.
+ *
+ * A request without body is decided on its headers in every mode.
+ */
+import { assertNever } from "../core/assert.ts";
+import { BodyBuffer } from "./body-buffer.ts";
+import type { HttpBody__Output } from "./gen/envoy/service/ext_proc/v3/HttpBody.ts";
+import type { HttpHeaders__Output } from "./gen/envoy/service/ext_proc/v3/HttpHeaders.ts";
+import type { ProcessingRequest__Output } from "./gen/envoy/service/ext_proc/v3/ProcessingRequest.ts";
+import type { ProtocolConfiguration__Output } from "./gen/envoy/service/ext_proc/v3/ProtocolConfiguration.ts";
+import { type Headers, readHeaders, withoutRoutingHeaders } from "./header-map.ts";
+import { readSubsetHint } from "./metadata-hints.ts";
+import type { PickOutcome, PickRequest, Refusal } from "./picker.ts";
+import type { ClaimedId } from "./request-ids.ts";
+import { ResponsePhase } from "./response-phase.ts";
+import {
+  immediateResponse,
+  type Route,
+  routeMetadata,
+  routeMutation,
+  streamedChunks,
+} from "./responses.ts";
+import type { SessionInput, SessionOutput, StreamOutcome } from "./session-io.ts";
+
+const EMPTY = Buffer.alloc(0);
+
+type RequestMode = "duplex" | "buffered" | "headers-only";
+
+type RequestState =
+  /** No message yet. */
+  | "waiting"
+  /** Headers have come, the end of the request has not. */
+  | "collecting"
+  /** The picker has been asked. */
+  | "picking"
+  /** The picker has been asked for a choice by load. */
+  | "picking-by-load"
+  /** The destination has been sent. */
+  | "routed"
+  /** The gateway answered by itself before a destination was sent. */
+  | "abandoned"
+  /** The last output has been given. */
+  | "closed";
+
+export interface SessionOptions {
+  readonly bodyBytesMax: number;
+  /** For gateways that do not state their modes. */
+  readonly bodyModeDefault: "full-duplex" | "buffered";
+  /** See RequestIds.claim. */
+  readonly claimRequestId: (clientId: string | undefined) => ClaimedId;
+}
+
+export class Session {
+  readonly #options: SessionOptions;
+  readonly #body: BodyBuffer;
+  #state: RequestState = "waiting";
+  #mode: RequestMode = "duplex";
+  #response = new ResponsePhase({ isDuplex: true });
+  /** Whether the gateway lets the response pass here, so that its end is seen. */
+  #responseShown: "yes" | "no" | "unknown" = "unknown";
+  #headers: Headers = { pseudo: new Map(), fields: new Map() };
+  #subset: readonly string[] | null = null;
+  #requestId: string | null = null;
+  #isOwnId = false;
+  #pickRequest: PickRequest | null = null;
+  /** The message that the destination answers. */
+  #answers: "headers" | "body" | "trailers" = "headers";
+  #hasBody = false;
+  #hasTrailers = false;
+  /** Body messages that came before the destination and want an acknowledgement after it. */
+  #bodiesOwed = 0;
+  #isHalfClosed = false;
+
+  constructor(options: SessionOptions) {
+    this.#options = options;
+    this.#body = new BodyBuffer(options.bodyBytesMax);
+  }
+
+  /** The id to release when the stream has closed; null before the headers. */
+  get requestId(): string | null {
+    return this.#requestId;
+  }
+
+  receive(input: SessionInput): SessionOutput[] {
+    switch (input.kind) {
+      case "message":
+        return this.#state === "closed" ? [] : this.#onMessage(input.message);
+      case "picked":
+        return this.#onPicked(input.by, input.outcome);
+      case "pick-failed":
+      case "deadline":
+        return this.#onPickMissing();
+      case "half-closed":
+        return this.#onHalfClosed();
+      case "cancelled":
+        return this.#onCancelled();
+      default:
+        return assertNever(input);
+    }
+  }
+
+  #onMessage(message: ProcessingRequest__Output): SessionOutput[] {
+    if (this.#state === "waiting") this.#readModes(message.protocol_config);
+    switch (message.request) {
+      case "request_headers":
+        return this.#onRequestHeaders(message);
+      case "request_body":
+        return this.#onRequestBody(message.request_body);
+      case "request_trailers":
+        return this.#onRequestTrailers();
+      case "response_headers":
+        return [
+          ...this.#abandonRequest(),
+          ...this.#response.onHeaders(message.response_headers, message.metadata_context),
+        ];
+      case "response_body":
+        return [...this.#abandonRequest(), ...this.#response.onBody(message.response_body)];
+      case "response_trailers":
+        return [...this.#abandonRequest(), ...this.#response.onTrailers()];
+      default:
+        // What it wants for an answer is not known, and leaving it unanswered would hang the
+        // request: the gateway's failure mode decides.
+        return [
+          { kind: "count", reason: "unknown-message" },
+          ...this.#cancelPick(),
+          ...this.#close("failed"),
+        ];
+    }
+  }
+
+  #readModes(config: ProtocolConfiguration__Output | undefined): void {
+    if (config === undefined) {
+      const isDuplex = this.#options.bodyModeDefault === "full-duplex";
+      this.#mode = isDuplex ? "duplex" : "buffered";
+      this.#response = new ResponsePhase({ isDuplex });
+      return;
+    }
+    this.#mode = requestModeOf(config);
+    const responseMode = config.response_body_mode ?? "NONE";
+    this.#responseShown = responseMode === "NONE" ? "no" : "yes";
+    this.#response = new ResponsePhase({ isDuplex: responseMode === "FULL_DUPLEX_STREAMED" });
+  }
+
+  #onRequestHeaders(message: ProcessingRequest__Output): SessionOutput[] {
+    if (this.#state !== "waiting") {
+      const isAnswerPending = this.#state !== "routed" && this.#state !== "abandoned";
+      return [
+        { kind: "count", reason: "protocol-order" },
+        ...(isAnswerPending ? [] : [send({ request_headers: {} })]),
+      ];
+    }
+    const { pseudo, fields } = readHeaders(message.request_headers?.headers);
+    this.#headers = { pseudo, fields: withoutRoutingHeaders(fields) };
+    this.#subset = readSubsetHint(message.metadata_context);
+    const clientId = fields.get("x-request-id");
+    const claim = this.#options.claimRequestId(clientId);
+    this.#requestId = claim.requestId;
+    this.#isOwnId = claim.isOwn && clientId === undefined;
+    this.#state = "collecting";
+
+    const refusal = this.#refusalByHeaders(message.request_headers);
+    if (refusal !== null) return this.#refuse(refusal);
+    if (message.request_headers?.end_of_stream === true) return this.#pick("headers");
+    if (this.#mode === "headers-only") return this.#pick("headers");
+    return this.#mode === "buffered" ? [send({ request_headers: {} })] : [];
+  }
+
+  #refusalByHeaders(message: HttpHeaders__Output | undefined): Refusal | null {
+    if (this.#subset !== null && this.#subset.length === 0) {
+      const text = "the gateway's subset hint allows no endpoint";
+      return { kind: "refuse", status: 503, reason: "subset-empty", message: text };
+    }
+    const isBodySeen = this.#mode !== "headers-only" && message?.end_of_stream !== true;
+    const bytes = Number(this.#headers.fields.get("content-length"));
+    return isBodySeen && bytes > this.#options.bodyBytesMax ? this.#tooLarge(bytes) : null;
+  }
+
+  #tooLarge(bytes: number): Refusal {
+    const message = `request body has ${bytes} bytes or more, limit ${this.#options.bodyBytesMax}`;
+    return { kind: "refuse", status: 413, reason: "body-too-large", message };
+  }
+
+  #onRequestBody(message: HttpBody__Output | undefined): SessionOutput[] {
+    const chunk = message?.body ?? EMPTY;
+    if (this.#state === "waiting") return this.#refuse(HEADERS_MISSING);
+    if (this.#state !== "collecting") return this.#onLateBody(chunk);
+    if (!this.#body.push(chunk))
+      return this.#refuse(this.#tooLarge(this.#body.bytes + chunk.length));
+    this.#hasBody = true;
+    // A buffered body is one message; it lacks end_of_stream when trailers follow.
+    const isWhole = this.#mode === "buffered" || message?.end_of_stream === true;
+    return isWhole ? this.#pick("body") : [];
+  }
+
+  /** The request is already whole, or its body passes without being collected. */
+  #onLateBody(chunk: Buffer): SessionOutput[] {
+    if (this.#mode === "duplex") {
+      return chunk.length === 0 ? [] : [{ kind: "count", reason: "protocol-order" }];
+    }
+    if (this.#isPicking()) {
+      this.#bodiesOwed += 1;
+      return [];
+    }
+    return [send({ request_body: {} })];
+  }
+
+  #onRequestTrailers(): SessionOutput[] {
+    if (this.#state === "waiting") return this.#refuse(HEADERS_MISSING);
+    if (this.#isPicking()) {
+      this.#hasTrailers = true;
+      return [];
+    }
+    if (this.#state !== "collecting") return [send({ request_trailers: {} })];
+    this.#hasTrailers = true;
+    return this.#pick("trailers");
+  }
+
+  #isPicking(): boolean {
+    return this.#state === "picking" || this.#state === "picking-by-load";
+  }
+
+  #pick(answers: "headers" | "body" | "trailers"): SessionOutput[] {
+    this.#answers = answers;
+    this.#state = "picking";
+    this.#pickRequest = {
+      requestId: this.#requestId ?? "",
+      method: this.#headers.pseudo.get(":method") ?? "POST",
+      path: this.#headers.pseudo.get(":path") ?? "/",
+      headers: this.#headers.fields,
+      body: this.#body.take(),
+      subset: this.#subset,
+    };
+    return [{ kind: "pick", request: this.#pickRequest }];
+  }
+
+  #onPickMissing(): SessionOutput[] {
+    if (this.#state !== "picking" || this.#pickRequest === null) return [];
+    this.#state = "picking-by-load";
+    return [{ kind: "cancel-pick" }, { kind: "pick-by-load", request: this.#pickRequest }];
+  }
+
+  #onPicked(by: "pick" | "load", outcome: PickOutcome): SessionOutput[] {
+    const isWanted = this.#state === (by === "pick" ? "picking" : "picking-by-load");
+    if (!isWanted) return this.#onUnwanted(outcome);
+    if (outcome.kind === "refuse") return this.#refuse(outcome);
+    const requestId = this.#requestId ?? "";
+    const outputs = this.#answer({
+      endpointId: outcome.endpointId,
+      requestId: this.#isOwnId ? requestId : null,
+    });
+    this.#state = "routed";
+    this.#pickRequest = null;
+    this.#response.routed(requestId);
+    return this.#isHalfClosed ? [...outputs, ...this.#closeOrderly()] : outputs;
+  }
+
+  /** Where nobody was routed, a booking that slipped in is taken back. */
+  #onUnwanted(outcome: PickOutcome): SessionOutput[] {
+    const isRouteOpen = this.#state === "abandoned" || this.#state === "closed";
+    if (!isRouteOpen || this.#pickRequest === null || outcome.kind === "refuse") return [];
+    const { requestId } = this.#pickRequest;
+    this.#pickRequest = null;
+    return [{ kind: "ended", requestId, end: { outcome: "aborted", usage: null } }];
+  }
+
+  #answer(route: Route): SessionOutput[] {
+    const mutation = routeMutation(route);
+    const metadata = { dynamic_metadata: routeMetadata(route) };
+    const outputs: SessionOutput[] = [];
+    if (this.#mode === "duplex") {
+      outputs.push(send({ request_headers: { response: mutation }, ...metadata }));
+      if (this.#hasBody) outputs.push(...this.#streamBody());
+    } else if (this.#answers === "headers") {
+      outputs.push(send({ request_headers: { response: mutation }, ...metadata }));
+    } else if (this.#answers === "body") {
+      outputs.push(send({ request_body: { response: mutation }, ...metadata }));
+    } else {
+      // Trailers alone after buffered headers: the header can no longer be set.
+      outputs.push(send({ request_trailers: {}, ...metadata }));
+      return outputs;
+    }
+    for (let owed = this.#bodiesOwed; owed > 0; owed -= 1) outputs.push(send({ request_body: {} }));
+    if (this.#hasTrailers) outputs.push(send({ request_trailers: {} }));
+    return outputs;
+  }
+
+  #streamBody(): SessionOutput[] {
+    const chunks = streamedChunks(this.#pickRequest?.body ?? EMPTY, !this.#hasTrailers);
+    return chunks.map((response) => send({ request_body: { response } }));
+  }
+
+  #refuse(refusal: Refusal): SessionOutput[] {
+    return [
+      { kind: "count", reason: refusal.reason },
+      send(immediateResponse(refusal)),
+      ...this.#close("refused"),
+    ];
+  }
+
+  /** A response before the destination was sent: the gateway answered by itself. */
+  #abandonRequest(): SessionOutput[] {
+    if (this.#state === "routed" || this.#state === "abandoned") return [];
+    const outputs = this.#cancelPick();
+    this.#state = "abandoned";
+    this.#body.take();
+    return outputs;
+  }
+
+  #onHalfClosed(): SessionOutput[] {
+    if (this.#state === "closed") return [];
+    this.#isHalfClosed = true;
+    if (this.#isPicking()) return [];
+    // Gateways that do not state their modes may leave out the end of stream of an empty body;
+    // one that does half-closes within a request only when it gives the request up.
+    const isWholeRequest =
+      this.#state === "collecting" &&
+      this.#responseShown === "unknown" &&
+      this.#mode === "duplex" &&
+      !this.#hasBody;
+    return isWholeRequest ? this.#pick("headers") : this.#closeOrderly();
+  }
+
+  /** The peer is through: an answer that it never shows counts as complete. */
+  #closeOrderly(): SessionOutput[] {
+    if (this.#state !== "routed") return this.#close("aborted");
+    if (this.#response.state === "done") return this.#close("complete");
+    const isHidden =
+      this.#responseShown === "no" ||
+      (this.#responseShown === "unknown" && this.#response.state === "waiting");
+    return this.#close(isHidden ? "routed" : "aborted");
+  }
+
+  #onCancelled(): SessionOutput[] {
+    if (this.#state === "closed") return [];
+    // Envoy resets every stream when its HTTP request is over, so a reset alone is no abort.
+    if (this.#state === "routed") {
+      if (this.#response.state === "done") return this.#close("complete");
+      if (this.#responseShown === "no") return this.#close("routed");
+    }
+    return [...this.#cancelPick(), ...this.#close("aborted")];
+  }
+
+  #cancelPick(): SessionOutput[] {
+    return this.#isPicking() ? [{ kind: "cancel-pick" }] : [];
+  }
+
+  #close(outcome: StreamOutcome): SessionOutput[] {
+    this.#state = "closed";
+    this.#body.take();
+    const isSeenThrough = outcome === "complete" || outcome === "routed";
+    return [
+      ...this.#response.end(isSeenThrough ? "complete" : "aborted"),
+      { kind: "close", outcome },
+    ];
+  }
+}
+
+const HEADERS_MISSING: Refusal = {
+  kind: "refuse",
+  status: 400,
+  reason: "protocol-order",
+  message: "the gateway sent a request body or trailers before the request headers",
+};
+
+function requestModeOf(config: ProtocolConfiguration__Output): RequestMode {
+  switch (config.request_body_mode) {
+    case "FULL_DUPLEX_STREAMED":
+      return "duplex";
+    case "BUFFERED":
+    case "BUFFERED_PARTIAL":
+      return "buffered";
+    default:
+      return "headers-only";
+  }
+}
+
+function send(
+  response: Extract<SessionOutput, { kind: "send" }>["response"],
+): Extract<SessionOutput, { kind: "send" }> {
+  return { kind: "send", response };
+}

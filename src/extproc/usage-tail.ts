@@ -1,0 +1,105 @@
+/**
+ * Reads the engine's `usage` object out of a response body that passes by.
+ *
+ * Only the end of the body is kept: usage stands behind the choices in a JSON answer, and in the
+ * last events of a stream.
+ */
+import type { Usage } from "./picker.ts";
+
+/** Bytes kept of the end of a response body. */
+export const TAIL_BYTES_MAX = 16_384;
+
+/** Closing braces tried as the end of a usage object; engines nest two or three objects in it. */
+const USAGE_BRACES_MAX = 16;
+
+export class UsageTail {
+  readonly #chunks: Buffer[] = [];
+  #bytes = 0;
+  #isWhole = true;
+
+  /** The chunk itself is not kept, so that its memory can go. */
+  push(chunk: Uint8Array): void {
+    if (chunk.length === 0) return;
+    const kept = Buffer.from(chunk.subarray(Math.max(0, chunk.length - TAIL_BYTES_MAX)));
+    if (kept.length < chunk.length) this.#isWhole = false;
+    this.#chunks.push(kept);
+    this.#bytes += kept.length;
+    while (this.#bytes > TAIL_BYTES_MAX) this.#trim(this.#bytes - TAIL_BYTES_MAX);
+  }
+
+  /** Null when the body ends without a readable `usage` object. */
+  read(): Usage | null {
+    const text = Buffer.concat(this.#chunks, this.#bytes).toString("utf8");
+    if (this.#isWhole) {
+      const answer = parseJson(text);
+      if (answer !== undefined) return usageOf(member(answer, "usage"));
+    }
+    return readEvents(text) ?? readCutAnswer(text);
+  }
+
+  #trim(surplusBytes: number): void {
+    this.#isWhole = false;
+    const first = this.#chunks.shift();
+    if (first === undefined) return;
+    const cut = Math.min(first.length, surplusBytes);
+    this.#bytes -= cut;
+    if (cut < first.length) this.#chunks.unshift(first.subarray(cut));
+  }
+}
+
+/** Server-sent events, newest first: the last one with a usage object counts. */
+function readEvents(text: string): Usage | null {
+  const lines = text.split(/\r?\n/);
+  for (const line of lines.reverse()) {
+    if (!line.startsWith("data:")) continue;
+    const usage = usageOf(member(parseJson(line.slice("data:".length)), "usage"));
+    if (usage !== null) return usage;
+  }
+  return null;
+}
+
+/**
+ * A JSON answer whose beginning is not kept: the last `"usage":` followed by a whole object.
+ * Generated text cannot be mistaken for it, as quotes are escaped inside a JSON string.
+ */
+function readCutAnswer(text: string): Usage | null {
+  const match = [...text.matchAll(/(?<!\\)"usage"\s*:\s*(?=\{)/g)].at(-1);
+  if (match === undefined) return null;
+  const start = match.index + match[0].length;
+  let end = start;
+  for (let braces = 0; braces < USAGE_BRACES_MAX; braces += 1) {
+    end = text.indexOf("}", end) + 1;
+    if (end === 0) return null;
+    const parsed = parseJson(text.slice(start, end));
+    if (parsed !== undefined) return usageOf(parsed);
+  }
+  return null;
+}
+
+function usageOf(value: unknown): Usage | null {
+  const promptTokens = tokenCount(member(value, "prompt_tokens"));
+  if (promptTokens === null) return null;
+  return {
+    promptTokens,
+    cachedTokens: tokenCount(member(member(value, "prompt_tokens_details"), "cached_tokens")),
+    completionTokens: tokenCount(member(value, "completion_tokens")),
+  };
+}
+
+function tokenCount(value: unknown): number | null {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0 ? value : null;
+}
+
+function member(value: unknown, key: string): unknown {
+  if (typeof value !== "object" || value === null || !Object.hasOwn(value, key)) return undefined;
+  return (value as Record<string, unknown>)[key];
+}
+
+/** Undefined when the text is not JSON. */
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
