@@ -1,0 +1,125 @@
+/** The command line as a user meets it: exit codes, messages, start and end of the real process. */
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import net from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { nodeClock } from "../../src/core/node-clock.ts";
+import { type LabEngine, startLabEngine } from "../../src/lab/engine/engine.ts";
+import { freePort } from "../harness/free-port.ts";
+import { waitUntil } from "../harness/wait-until.ts";
+
+const BIN = new URL("../../bin/kvatlas.js", import.meta.url).pathname;
+
+interface Ended {
+  readonly code: number | null;
+  readonly output: string;
+}
+
+function run(...args: string[]): Promise<Ended> {
+  return new Promise((resolve) => {
+    const child = execFile(process.execPath, [BIN, ...args], (_, stdout, stderr) => {
+      resolve({ code: child.exitCode, output: stdout + stderr });
+    });
+  });
+}
+
+function ended(child: ChildProcess): Promise<number | null> {
+  return new Promise((resolve) => child.once("exit", (code) => resolve(code)));
+}
+
+let folder: string;
+let engine: LabEngine;
+
+/** Writes both files of a configuration; returns the path of kvatlas.yaml. */
+function write(config: string, endpoints = "endpoints: []\n"): string {
+  writeFileSync(join(folder, "endpoints.yaml"), endpoints);
+  writeFileSync(join(folder, "kvatlas.yaml"), config);
+  return join(folder, "kvatlas.yaml");
+}
+
+const endpointsOf = (lab: LabEngine): string =>
+  `endpoints:\n  - name: pod-0\n    address: ${lab.address}\n` +
+  `    kvEvents: { address: "${lab.kvEventsAddress}" }\n`;
+
+const servingConfig = (extProcPort: number, adminPort: number): string =>
+  `model: lab-8b\nindex: { path: null }\nextProc:\n  listen: 127.0.0.1:${extProcPort}\n` +
+  `  healthListen: 127.0.0.1:0\n  drainNoticeMs: 0\nobserve: { adminListen: "127.0.0.1:${adminPort}" }\n`;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), "kvatlas-cli-"));
+  engine = await startLabEngine({ timeScale: 0 }, { clock: nodeClock });
+});
+afterAll(async () => {
+  await engine.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+describe("kvatlas", () => {
+  it("helps, and says its version", async () => {
+    const help = await run("--help");
+    expect(help.code).toBe(0);
+    for (const command of ["serve", "config", "tour"]) expect(help.output).toContain(command);
+    expect(await run("--version")).toMatchObject({ code: 0, output: expect.stringMatching(/^\d/) });
+    expect(await run("nonsense")).toMatchObject({ code: 2 });
+  });
+
+  it("config check accepts a good file, and names file, place, value and what is expected", async () => {
+    const good = await run("config", "check", write("model: lab-8b\n", endpointsOf(engine)));
+    expect(good).toMatchObject({ code: 0, output: expect.stringContaining("ok, 1 endpoints") });
+
+    const file = write("model: lab-8b\nfleet:\n  scrapeMs: fast\nroutr: {}\n");
+    const bad = await run("config", "check", file);
+    expect(bad.code).toBe(2);
+    expect(bad.output).toContain(`${file}:3:13: fleet.scrapeMs: got "fast", expected`);
+    expect(bad.output).toMatch(/:4:1: routr: .*router/);
+    expect(bad.output).toContain("ERR_CONFIG_INVALID");
+
+    const badEndpoint = "endpoints:\n  - name: pod-0\n    address: nowhere\n";
+    const wrong = await run("config", "check", write("model: lab-8b\n", badEndpoint));
+    expect(wrong.code).toBe(2);
+    expect(wrong.output).toMatch(/endpoints\.yaml:3:14: endpoints\[0\]\.address: got "nowhere"/);
+
+    const missing = await run("config", "check", join(folder, "missing.yaml"));
+    expect(missing).toMatchObject({ code: 2, output: expect.stringContaining("UNREADABLE") });
+  });
+
+  it("serve refuses a port in use by naming it and the key that sets it", async () => {
+    const taken = net.createServer();
+    await new Promise<void>((resolve) => taken.listen(0, "127.0.0.1", resolve));
+    const { port } = taken.address() as net.AddressInfo;
+    const file = write(servingConfig(await freePort(), port), endpointsOf(engine));
+    const refused = await run("serve", "--config", file);
+    taken.close();
+    expect(refused.code).toBe(2);
+    expect(refused.output).toContain(`127.0.0.1:${port} is in use`);
+    expect(refused.output).toContain("ERR_PORT_IN_USE");
+  });
+
+  it("serve follows its endpoints file, drains on SIGTERM and exits 0", async () => {
+    const admin = await freePort();
+    const file = write(servingConfig(await freePort(), admin), endpointsOf(engine));
+    const child = spawn(process.execPath, [BIN, "serve", "--config", file], { stdio: "pipe" });
+    const exit = ended(child);
+    const ready = async (): Promise<string> => {
+      const answer = await fetch(`http://127.0.0.1:${admin}/readyz`).catch(() => null);
+      return answer === null ? "" : `${answer.status} ${await answer.text()}`;
+    };
+    await waitUntil("it is ready", async () => (await ready()).startsWith("200"), 15_000);
+    expect((await fetch(`http://127.0.0.1:${admin}/healthz`)).status).toBe(200);
+    writeFileSync(join(folder, "endpoints.yaml"), "endpoints: [{ name: x }]\n");
+    const metrics = async (): Promise<string> =>
+      (await fetch(`http://127.0.0.1:${admin}/metrics`)).text();
+    await waitUntil("the bad version is counted", async () =>
+      (await metrics()).includes('kvatlas_fleet_reloads_total{outcome="invalid"} 1'),
+    );
+    expect(await ready()).toContain("1 of 1 endpoints are ready");
+    const drained = `${endpointsOf(engine)}    draining: true\n`;
+    writeFileSync(join(folder, "endpoints.yaml"), drained);
+    await waitUntil("the pod drains", async () => (await ready()).includes("0 of 1 endpoints"));
+
+    child.kill("SIGTERM");
+    expect(await exit).toBe(0);
+  });
+});
