@@ -1,7 +1,5 @@
 /** `kvatlas config check FILE`: says whether a configuration would be accepted, without starting. */
 import type { Command } from "commander";
-import { loadConfig } from "../config/file-config.ts";
-import { loadEndpoints } from "../config/file-endpoints-check.ts";
 
 export function addConfigCommand(program: Command): void {
   const config = program.command("config").description("look at configuration files");
@@ -10,7 +8,9 @@ export function addConfigCommand(program: Command): void {
     .argument("<file>", "kvatlas.yaml")
     .description("check a configuration and the endpoints file it names")
     .addHelpText("after", "\nExample:\n  kvatlas config check kvatlas.yaml")
-    .action((file: string) => {
+    .action(async (file: string) => {
+      const { loadConfig } = await import("../config/file-config.ts");
+      const { loadEndpoints } = await import("../config/file-endpoints-check.ts");
       const loaded = loadConfig(file);
       const endpoints = loadEndpoints(loaded);
       process.stdout.write(`${file}: ok, ${endpoints.length} endpoints\n`);
