@@ -38,7 +38,7 @@ const modules = {
     "config",
     "lab",
   ],
-  cli: ["core", "config", "app", "lab", "observe"],
+  cli: ["core", "tiers", "keys", "indexer", "events", "fleet", "prompt", "router", "extproc", "observe", "config", "lab", "app"],
 };
 
 const direction = Object.entries(modules).map(([name, allowed]) => ({

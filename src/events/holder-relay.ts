@@ -2,7 +2,8 @@
  * One holder's KV events -> keyed batches: token ids become our keys, handles find their keys.
  *
  * Pure: state in memory only, no clock. It counts the engine's lives (epochs): a sequence number that
- * goes back means that the engine started anew with an empty cache, and vLLM sends no event for it.
+ * does not go on, said at a later time, means that the engine started anew with an empty cache; vLLM
+ * sends no event for it. Not said later, it is a repeat: a socket may hold what the log had already.
  */
 import { type BlockKey, blockKey, type EngineKey, engineKey, type Holder } from "../core/ids.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
@@ -35,6 +36,8 @@ export class HolderRelay {
   /** Groups of a hybrid model that are not indexed; learned from their stores. */
   readonly #ignoredGroups = new Set<number>();
   #cursor: RelayCursor | null = null;
+  /** Engine's time of the newest message, Unix ms; null while unknown. */
+  #engineMsLast: number | null = null;
 
   constructor(deps: {
     readonly holder: Holder;
@@ -57,33 +60,40 @@ export class HolderRelay {
 
   /** Follows a batch of the log that an earlier relay published. */
   adopt(batch: KeyedBatch): void {
-    const epoch = this.#cursor?.epoch ?? 0;
-    if (batch.epoch < epoch) return;
-    if (batch.epoch > epoch) this.#handles.clear();
-    this.#cursor = { epoch: batch.epoch, seq: batch.seq };
+    const { epoch, seq, engineMs } = batch;
+    const cursor = this.#cursor ?? { epoch: 0, seq: -1 };
+    if (epoch < cursor.epoch || (epoch === cursor.epoch && seq <= cursor.seq)) return;
+    const isOtherModel = batch.model !== this.model;
+    if (epoch > cursor.epoch || isOtherModel) this.#handles.clear();
+    this.#cursor = { epoch, seq };
+    if (engineMs > 0) this.#engineMsLast = engineMs;
+    if (isOtherModel) return;
     for (const event of batch.events) this.#adoptEvent(event);
   }
 
   /**
-   * Keys one message. Null when it repeats the last one. `batch` null: the message could not be
+   * Keys one message. Null when it repeats an earlier one. `batch` null: the message could not be
    * decoded, and only its loss is reported.
    */
   relay(seq: number, batch: KvEventBatch | null): KeyedBatch | null {
     const cursor = this.#cursor;
-    if (cursor !== null && seq === cursor.seq && seq !== 0) return null;
+    const engineMs = batch === null ? 0 : Math.round(batch.ts * 1000);
     const isRestart = cursor !== null && seq <= cursor.seq;
+    const isLater = engineMs === 0 || engineMs > (this.#engineMsLast ?? 0);
+    if (isRestart && !isLater) return null;
     if (isRestart) {
       this.#handles.clear();
       this.#ignoredGroups.clear();
     }
     const epoch = (cursor?.epoch ?? 0) + (cursor === null || isRestart ? 1 : 0);
     this.#cursor = { epoch, seq };
+    if (engineMs > 0) this.#engineMsLast = engineMs;
     return {
       holder: this.holder,
       model: this.model,
       epoch,
       seq,
-      engineMs: batch === null ? 0 : Math.round(batch.ts * 1000),
+      engineMs,
       events: batch === null ? [lost("undecodable")] : batch.events.flatMap((e) => this.#key(e)),
     };
   }
@@ -125,7 +135,28 @@ export class HolderRelay {
     const extras = extraKeys?.map((block) => extraText(withoutLora(block, event.loraName)));
     const input = { parent, tokens, blockSizeTokens };
     const keys = this.#hasher.chainKeys(extras === undefined ? input : { ...input, extras });
+    if (extraKeys === null) this.#preferKnownKeys(event, keys);
     return this.#store({ tier, handles, keys, blockSizeTokens });
+  }
+
+  /**
+   * A handle that is known keeps its key, and the blocks after it follow from that: vLLM's events of
+   * lower tiers tell neither salt nor images, which the GPU's event of the same block had told.
+   */
+  #preferKnownKeys({ handles, tokens, blockSizeTokens }: BlockStored, keys: BigUint64Array): void {
+    let isMoved = false;
+    for (const [position, handle] of handles.entries()) {
+      if (isMoved) {
+        const parent = blockKey(keys[position - 1] ?? 0n);
+        const start = position * blockSizeTokens;
+        const block = tokens.subarray(start, start + blockSizeTokens);
+        keys.set(this.#hasher.chainKeys({ parent, tokens: block, blockSizeTokens }), position);
+      }
+      const known = this.#handles.keyOf(handle);
+      if (known === null || known === keys[position]) continue;
+      keys[position] = known;
+      isMoved = true;
+    }
   }
 
   /** Offload events carry handles only: their blocks are placed where they are known. */

@@ -81,12 +81,13 @@ export class Ingest {
     const abort = new AbortController();
     const { clock, log, ready } = this.#deps;
     const onFrames = (frames: readonly Uint8Array[]): void => this.#receive(relay, frames);
-    const task = readZmqEvents(source, { clock, ready, onFrames, signal: abort.signal }).catch(
-      (error: unknown) => {
-        const fields = { holder: holderName(source.holder), address: source.address };
-        log.error({ ...fields, error: messageOf(error) }, "KV event subscription failed");
-      },
-    );
+    const onViolation = (): void =>
+      this.#refuse(relay, "protocol-violation", `connection to ${source.address} opened anew`);
+    const reader = { clock, ready, onFrames, onViolation, signal: abort.signal };
+    const task = readZmqEvents(source, reader).catch((error: unknown) => {
+      const fields = { holder: holderName(source.holder), address: source.address };
+      log.error({ ...fields, error: messageOf(error) }, "KV event subscription failed");
+    });
     return { source, relay, abort, task };
   }
 

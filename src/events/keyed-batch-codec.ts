@@ -12,10 +12,13 @@ import { ok, type Result, refused } from "../core/result.ts";
 import { BLOCK_SIZE_TOKENS_MAX } from "../keys/namespace.ts";
 import { TIERS } from "../tiers/tier.ts";
 import { type KeyedBatch, type KeyedEvent, LOSS_REASONS } from "./keyed-batch.ts";
+import { msgpackShapeProblem } from "./msgpack-shape.ts";
 
 const VERSION = 1;
 /** Bytes of one log message, below NATS's default max_payload of 1 MiB. */
 export const LOG_MESSAGE_BYTES_MAX = 1_000_000;
+/** Message, batches, batch, events, event. */
+const DEPTH_MAX = 5;
 
 const wordsSchema = z
   .instanceof(Uint8Array)
@@ -102,6 +105,8 @@ export function encodedBytesMax(batch: KeyedBatch): number {
 export function decodeKeyedBatches(
   data: Uint8Array,
 ): Result<KeyedBatch[], "malformed-log-message"> {
+  const problem = msgpackShapeProblem(data, { depthMax: DEPTH_MAX });
+  if (problem !== null) return refused("malformed-log-message", problem);
   let fields: unknown;
   try {
     fields = decoder.decode(data);

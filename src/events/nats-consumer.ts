@@ -28,6 +28,8 @@ const TURN_MESSAGES_MAX = 32;
 
 export interface ConsumeDeps {
   readonly stream: string;
+  /** Subjects to read: pools may share a stream. */
+  readonly subjects: string;
   readonly residency: Residency;
   readonly onBatch: (batch: KeyedBatch) => void;
   readonly onCaughtUp: () => void;
@@ -42,7 +44,6 @@ export interface ConsumeDeps {
 interface StreamPlace {
   readonly created: string;
   readonly lastSeq: number;
-  readonly isEmpty: boolean;
 }
 
 /** Resolves when the signal aborts. */
@@ -63,18 +64,21 @@ export async function consumeNatsLog(manager: JetStreamManager, deps: ConsumeDep
 
 /** Reads until the stream is another one, the reader ends, or the signal aborts. */
 async function readStream(manager: JetStreamManager, deps: ConsumeDeps): Promise<void> {
-  const { stream, residency, onCaughtUp, signal } = deps;
+  const { stream, subjects, residency, onCaughtUp, signal } = deps;
   const place = await placeOf(manager, stream);
   const cursor = residency.logCursor;
   const isSameStream = cursor?.stream === place.created && cursor.seq <= place.lastSeq;
   const start = isSameStream ? cursor.seq + 1 : 1;
   if (!isSameStream) residency.setLogCursor({ stream: place.created, seq: 0 });
-  if (start > place.lastSeq || place.isEmpty) onCaughtUp();
 
   const consumer = await manager.jetstream().consumers.get(stream, {
+    filter_subjects: subjects,
     deliver_policy: DeliverPolicy.StartSequence,
     opt_start_seq: start,
   });
+  // Asked of the consumer: the stream's last message may be deleted, or be another pool's.
+  const { num_pending: messagesAhead } = await consumer.info(true);
+  if (messagesAhead === 0) onCaughtUp();
   const messages = await consumer.consume({
     max_messages: AHEAD_MESSAGES_MAX,
     idle_heartbeat: 1000,
@@ -82,6 +86,7 @@ async function readStream(manager: JetStreamManager, deps: ConsumeDeps): Promise
   const ended = new AbortController();
   const stop = (): void => messages.stop();
   signal.addEventListener("abort", stop, { once: true });
+  if (signal.aborted) stop();
   const watch = watchStream(manager, { messages, place, deps, signal: ended.signal });
   try {
     await readMessages(messages, place, deps);
@@ -100,7 +105,7 @@ async function readMessages(
   let turnMessages = 0;
   for await (const message of messages) {
     apply(message, place, deps);
-    if (message.seq >= place.lastSeq) deps.onCaughtUp();
+    if (message.seq >= place.lastSeq || message.info.pending === 0) deps.onCaughtUp();
     turnMessages += 1;
     if (turnMessages % TURN_MESSAGES_MAX === 0) await sleep(deps.clock, 0, deps.signal);
   }
@@ -152,6 +157,5 @@ async function watchStream(
 
 async function placeOf(manager: JetStreamManager, stream: string): Promise<StreamPlace> {
   const info = await manager.streams.info(stream);
-  const { last_seq: lastSeq, messages } = info.state;
-  return { created: String(info.created), lastSeq, isEmpty: messages === 0 };
+  return { created: String(info.created), lastSeq: info.state.last_seq };
 }

@@ -14,7 +14,7 @@ import type { EventsConfig } from "./config.ts";
 import type { KeyedBatch, KeyedSink } from "./keyed-batch.ts";
 import { consumeNatsLog } from "./nats-consumer.ts";
 import { NatsPublisher } from "./nats-publisher.ts";
-import { ensureStream } from "./nats-stream.ts";
+import { ensureStream, poolSubjects } from "./nats-stream.ts";
 
 /** Pause before the next attempt to reach a server that was not there, ms. */
 const CONNECT_RETRY_MS = 500;
@@ -75,13 +75,14 @@ export class NatsLog implements KeyedSink {
     while (!signal.aborted) {
       try {
         // Reconnects for ever by itself; only the first connection is tried again here.
-        this.#connection = await connect({
+        const connection = await connect({
           servers: [...config.servers],
           maxReconnectAttempts: -1,
           reconnectTimeWait: 250,
           name: "kvatlas",
         });
-        await this.#serve(this.#connection);
+        this.#connection = connection;
+        await this.#serve(connection).finally(() => connection.close());
       } catch (error) {
         if (signal.aborted) break;
         meter.count("kvatlas_nats_errors_total", { operation: "connect" });
@@ -102,6 +103,7 @@ export class NatsLog implements KeyedSink {
     this.#publisher.use(jetstream(connection));
     await consumeNatsLog(manager, {
       stream: config.stream,
+      subjects: poolSubjects(pool),
       residency,
       onBatch,
       onCaughtUp: () => this.#markCaughtUp(),

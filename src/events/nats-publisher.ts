@@ -5,7 +5,6 @@
  * time when idle, hundreds under load. Publishing without acks loses messages silently (41 % of a
  * million at full speed), and several in flight could be stored out of order after a retry.
  */
-import type { JetStreamClient } from "@nats-io/jetstream";
 import { type Clock, sleep } from "../core/clock.ts";
 import { messageOf } from "../core/errors.ts";
 import type { EndpointId } from "../core/ids.ts";
@@ -20,6 +19,15 @@ export const PENDING_BATCHES_MAX = 65_536;
 const ACK_TIMEOUT_MS = 2000;
 const RETRY_MS = 250;
 
+/** What is needed of a JetStream client. */
+export interface LogClient {
+  publish(
+    subject: string,
+    data: Uint8Array,
+    options: { readonly msgID: string; readonly timeout: number },
+  ): Promise<unknown>;
+}
+
 export interface NatsPublisherDeps {
   readonly pool: string;
   readonly clock: Clock;
@@ -33,14 +41,14 @@ export class NatsPublisher {
   readonly #pendingOf = new Map<EndpointId, KeyedBatch[]>();
   readonly #sending = new Map<EndpointId, Promise<void>>();
   #pendingBatches = 0;
-  #jetstream: JetStreamClient | null = null;
+  #jetstream: LogClient | null = null;
 
   constructor(deps: NatsPublisherDeps) {
     this.#deps = deps;
   }
 
   /** Publishes through this client from now on. */
-  use(client: JetStreamClient): void {
+  use(client: LogClient): void {
     this.#jetstream = client;
     for (const endpoint of this.#pendingOf.keys()) this.#start(endpoint);
   }
@@ -65,8 +73,7 @@ export class NatsPublisher {
 
   #start(endpoint: EndpointId): void {
     if (this.#jetstream === null || this.#sending.has(endpoint)) return;
-    const task = this.#send(endpoint).finally(() => this.#sending.delete(endpoint));
-    this.#sending.set(endpoint, task);
+    this.#sending.set(endpoint, this.#send(endpoint));
   }
 
   async #send(endpoint: EndpointId): Promise<void> {
@@ -78,6 +85,9 @@ export class NatsPublisher {
       await this.#publish(endpoint, batches);
       this.#addPending(-batches.length);
     }
+    // In the same step as the last look at `pending`: a batch that comes later starts anew.
+    this.#sending.delete(endpoint);
+    if (pending.length === 0) this.#pendingOf.delete(endpoint);
   }
 
   /** Tries until the server acknowledges: the same message id, so that a repeat is dropped there. */

@@ -18,6 +18,11 @@ export function eventSubject(pool: string, endpoint: EndpointId): string {
   return `kvatlas.kv.${subjectToken(pool)}.${subjectToken(endpoint)}`;
 }
 
+/** Subjects of all endpoints of a pool. */
+export function poolSubjects(pool: string): string {
+  return `kvatlas.kv.${subjectToken(pool)}.*`;
+}
+
 function subjectToken(text: string): string {
   return encodeURIComponent(text).replaceAll(".", "%2E").replaceAll("*", "%2A");
 }
@@ -28,7 +33,7 @@ export async function ensureStream(
   options: { readonly config: EventsConfig["nats"]; readonly pool: string },
 ): Promise<void> {
   const { config, pool } = options;
-  const subject = `kvatlas.kv.${subjectToken(pool)}.*`;
+  const subject = poolSubjects(pool);
   const limits = {
     max_bytes: config.bytesMax,
     max_age: nanos(config.ageHoursMax * HOUR_MS),

@@ -19,9 +19,14 @@ import {
   type KvEvent,
   type KvEventBatch,
 } from "./kv-event.ts";
+import { msgpackShapeProblem } from "./msgpack-shape.ts";
 
 /** Bytes of one message; a step that stores a million tokens stays below. */
 export const PAYLOAD_BYTES_MAX = 16_777_216;
+/** Nesting that is read; vLLM's deepest is batch, events, event, extra_keys, block, pair: 6. */
+const DEPTH_MAX = 32;
+/** Unix seconds that a Date can hold. */
+const TS_MAX = 8_640_000_000_000;
 
 /**
  * - oversized: over PAYLOAD_BYTES_MAX
@@ -62,6 +67,8 @@ export function decodeVllmBatch(payload: Uint8Array): Result<KvEventBatch, Decod
   if (payload.length > PAYLOAD_BYTES_MAX) {
     return refused("oversized", `${payload.length} bytes, limit ${PAYLOAD_BYTES_MAX}`);
   }
+  const problem = msgpackShapeProblem(payload, { depthMax: DEPTH_MAX });
+  if (problem !== null) return refused("not-msgpack", problem);
   let batch: unknown;
   try {
     batch = decoder.decode(payload);
@@ -70,7 +77,9 @@ export function decodeVllmBatch(payload: Uint8Array): Result<KvEventBatch, Decod
   }
   if (!Array.isArray(batch)) return refused("malformed-batch", "the payload is not an array");
   const [ts, events, rank] = batch as readonly unknown[];
-  if (typeof ts !== "number") return refused("malformed-batch", "field 0 (ts) is not a number");
+  if (typeof ts !== "number" || !(ts >= 0 && ts <= TS_MAX)) {
+    return refused("malformed-batch", `field 0 (ts) is not in 0..${TS_MAX} s`);
+  }
   if (!Array.isArray(events)) return refused("malformed-batch", "field 1 (events) is not an array");
   const isRankAbsent = rank === undefined || rank === null;
   if (!isRankAbsent && !isCount(rank, RANK_MAX)) {

@@ -1,8 +1,10 @@
 /**
  * Reads one engine's KV events from its ZMQ PUB socket.
  *
- * The engine binds, we connect; libzmq reconnects by itself. A PUB socket drops what it cannot send,
- * and nothing but the sequence numbers tells. Cost: about 10 us per message.
+ * The engine binds, we connect; libzmq reconnects by itself, except after a violation of its protocol
+ * (a message over the limit is one): then it gives up in silence, and the socket is opened anew. A PUB
+ * socket drops what it cannot send, and nothing but the sequence numbers tells. Cost: about 10 us per
+ * message.
  */
 import { Subscriber } from "zeromq";
 import { type Clock, sleep } from "../core/clock.ts";
@@ -13,6 +15,8 @@ const RECEIVE_MESSAGES_MAX = 100_000;
 const MESSAGE_BYTES_MAX = 33_554_432;
 /** Messages read in one turn of the event loop, so that a flood does not starve requests. */
 const TURN_MESSAGES_MAX = 32;
+/** libzmq announces its next attempt right after a disconnect; none within this time means never, ms. */
+const RETRY_ANNOUNCED_MS = 250;
 
 export interface ZmqSource {
   /** "tcp://host:port" */
@@ -21,21 +25,29 @@ export interface ZmqSource {
   readonly topic: string;
 }
 
+export interface ZmqReaderDeps {
+  readonly clock: Clock;
+  readonly ready: Promise<void>;
+  readonly onFrames: (frames: readonly Uint8Array[]) => void;
+  /** The engine's side broke the protocol, and the connection is opened anew. */
+  readonly onViolation: () => void;
+  readonly signal: AbortSignal;
+}
+
 /**
  * Connects at once, so that libzmq keeps what arrives, and hands messages over from the moment that
- * `ready` resolves until the signal aborts.
+ * `ready` resolves until the signal aborts. Throws when the address is none.
  */
-export async function readZmqEvents(
-  source: ZmqSource,
-  deps: {
-    readonly clock: Clock;
-    readonly ready: Promise<void>;
-    readonly onFrames: (frames: readonly Uint8Array[]) => void;
-    readonly signal: AbortSignal;
-  },
-): Promise<void> {
+export async function readZmqEvents(source: ZmqSource, deps: ZmqReaderDeps): Promise<void> {
+  while (!deps.signal.aborted) {
+    await readSocket(source, deps);
+    if (!deps.signal.aborted) deps.onViolation();
+  }
+}
+
+/** Returns when the signal aborts or libzmq has given the connection up. */
+async function readSocket(source: ZmqSource, deps: ZmqReaderDeps): Promise<void> {
   const { clock, ready, onFrames, signal } = deps;
-  if (signal.aborted) return;
   const socket = new Subscriber({
     receiveHighWaterMark: RECEIVE_MESSAGES_MAX,
     maxMessageSize: MESSAGE_BYTES_MAX,
@@ -43,19 +55,44 @@ export async function readZmqEvents(
     reconnectMaxInterval: 2000,
     linger: 0,
   });
-  const close = (): void => socket.close();
+  let close = (): void => {};
+  const aborted = new Promise<void>((resolve) => {
+    close = (): void => {
+      socket.close();
+      resolve();
+    };
+  });
   signal.addEventListener("abort", close, { once: true });
-  socket.connect(source.address);
-  socket.subscribe(source.topic);
-  await ready;
-  let turnMessages = 0;
-  while (!socket.closed) {
-    const frames = await receive(socket);
-    if (frames === null) break;
-    onFrames(frames);
-    turnMessages += 1;
-    if (turnMessages % TURN_MESSAGES_MAX === 0) await sleep(clock, 0, signal);
+  try {
+    closeWhenGivenUp(socket, clock);
+    socket.connect(source.address);
+    socket.subscribe(source.topic);
+    await Promise.race([ready, aborted]);
+    let turnMessages = 0;
+    while (!socket.closed) {
+      const frames = await receive(socket);
+      if (frames === null) break;
+      onFrames(frames);
+      turnMessages += 1;
+      if (turnMessages % TURN_MESSAGES_MAX === 0) await sleep(clock, 0, signal);
+    }
+  } finally {
+    signal.removeEventListener("abort", close);
+    if (!socket.closed) socket.close();
   }
+}
+
+function closeWhenGivenUp(socket: Subscriber, clock: Clock): void {
+  let isRetrying = true;
+  socket.events.on("connect:retry", () => {
+    isRetrying = true;
+  });
+  socket.events.on("disconnect", () => {
+    isRetrying = false;
+    clock.after(RETRY_ANNOUNCED_MS, () => {
+      if (!isRetrying && !socket.closed) socket.close();
+    });
+  });
 }
 
 /** Null once the socket is closed: closing makes the pending receive fail. */

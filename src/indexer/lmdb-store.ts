@@ -47,9 +47,9 @@ export interface RestoreOutcome {
 }
 
 export class LmdbStore {
-  readonly #root: RootDatabase<unknown, string>;
+  readonly #root: RootDatabase<string, string>;
   readonly #blocks: Database<Buffer, Buffer>;
-  readonly #holders: Database<unknown, string>;
+  readonly #holders: Database<string, string>;
   readonly #slots = new Map<string, number>();
   #slotNext = 0;
   /** Whether a store of another layout or key seed was found at opening, and emptied. */
@@ -63,14 +63,15 @@ export class LmdbStore {
     try {
       mkdirSync(path, { recursive: true });
       // Values of the root and of `holders` are JSON: readable with any tool, and tiny in number.
-      this.#root = open<unknown, string>({ path, encoding: "json", maxDbs: 4, noSubdir: false });
+      // Parsed here: the library's own parser would throw at a damaged row.
+      this.#root = open<string, string>({ path, encoding: "string", maxDbs: 4, noSubdir: false });
       this.#blocks = this.#root.openDB({
         name: "blocks",
         encoding: "binary",
         keyEncoding: "binary",
       });
-      this.#holders = this.#root.openDB({ name: "holders", encoding: "json" });
-      this.#isEmptied = this.#prepare(`${LAYOUT}/${keySeed}`);
+      this.#holders = this.#root.openDB({ name: "holders", encoding: "string" });
+      this.#isEmptied = this.#prepare(JSON.stringify(`${LAYOUT}/${keySeed}`));
     } catch (error) {
       throw new KvError("ERR_STORE_OPEN", `LMDB store at ${path}: ${messageOf(error)}`, {
         cause: error,
@@ -78,39 +79,70 @@ export class LmdbStore {
     }
   }
 
-  /** Fills an empty residency with all that is stored. Cost: about 1 us per row. */
+  /**
+   * Fills an empty residency with all that is stored. What cannot be read is deleted: a row left
+   * behind could be taken for one of a later holder in its slot. Cost: about 1 us per row.
+   */
   restore(residency: Residency): RestoreOutcome {
-    const holderOfSlot = new Map<number, Holder>();
     let rowsRefused = 0;
-    for (const { value } of this.#holders.getRange({})) {
-      const row = holderRowSchema.safeParse(value);
-      if (!row.success) {
-        rowsRefused += 1;
-        continue;
-      }
-      const holder = { endpointId: endpointId(row.data.endpoint), rank: row.data.rank };
-      holderOfSlot.set(row.data.slot, holder);
-      this.#slots.set(holderName(holder), row.data.slot);
-      this.#slotNext = Math.max(this.#slotNext, row.data.slot + 1);
-      if (row.data.cursor !== null) residency.setCursor(holder, row.data.cursor);
-    }
-    const logCursor = logCursorSchema.safeParse(this.#root.get("logCursor"));
+    const logCursorText = this.#root.get("logCursor");
+    const logCursor = logCursorSchema.safeParse(parseJson(logCursorText));
     if (logCursor.success) residency.setLogCursor(logCursor.data);
+    else if (logCursorText !== undefined) rowsRefused += 1;
 
-    let rows = 0;
-    for (const { key, value } of this.#blocks.getRange({})) {
-      const holder = holderOfSlot.get(key.readUInt32BE(0));
-      if (holder === undefined || value.length !== ROW_VALUE_BYTES) {
-        rowsRefused += 1;
-        continue;
-      }
-      residency.restore(holder, key.readBigUInt64BE(4), {
-        key: blockKey(value.readBigUInt64LE(0)),
-        copies: [8, 10, 12, 14].map((offset) => value.readUInt16LE(offset)),
+    const { holderOfSlot, refusedNames } = this.#restoreHolders(residency);
+    const { rows, refusedKeys } = this.#restoreBlocks(residency, holderOfSlot);
+    rowsRefused += refusedNames.length + refusedKeys.length;
+    if (rowsRefused > 0) {
+      this.#root.transactionSync(() => {
+        for (const name of refusedNames) this.#holders.removeSync(name);
+        for (const key of refusedKeys) this.#blocks.removeSync(key);
       });
-      rows += 1;
     }
     return { rows, holders: holderOfSlot.size, rowsRefused, isEmptied: this.#isEmptied };
+  }
+
+  #restoreHolders(residency: Residency): {
+    readonly holderOfSlot: ReadonlyMap<number, Holder>;
+    readonly refusedNames: readonly string[];
+  } {
+    const holderOfSlot = new Map<number, Holder>();
+    const refusedNames: string[] = [];
+    for (const { key: name, value } of this.#holders.getRange({})) {
+      const row = holderRowSchema.safeParse(parseJson(value));
+      if (!row.success || holderOfSlot.has(row.data.slot)) {
+        refusedNames.push(name);
+        continue;
+      }
+      const { slot, endpoint, rank, cursor } = row.data;
+      const holder = { endpointId: endpointId(endpoint), rank };
+      holderOfSlot.set(slot, holder);
+      this.#slots.set(holderName(holder), slot);
+      this.#slotNext = Math.max(this.#slotNext, slot + 1);
+      if (cursor !== null) residency.setCursor(holder, cursor);
+    }
+    return { holderOfSlot, refusedNames };
+  }
+
+  #restoreBlocks(
+    residency: Residency,
+    holderOfSlot: ReadonlyMap<number, Holder>,
+  ): { readonly rows: number; readonly refusedKeys: readonly Buffer[] } {
+    const refusedKeys: Buffer[] = [];
+    let rows = 0;
+    for (const { key, value } of this.#blocks.getRange({})) {
+      const isSound = key.length === ROW_KEY_BYTES && value.length === ROW_VALUE_BYTES;
+      const holder = isSound ? holderOfSlot.get(key.readUInt32BE(0)) : undefined;
+      const copies = isSound ? [8, 10, 12, 14].map((offset) => value.readUInt16LE(offset)) : [];
+      if (holder === undefined || copies.every((count) => count === 0)) {
+        refusedKeys.push(Buffer.from(key));
+        continue;
+      }
+      const blockOfRow = blockKey(value.readBigUInt64LE(0));
+      residency.restore(holder, key.readBigUInt64BE(4), { key: blockOfRow, copies });
+      rows += 1;
+    }
+    return { rows, refusedKeys };
   }
 
   /**
@@ -120,7 +152,8 @@ export class LmdbStore {
   async flush(residency: Residency): Promise<number> {
     let dirty: DirtyState = { rows: [], forgotten: [] };
     try {
-      await this.#root.transaction(() => {
+      // A child transaction, because an error inside of another one leaves its first writes.
+      await this.#root.childTransaction(() => {
         dirty = residency.takeDirty();
         for (const row of dirty.rows) this.#write(row);
         for (const holder of dirty.forgotten) this.#holders.removeSync(holderName(holder));
@@ -175,11 +208,11 @@ export class LmdbStore {
       rank: holder.rank,
       cursor,
     };
-    this.#holders.putSync(holderName(holder), row);
+    this.#holders.putSync(holderName(holder), JSON.stringify(row));
   }
 
   #writeLogCursor(cursor: LogCursor): void {
-    this.#root.putSync("logCursor", cursor);
+    this.#root.putSync("logCursor", JSON.stringify(cursor));
   }
 
   #slot(holder: Holder): number {
@@ -191,5 +224,15 @@ export class LmdbStore {
       this.#slots.set(name, slot);
     }
     return slot;
+  }
+}
+
+/** Undefined for what is no JSON: no schema here accepts it. */
+function parseJson(text: string | undefined): unknown {
+  if (text === undefined) return undefined;
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
   }
 }

@@ -90,14 +90,16 @@ export class Residency {
   /** Adds one copy of each block. Returns how many were refused at the limit of entries. */
   stored(holder: Holder, tier: Tier, handles: BigUint64Array, keys: BigUint64Array): number {
     const table = this.#table(holder);
+    table.isForgotten = false;
     let refused = 0;
     for (const [position, handle] of handles.entries()) {
       let record = table.records.get(handle);
+      const isEntryNew = record === undefined || copiesIn(record, tier) === 0;
+      if (isEntryNew && this.#entries >= this.#entriesMax) {
+        refused += 1;
+        continue;
+      }
       if (record === undefined) {
-        if (this.#entries >= this.#entriesMax) {
-          refused += 1;
-          continue;
-        }
         record = { key: blockKey(keys[position] ?? 0n), copies: [0, 0, 0, 0] };
         table.records.set(handle, record);
       }
@@ -228,7 +230,11 @@ export class Residency {
   /** Marks rows dirty again after a write that failed. */
   putBackDirty({ rows, forgotten }: DirtyState): void {
     for (const { holder, handle } of rows) this.#touch(this.#table(holder), handle);
-    for (const holder of forgotten) this.#table(holder).isForgotten = true;
+    for (const holder of forgotten) {
+      const table = this.#table(holder);
+      // One that returned meanwhile stays: its own row replaces that of its former stay.
+      table.isForgotten = table.cursor === null && table.records.size === 0;
+    }
     this.#isCursorDirty = true;
   }
 

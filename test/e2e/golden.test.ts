@@ -10,11 +10,13 @@ const POD = 1;
 const envoy = await requireBinary("envoy");
 const nats = await requireBinary("nats-server");
 
-describe.skipIf(envoy.isMissing || nats.isMissing).each([
-  "vllm-0.33.0/a_shared_prefix.sha256.seed_0.int64",
-  "vllm-0.33.0/a_shared_prefix.sha256_cbor.seed_unset.bytes",
-  "vllm-0.11.2/a_shared_prefix.sha256.seed_unset.int64",
-])(`golden capture %s${envoy.note}${nats.note}`, (name) => {
+describe
+  .skipIf(envoy.isMissing || nats.isMissing)
+  .each([
+    "vllm-0.33.0/a_shared_prefix.sha256.seed_0.int64",
+    "vllm-0.33.0/a_shared_prefix.sha256_cbor.seed_unset.bytes",
+    "vllm-0.11.2/a_shared_prefix.sha256.seed_unset.int64",
+  ])(`golden capture %s${envoy.note}${nats.note}`, (name) => {
   const capture = loadCapture(name);
   const publisher = new Publisher({ linger: 0 });
   let stack: Stack;

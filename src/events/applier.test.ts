@@ -1,0 +1,165 @@
+import { describe, expect, it } from "vitest";
+import { type RecordingMeter, recordingMeter } from "../../test/harness/recording-meter.ts";
+import { blockKey, endpointId, type Holder } from "../core/ids.ts";
+import { silentLog } from "../core/log.ts";
+import { nodeClock } from "../core/node-clock.ts";
+import { MemoryIndex } from "../indexer/memory-index.ts";
+import { Residency } from "../indexer/residency.ts";
+import type { Tier } from "../tiers/tier.ts";
+import { Applier } from "./applier.ts";
+import type { KeyedBatch, KeyedEvent } from "./keyed-batch.ts";
+
+const endpoint = endpointId("10.0.0.1:8000");
+const holder: Holder = { endpointId: endpoint, rank: 0 };
+const otherRank: Holder = { endpointId: endpoint, rank: 1 };
+
+interface Parts {
+  readonly applier: Applier;
+  readonly residency: Residency;
+  readonly index: MemoryIndex;
+  readonly meter: RecordingMeter;
+}
+
+function parts(entriesMax = 100): Parts {
+  const index = new MemoryIndex();
+  const residency = new Residency({ index, entriesMax });
+  const meter = recordingMeter();
+  const applier = new Applier({ residency, clock: nodeClock, log: silentLog, meter });
+  return { applier, residency, index, meter };
+}
+
+const batch = (seq: number, events: readonly KeyedEvent[] = [], more = {}): KeyedBatch => ({
+  ...{ holder, model: "m", epoch: 1, seq, engineMs: 0, events },
+  ...more,
+});
+
+/** Blocks whose key is their handle plus 100. */
+const stored = (handles: readonly number[], tier: Tier = "gpu"): KeyedEvent => ({
+  type: "stored",
+  tier,
+  handles: BigUint64Array.from(handles, BigInt),
+  keys: BigUint64Array.from(handles, (handle) => BigInt(handle + 100)),
+  blockSizeTokens: 16,
+});
+const removed = (handles: readonly number[], tier: Tier = "gpu"): KeyedEvent => ({
+  type: "removed",
+  tier,
+  handles: BigUint64Array.from(handles, BigInt),
+});
+const tiersOf = (index: MemoryIndex, handle: number): string[] =>
+  index.residency(blockKey(BigInt(handle + 100))).map(({ tier }) => tier);
+const refusedFor = (meter: RecordingMeter, reason: string): number =>
+  meter.total("kvatlas_events_refused_total", { reason });
+
+describe("a holder's state", () => {
+  it("is EXACT from the first message of a life on", () => {
+    const { applier, residency } = parts();
+    applier.accept(batch(0, [stored([1])]));
+    applier.accept(batch(1, [removed([1])]));
+    expect(residency.cursorOf(holder)).toEqual({
+      ...{ state: "EXACT", reason: null, epoch: 1, seq: 1, blockSizeTokens: 16, model: "m" },
+    });
+  });
+
+  it("is DEGRADED when the first message seen is not the first of the life", () => {
+    const { applier, residency } = parts();
+    applier.accept(batch(3, [stored([1])]));
+    expect(residency.cursorOf(holder)).toMatchObject({
+      state: "DEGRADED",
+      reason: "late-subscription",
+    });
+    applier.accept(batch(0, [], { epoch: 2 }));
+    expect(residency.cursorOf(holder)).toMatchObject({ state: "EXACT", epoch: 2 });
+    applier.accept(batch(4, [], { epoch: 3 }));
+    expect(residency.cursorOf(holder)).toMatchObject({ reason: "late-subscription", epoch: 3 });
+  });
+
+  it("is DEGRADED after a gap until the next life, and what is held stays", () => {
+    const { applier, residency, index, meter } = parts();
+    applier.accept(batch(0, [stored([1])]));
+    applier.accept(batch(4, [stored([2])]));
+    applier.accept(batch(5));
+    expect(residency.cursorOf(holder)).toMatchObject({ state: "DEGRADED", reason: "gap", seq: 5 });
+    expect(meter.total("kvatlas_events_gaps_total", { endpoint })).toBe(1);
+    expect(meter.total("kvatlas_events_missed_messages_total", { endpoint })).toBe(3);
+    expect([tiersOf(index, 1), tiersOf(index, 2)]).toEqual([["gpu"], ["gpu"]]);
+  });
+
+  it("is DEGRADED by a loss, and the other events of the batch are applied", () => {
+    const { applier, residency, index, meter } = parts();
+    const lost: KeyedEvent = { type: "lost", reason: "unknown-parent" };
+    applier.accept(batch(0, [stored([1]), lost, stored([2])]));
+    expect(residency.cursorOf(holder)).toMatchObject({ reason: "unknown-parent" });
+    expect([tiersOf(index, 1), tiersOf(index, 2)]).toEqual([["gpu"], ["gpu"]]);
+    expect(refusedFor(meter, "unknown-parent")).toBe(1);
+  });
+
+  it("is kept for each rank by itself", () => {
+    const { applier, residency, index } = parts();
+    applier.accept(batch(0, [stored([1])]));
+    applier.accept(batch(7, [stored([1])], { holder: otherRank }));
+    applier.accept(batch(0, [], { holder: otherRank, epoch: 2 }));
+    expect(residency.cursorOf(holder)).toMatchObject({ state: "EXACT", seq: 0, epoch: 1 });
+    expect(tiersOf(index, 1)).toEqual(["gpu"]);
+  });
+});
+
+describe("messages that were there before", () => {
+  it("are dropped and counted, whether repeated or of an earlier life", () => {
+    const { applier, residency, index, meter } = parts();
+    applier.accept(batch(0, [stored([1])]));
+    applier.accept(batch(1, [stored([2])]));
+    expect(applier.accept(batch(1, [stored([2])]))).toBe(true);
+    applier.accept(batch(0, [stored([3])]));
+    expect(refusedFor(meter, "duplicate")).toBe(2);
+    expect(tiersOf(index, 3)).toEqual([]);
+    applier.accept(batch(0, [stored([4])], { epoch: 2 }));
+    applier.accept(batch(2, [stored([5])]));
+    expect(refusedFor(meter, "fenced-epoch")).toBe(1);
+    expect([1, 2, 4, 5].map((handle) => tiersOf(index, handle))).toEqual([[], [], ["gpu"], []]);
+    expect(residency.cursorOf(holder)).toMatchObject({ epoch: 2, seq: 0 });
+  });
+});
+
+describe("what starts anew", () => {
+  it("is a new life, in every tier", () => {
+    const { applier, index, meter } = parts();
+    applier.accept(batch(0, [stored([1]), stored([1], "cpu"), stored([2], "nvme")]));
+    applier.accept(batch(0, [stored([3])], { epoch: 2 }));
+    expect(index.stats().entriesByTier).toEqual({ gpu: 1, cpu: 0, nvme: 0, shared: 0 });
+    expect(meter.total("kvatlas_events_restarts_total", { endpoint })).toBe(1);
+  });
+
+  it("is another model, whose keys are others: nothing is EXACT that began before", () => {
+    const { applier, residency, index } = parts();
+    applier.accept(batch(0, [stored([1])]));
+    applier.accept(batch(1, [stored([2])], { model: "n" }));
+    expect([tiersOf(index, 1), tiersOf(index, 2)]).toEqual([[], ["gpu"]]);
+    expect(residency.cursorOf(holder)).toMatchObject({ state: "DEGRADED", model: "n" });
+  });
+
+  it("is a cleared cache: no tier is trusted, for its event does not say which was meant", () => {
+    const { applier, residency, index, meter } = parts();
+    applier.accept(
+      batch(0, [stored([1, 2]), stored([1], "cpu"), { type: "cleared" }, stored([3])]),
+    );
+    expect([1, 2, 3].map((handle) => tiersOf(index, handle))).toEqual([[], [], ["gpu"]]);
+    applier.accept(batch(1, [removed([1], "cpu")]));
+    expect(refusedFor(meter, "unknown-removal")).toBe(1);
+    expect(residency.cursorOf(holder)).toMatchObject({ state: "EXACT", seq: 1 });
+  });
+});
+
+describe("the limit of entries", () => {
+  it("refuses what is over it, counts it, and says index-full; nothing else is lost", () => {
+    const { applier, residency, index, meter } = parts(3);
+    applier.accept(batch(0, [stored([1, 2, 3, 4, 5])]));
+    expect(refusedFor(meter, "index-full")).toBe(2);
+    expect(residency.cursorOf(holder)).toMatchObject({ state: "DEGRADED", reason: "index-full" });
+    applier.accept(batch(1, [removed([1, 4]), stored([6])]));
+    expect([1, 2, 3, 4, 5, 6].map((handle) => tiersOf(index, handle).length)).toEqual([
+      ...[0, 1, 1, 0, 0, 1],
+    ]);
+    expect(refusedFor(meter, "unknown-removal")).toBe(1);
+  });
+});

@@ -1,0 +1,304 @@
+import { beforeAll, describe, expect, it } from "vitest";
+import { type KeysByDefinition, keysByDefinition } from "../../test/harness/golden-holdings.ts";
+import { blockKey, endpointId, engineKey, type Holder } from "../core/ids.ts";
+import { type BlockHasher, createBlockHasher } from "../keys/block-hasher.ts";
+import { HolderRelay } from "./holder-relay.ts";
+import type { KeyedBatch, KeyedEvent } from "./keyed-batch.ts";
+import type { BlockStored, KvEvent } from "./kv-event.ts";
+
+const SEED = 3;
+const MODEL = "model";
+const holder: Holder = { endpointId: endpointId("10.0.0.1:8000"), rank: 0 };
+const plain = { model: MODEL, lora: null, blockSizeTokens: 2 };
+
+let hasher: BlockHasher;
+let keysOf: KeysByDefinition;
+
+beforeAll(async () => {
+  hasher = await createBlockHasher(SEED);
+  keysOf = await keysByDefinition(SEED);
+});
+
+const newRelay = (): HolderRelay => new HolderRelay({ holder, model: MODEL, hasher });
+
+/** Blocks of two tokens; block n has the handle n and the tokens n, n + 1000. */
+function stored(blocks: readonly number[], fields: Partial<BlockStored> = {}): BlockStored {
+  return {
+    type: "stored",
+    handles: blocks.map((block) => engineKey(BigInt(block))),
+    parent: null,
+    tokens: tokensOf(blocks),
+    blockSizeTokens: 2,
+    medium: "GPU",
+    loraName: null,
+    loraId: null,
+    extraKeys: null,
+    group: null,
+    specKind: null,
+    ...fields,
+  };
+}
+
+function removed(blocks: readonly number[], medium: string | null = "GPU"): KvEvent {
+  const handles = blocks.map((block) => engineKey(BigInt(block)));
+  return { type: "removed", handles, medium, group: null };
+}
+
+function tokensOf(blocks: readonly number[]): Uint32Array {
+  return Uint32Array.from(blocks.flatMap((block) => [block, block + 1000]));
+}
+
+const byHandle = { tokens: new Uint32Array(0), blockSizeTokens: 0, medium: "CPU" };
+const parent = (block: number): { parent: BlockStored["parent"] } => ({
+  parent: engineKey(BigInt(block)),
+});
+const chain = (...blocks: number[]): bigint[] =>
+  keysOf({ ...plain, tokens: [...tokensOf(blocks)] });
+
+function relayAll(relay: HolderRelay, ...events: KvEvent[]): readonly KeyedEvent[] {
+  return relayAt(relay, { seq: 1000, ts: 1000 }, ...events)?.events ?? [];
+}
+
+function relayAt(
+  relay: HolderRelay,
+  { seq, ts = seq + 1 }: { readonly seq: number; readonly ts?: number },
+  ...events: KvEvent[]
+): KeyedBatch | null {
+  return relay.relay(seq, { ts, rank: 0, events });
+}
+
+const keysIn = (event: KeyedEvent | undefined): bigint[] =>
+  event?.type === "stored" ? [...event.keys] : [];
+
+describe("keys", () => {
+  it("continue the chain of the parent, also of one that was removed", () => {
+    const events = relayAll(
+      newRelay(),
+      stored([1, 2]),
+      removed([2]),
+      removed([1]),
+      stored([3], parent(2)),
+    );
+    expect(keysIn(events[3])).toEqual([chain(1, 2, 3)[2]]);
+  });
+
+  it("of blocks under a parent never seen are not made up", () => {
+    expect(relayAll(newRelay(), stored([3], parent(2)), stored([1]))).toMatchObject([
+      { type: "lost", reason: "unknown-parent" },
+      { type: "stored" },
+    ]);
+  });
+
+  it("of an adapter are its own, by name or by id, and its name in the extras adds nothing", () => {
+    const events = relayAll(
+      newRelay(),
+      stored([1]),
+      stored([2], { tokens: tokensOf([1]), loraName: "sql", loraId: 1, extraKeys: [["sql"]] }),
+      stored([3], { tokens: tokensOf([1]), loraName: "sql", loraId: 1 }),
+      stored([4], { tokens: tokensOf([1]), loraId: 1 }),
+    );
+    const tokens = [...tokensOf([1])];
+    const adapter = keysOf({ ...plain, lora: "sql", tokens });
+    expect(events.map(keysIn)).toEqual([
+      chain(1),
+      adapter,
+      adapter,
+      keysOf({ ...plain, lora: "id:1", tokens }),
+    ]);
+  });
+
+  it("carry a salt through the chain, though only the first block names it", () => {
+    const salted = { extraKeys: [["tenant"], null] };
+    const events = relayAll(newRelay(), stored([1, 2], salted), stored([3], parent(2)));
+    const expected = keysOf({
+      ...plain,
+      tokens: [...tokensOf([1, 2, 3])],
+      extras: ['["tenant"]', null],
+    });
+    expect(events.flatMap(keysIn)).toEqual(expected);
+    expect(expected.filter((key) => chain(1, 2, 3).includes(key))).toEqual([]);
+  });
+
+  it("of a salted block stay its own when a lower tier's event does not tell the salt", () => {
+    const salted = { extraKeys: [["tenant"], null] };
+    const events = relayAll(
+      newRelay(),
+      stored([1, 2], salted),
+      removed([1, 2]),
+      stored([1, 2, 3], { medium: "CPU" }),
+    );
+    const extras = ['["tenant"]', null, null];
+    const expected = keysOf({ ...plain, tokens: [...tokensOf([1, 2, 3])], extras });
+    expect(keysIn(events[2])).toEqual(expected);
+  });
+});
+
+describe("tiers", () => {
+  it("below the GPU take known blocks by their handles alone", () => {
+    const events = relayAll(newRelay(), stored([1, 2]), stored([2, 1], byHandle));
+    const [first, second] = chain(1, 2);
+    expect(events[1]).toMatchObject({ type: "stored", tier: "cpu", blockSizeTokens: 0 });
+    expect(keysIn(events[1])).toEqual([second, first]);
+  });
+
+  it("place what is known, and report what is not", () => {
+    const events = relayAll(newRelay(), stored([1]), stored([9, 1], byHandle));
+    expect(events.slice(1)).toMatchObject([
+      { type: "stored", handles: BigUint64Array.of(1n) },
+      { type: "lost", reason: "unknown-handle" },
+    ]);
+  });
+
+  it("that are not known are reported, and never taken for the GPU", () => {
+    const tape = { medium: "TAPE" };
+    expect(relayAll(newRelay(), stored([1], tape), removed([1], "TAPE"))).toEqual([
+      { type: "lost", reason: "unknown-tier" },
+      { type: "lost", reason: "unknown-tier" },
+    ]);
+  });
+});
+
+describe("events that do not fit", () => {
+  it("are reported: lengths, extras and what the decoder skipped", () => {
+    const skipped: KvEvent = { type: "skipped", reason: "unknown-tag" };
+    expect(
+      relayAll(
+        newRelay(),
+        stored([1, 2], { tokens: tokensOf([1]) }),
+        stored([1], { extraKeys: [null, null] }),
+        stored([1], { blockSizeTokens: 0 }),
+        skipped,
+        stored([1]),
+      ),
+    ).toMatchObject([
+      { reason: "length-mismatch" },
+      { reason: "length-mismatch" },
+      { reason: "length-mismatch" },
+      { reason: "skipped-event" },
+      { type: "stored" },
+    ]);
+  });
+
+  it("of sliding-window groups are left out, with their removals", () => {
+    const sliding = { group: 1, specKind: "sliding_window" };
+    const full = { group: 0, specKind: "full_attention" };
+    const events = relayAll(
+      newRelay(),
+      stored([1], full),
+      stored([1], sliding),
+      { ...removed([1]), group: 1 } as KvEvent,
+      { ...removed([1]), group: 0 } as KvEvent,
+    );
+    expect(events.map(({ type }) => type)).toEqual(["stored", "removed"]);
+  });
+});
+
+describe("sequence", () => {
+  it("going back, with a later time, is a new life: nothing of the old one is known", () => {
+    const relay = newRelay();
+    relayAt(relay, { seq: 0 }, stored([1]));
+    relayAt(relay, { seq: 1 }, stored([2], parent(1)));
+    expect(relayAt(relay, { seq: 0, ts: 100 }, stored([2], parent(1)))).toMatchObject({
+      epoch: 2,
+      seq: 0,
+      events: [{ reason: "unknown-parent" }],
+    });
+    expect(relayAt(relay, { seq: 0, ts: 200 })).toMatchObject({ epoch: 3, seq: 0 });
+  });
+
+  it("standing still with a later time is a new life whose beginning was missed", () => {
+    const relay = newRelay();
+    relayAt(relay, { seq: 4, ts: 10 }, stored([1]));
+    expect(relayAt(relay, { seq: 4, ts: 20 }, stored([2], parent(1)))).toMatchObject({
+      epoch: 2,
+      events: [{ reason: "unknown-parent" }],
+    });
+  });
+
+  it("repeating what was relayed or adopted is dropped, and is no new life", () => {
+    const relay = newRelay();
+    relayAt(relay, { seq: 0, ts: 10 }, stored([1]));
+    relayAt(relay, { seq: 1, ts: 11 }, stored([2], parent(1)));
+    expect(relayAt(relay, { seq: 0, ts: 10 }, stored([1]))).toBeNull();
+    expect(relayAt(relay, { seq: 1, ts: 11 }, stored([2], parent(1)))).toBeNull();
+    expect(relayAt(relay, { seq: 2, ts: 12 }, stored([3], parent(2)))).toMatchObject({
+      epoch: 1,
+      seq: 2,
+      events: [{ type: "stored" }],
+    });
+  });
+
+  it("of a message that cannot be decoded is kept, with the loss", () => {
+    const relay = newRelay();
+    relayAt(relay, { seq: 0 }, stored([1]));
+    expect(relay.relay(1, null)).toMatchObject({
+      epoch: 1,
+      seq: 1,
+      events: [{ type: "lost", reason: "undecodable" }],
+    });
+    expect(relayAt(relay, { seq: 2 }, stored([2], parent(1)))).toMatchObject({ epoch: 1 });
+  });
+});
+
+describe("taking over from an earlier relay", () => {
+  const published = (relay: HolderRelay, seq: number, ...events: KvEvent[]): KeyedBatch => {
+    const batch = relayAt(relay, { seq }, ...events);
+    if (batch === null) throw new Error("batch was dropped");
+    return batch;
+  };
+
+  it("goes on with its handles, epoch and sequence from the log", () => {
+    const earlier = newRelay();
+    const relay = newRelay();
+    relay.adopt(published(earlier, 0, stored([1, 2])));
+    relay.adopt(published(earlier, 1, removed([2])));
+    const batch = relayAt(relay, { seq: 2 }, stored([3], parent(2)));
+    expect(batch).toMatchObject({ epoch: 1, seq: 2 });
+    expect(keysIn(batch?.events[0])).toEqual([chain(1, 2, 3)[2]]);
+  });
+
+  it("goes on with what the store kept", () => {
+    const relay = newRelay();
+    relay.restoreCursor({ epoch: 5, seq: 7 });
+    relay.restoreHandle(1n, blockKey(chain(1)[0] ?? 0n), 1);
+    const batch = relayAt(relay, { seq: 8 }, stored([2], parent(1)));
+    expect(batch).toMatchObject({ epoch: 5, seq: 8 });
+    expect(keysIn(batch?.events[0])).toEqual([chain(1, 2)[1]]);
+    expect(relayAt(relay, { seq: 0, ts: 100 })).toMatchObject({ epoch: 6 });
+  });
+
+  it("drops messages from the socket that the log had already", () => {
+    const earlier = newRelay();
+    const relay = newRelay();
+    for (const block of [1, 2, 3]) relay.adopt(published(earlier, block, stored([block])));
+    expect(relayAt(relay, { seq: 2 }, stored([2]))).toBeNull();
+    expect(relayAt(relay, { seq: 3 }, stored([3]))).toBeNull();
+    expect(relayAt(relay, { seq: 4 }, stored([4]))).toMatchObject({ epoch: 1, seq: 4 });
+  });
+
+  it("is not moved back by what the log repeats or by an earlier life", () => {
+    const earlier = newRelay();
+    const batches = [0, 1, 2].map((seq) => published(earlier, seq, stored([seq + 1])));
+    const nextLife = relayAt(earlier, { seq: 0, ts: 100 }, stored([9]));
+    const relay = newRelay();
+    for (const batch of batches) relay.adopt(batch);
+    for (const batch of batches.slice(0, 2)) relay.adopt(batch);
+    expect(relayAt(relay, { seq: 2, ts: 50 })).toMatchObject({ epoch: 2 });
+    if (nextLife !== null) relay.adopt(nextLife);
+    for (const batch of batches) relay.adopt(batch);
+    expect(relayAt(relay, { seq: 3, ts: 200 }, stored([4], parent(3)))).toMatchObject({
+      epoch: 2,
+      events: [{ reason: "unknown-parent" }],
+    });
+  });
+
+  it("does not take over keys of another model", () => {
+    const relay = new HolderRelay({ holder, model: "other", hasher });
+    relay.adopt(published(newRelay(), 0, stored([1])));
+    expect(relayAt(relay, { seq: 1 }, stored([2], parent(1)))).toMatchObject({
+      epoch: 1,
+      model: "other",
+      events: [{ reason: "unknown-parent" }],
+    });
+  });
+});

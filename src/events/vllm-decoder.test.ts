@@ -1,0 +1,314 @@
+import { Encoder } from "@msgpack/msgpack";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import {
+  type GoldenBatch,
+  type GoldenEvent,
+  goldenNames,
+  handleOf,
+  loadCapture,
+  loadMessages,
+} from "../../test/harness/golden.ts";
+import type { KvEvent, KvEventBatch } from "./kv-event.ts";
+import { decodeVllmBatch, PAYLOAD_BYTES_MAX } from "./vllm-decoder.ts";
+
+const encoder = new Encoder({ useBigInt64: true });
+const names = goldenNames("vllm");
+
+/** The engine's own decoding, in the terms of kv-event.ts. */
+function expectedBatch({ ts, data_parallel_rank, events }: GoldenBatch): unknown {
+  return { ts, rank: data_parallel_rank, events: events.map(expectedEvent) };
+}
+
+function expectedEvent(event: GoldenEvent): unknown {
+  const handles = event.block_hashes?.map(handleOf);
+  const { medium = null, group_idx: group = null } = event;
+  if (event.type === "AllBlocksCleared") return { type: "cleared" };
+  if (event.type === "BlockRemoved") return { type: "removed", handles, medium, group };
+  const parent = event.parent_block_hash ?? null;
+  return {
+    type: "stored",
+    handles,
+    parent: parent === null ? null : handleOf(parent),
+    tokens: Uint32Array.from(event.token_ids ?? []),
+    blockSizeTokens: event.block_size,
+    medium,
+    loraName: event.lora_name ?? null,
+    loraId: event.lora_id ?? null,
+    extraKeys: event.extra_keys ?? null,
+    group,
+    specKind: event.kv_cache_spec_kind ?? null,
+  };
+}
+
+function decode(payload: Uint8Array): KvEventBatch {
+  const decoded = decodeVllmBatch(payload);
+  if (!decoded.ok) throw new Error(`${decoded.reason}: ${decoded.detail}`);
+  return decoded.value;
+}
+
+/** The events of a batch `[1.5, events, 0]`. */
+function decodeEvents(...events: unknown[]): readonly KvEvent[] {
+  return decode(encoder.encode([1.5, events, 0])).events;
+}
+
+const storedFields = ["BlockStored", [11n], null, [1, 2], 2, null, "GPU"] as const;
+const storedMap = {
+  type: "BlockStored",
+  block_hashes: [12n],
+  parent_block_hash: 11n,
+  token_ids: [3, 4],
+  block_size: 2,
+  lora_id: null,
+  medium: "GPU",
+  lora_name: null,
+};
+
+describe("captures of real engines", () => {
+  it.each(names)("%s decodes to what the engine's own decoder says", (name) => {
+    const { messages, expected } = loadCapture(name);
+    expect(messages.length).toBeGreaterThan(0);
+    const decoded = messages.map(({ payload }) => decode(payload));
+    expect(decoded).toEqual(expected.batches.map(expectedBatch));
+  });
+
+  it("cover arrays and maps, integer and byte hashes, adapters, salt, images, groups, offload", () => {
+    const events = names.flatMap((name) => loadCapture(name).expected.batches);
+    const stores = events.flatMap((batch) => batch.events);
+    const has = (what: (event: GoldenEvent) => unknown): boolean => stores.some(what);
+    expect(names.some((name) => name.startsWith("vllm-0.11.2/"))).toBe(true);
+    expect(names.some((name) => name.startsWith("vllm-0.33.0/"))).toBe(true);
+    expect(has(({ block_hashes }) => block_hashes?.[0]?.startsWith("0x"))).toBe(true);
+    expect(has(({ lora_name }) => lora_name)).toBe(true);
+    expect(has(({ extra_keys }) => extra_keys?.some((extras) => Array.isArray(extras?.[0])))).toBe(
+      true,
+    );
+    expect(has(({ group_idx }) => group_idx === 1)).toBe(true);
+    expect(has(({ medium, token_ids }) => medium === "CPU" && token_ids?.length === 0)).toBe(true);
+  });
+});
+
+describe("events", () => {
+  it("of both encodings may stand in one batch", () => {
+    const removed = { type: "BlockRemoved", block_hashes: [11n], medium: "CPU" };
+    expect(
+      decodeEvents(storedFields, storedMap, ["BlockRemoved", [12n]], removed, ["AllBlocksCleared"]),
+    ).toMatchObject([
+      { type: "stored", handles: [11n], parent: null, loraName: null, extraKeys: null },
+      { type: "stored", handles: [12n], parent: 11n },
+      { type: "removed", handles: [12n], medium: null, group: null },
+      { type: "removed", handles: [11n], medium: "CPU" },
+      { type: "cleared" },
+    ]);
+  });
+
+  it("of unknown kind or bad shape are skipped, and the rest of the batch is kept", () => {
+    const bad = [
+      ["BlockMoved", [1n]],
+      { type: "BlockMoved", block_hashes: [1n] },
+      [],
+      {},
+      null,
+      7,
+      "BlockStored",
+      ["BlockStored"],
+      ["BlockRemoved", 5],
+      ["BlockRemoved", ["text"]],
+      ["BlockRemoved", [1.5]],
+      ["BlockRemoved", [new Uint8Array(7)]],
+      { ...storedMap, token_ids: [-1, 2] },
+      { ...storedMap, token_ids: [0x1_0000_0000, 2] },
+      { ...storedMap, token_ids: [[1, 2]] },
+      { ...storedMap, block_size: -1 },
+      { ...storedMap, block_size: 1_000_000 },
+      { ...storedMap, medium: 3 },
+      { ...storedMap, extra_keys: ["text"] },
+      { ...storedMap, extra_keys: [[{ a: 1 }]] },
+    ];
+    const events = decodeEvents(storedFields, ...bad, storedMap);
+    expect(events.map(({ type }) => type)).toEqual([
+      "stored",
+      ...bad.map(() => "skipped"),
+      "stored",
+    ]);
+    const reasons = events.flatMap((event) => (event.type === "skipped" ? [event.reason] : []));
+    expect(reasons.slice(0, 3)).toEqual(["unknown-tag", "unknown-tag", "malformed-event"]);
+  });
+
+  it("keep what is known when fields of a later version are added", () => {
+    const later = { ...storedMap, colour: "blue", nested: { deep: [{ er: 1 }] } };
+    const laterFields = [...storedFields, null, [null], 0, "full_attention", null, "LOCAL", 9, 9];
+    expect(decodeEvents(later, laterFields)).toMatchObject([
+      { type: "stored", handles: [12n] },
+      { type: "stored", handles: [11n], group: 0, specKind: "full_attention", extraKeys: [null] },
+    ]);
+  });
+
+  it("carry hashes of any width as their low 64 bits", () => {
+    const tail = [0xff, 2, 3, 4, 5, 6, 7, 8];
+    const hashes = [
+      -1n,
+      -(2n ** 63n),
+      2n ** 64n - 1n,
+      5,
+      -5,
+      Uint8Array.from(tail),
+      Uint8Array.from([...new Array(8).fill(9), ...tail]),
+      Uint8Array.from([...new Array(24).fill(7), ...tail]),
+    ];
+    expect(decodeEvents(["BlockRemoved", hashes])).toEqual([
+      {
+        type: "removed",
+        handles: [
+          2n ** 64n - 1n,
+          2n ** 63n,
+          2n ** 64n - 1n,
+          5n,
+          2n ** 64n - 5n,
+          0xff02030405060708n,
+          0xff02030405060708n,
+          0xff02030405060708n,
+        ],
+        medium: null,
+        group: null,
+      },
+    ]);
+  });
+});
+
+describe("hostile payloads", () => {
+  it("that are no batch are refused with a reason", () => {
+    const reasonOf = (payload: Uint8Array): string | null => {
+      const decoded = decodeVllmBatch(payload);
+      return decoded.ok ? null : decoded.reason;
+    };
+    expect(reasonOf(new Uint8Array(0))).toBe("not-msgpack");
+    expect(reasonOf(Uint8Array.of(0xc1))).toBe("not-msgpack");
+    expect(reasonOf(encoder.encode([1.5, [], 0]).subarray(0, -1))).toBe("not-msgpack");
+    expect(reasonOf(encoder.encode({ ts: 1 }))).toBe("malformed-batch");
+    expect(reasonOf(encoder.encode(["now", []]))).toBe("malformed-batch");
+    expect(reasonOf(encoder.encode([1.5, {}]))).toBe("malformed-batch");
+    expect(reasonOf(encoder.encode([1.5, [], 1024]))).toBe("malformed-batch");
+    expect(reasonOf(encoder.encode([1.5, [], -1]))).toBe("malformed-batch");
+    expect(reasonOf(new Uint8Array(PAYLOAD_BYTES_MAX + 1))).toBe("oversized");
+  });
+
+  it.each([Number.NaN, Number.POSITIVE_INFINITY, -1, 1e300])("with ts %d are refused", (ts) => {
+    expect(decodeVllmBatch(encoder.encode([ts, [], 0]))).toMatchObject({
+      reason: "malformed-batch",
+    });
+  });
+
+  it("with lengths that the bytes cannot fill are refused before anything is allocated", () => {
+    const bombs = [
+      [0xdd, 0xff, 0xff, 0xff, 0xff],
+      [0xdf, 0xff, 0xff, 0xff, 0xff],
+      [0xdb, 0xff, 0xff, 0xff, 0xff],
+      [0xc6, 0xff, 0xff, 0xff, 0xff],
+      [0xc9, 0xff, 0xff, 0xff, 0xff, 1],
+      [0xdc, 0xff, 0xff],
+    ];
+    for (const bomb of bombs) {
+      for (const prefix of [[], [0x93, 0xcb, 0, 0, 0, 0, 0, 0, 0, 0, 0x91]]) {
+        const payload = Uint8Array.from([...prefix, ...bomb]);
+        expect(decodeVllmBatch(payload)).toMatchObject({ reason: "not-msgpack" });
+      }
+    }
+  });
+
+  it("with arrays of millions inside each other cost no memory", () => {
+    // 2,000 levels that each claim 4 Mi elements: 64 GB if they were believed.
+    const claims = Array.from({ length: 2000 }, () => [0xdd, 0x00, 0x40, 0x00, 0x00]).flat();
+    const before = process.memoryUsage().rss;
+    expect(decodeVllmBatch(Uint8Array.from(claims))).toMatchObject({ reason: "not-msgpack" });
+    expect(process.memoryUsage().rss - before).toBeLessThan(200_000_000);
+  });
+
+  it("nested 100,000 levels deep are refused", () => {
+    const deep = new Uint8Array(100_001).fill(0x91, 0, 100_000);
+    const maps = Uint8Array.from({ length: 200_001 }, (_, at) => (at % 2 === 0 ? 0x81 : 0xa0));
+    expect(decodeVllmBatch(deep)).toMatchObject({ ok: false });
+    expect(decodeVllmBatch(maps)).toMatchObject({ ok: false });
+    const inBatch = Uint8Array.from([0x93, 0xcb, 0, 0, 0, 0, 0, 0, 0, 0, ...deep, 0]);
+    expect(decodeVllmBatch(inBatch)).toMatchObject({ ok: false });
+  });
+
+  it("with __proto__ keys change no prototype and do not throw", () => {
+    const key = (text: string): number[] => [0xa0 + text.length, ...Buffer.from(text)];
+    const event = [0x82, ...key("type"), ...key("BlockStored"), ...key("__proto__"), 0x80];
+    const payload = Uint8Array.from([0x93, 0xcb, 0, 0, 0, 0, 0, 0, 0, 0, 0x91, ...event, 0]);
+    decodeVllmBatch(payload);
+    expect(({} as Record<string, unknown>)["polluted"]).toBeUndefined();
+    const constructed = { type: "constructor", constructor: { prototype: { polluted: 1 } } };
+    expect(decodeEvents(constructed)).toEqual([{ type: "skipped", reason: "unknown-tag" }]);
+    expect(({} as Record<string, unknown>)["polluted"]).toBeUndefined();
+  });
+
+  it("leave the decoder able to read the next one", () => {
+    const good = encoder.encode([1.5, [storedFields, storedMap], 0]);
+    for (let cut = 0; cut < good.length; cut += 1) {
+      expect(decodeVllmBatch(good.subarray(0, cut)).ok).toBe(false);
+      expect(decode(good).events).toHaveLength(2);
+    }
+  });
+
+  const payloads = [
+    "vllm-0.11.2/b_eviction",
+    "vllm-0.33.0/a_shared_prefix.sha256.seed_0.bytes",
+    "vllm-0.33.0/f_multimodal",
+    "vllm-0.33.0/g_offload_cpu.placeholder",
+    "vllm-0.33.0/i_hybrid_full_plus_sliding",
+  ].flatMap((name) => loadMessages(name).map(({ payload }) => payload));
+
+  it("made from golden ones by changed, cut and inserted bytes always give a result", () => {
+    const change = fc.record({
+      at: fc.nat(),
+      byte: fc.integer({ min: 0, max: 255 }),
+      kind: fc.constantFrom("change", "insert", "cut"),
+    });
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...payloads),
+        fc.array(change, { minLength: 1, maxLength: 8 }),
+        (payload, changes) => {
+          const bytes = [...payload];
+          for (const { at, byte, kind } of changes) {
+            const place = at % bytes.length;
+            if (kind === "insert") bytes.splice(place, 0, byte);
+            else if (kind === "cut") bytes.splice(place, 1);
+            else bytes[place] = byte;
+          }
+          expectUsable(decodeVllmBatch(Uint8Array.from(bytes)));
+        },
+      ),
+      { numRuns: 500 },
+    );
+  });
+
+  it("of random bytes always give a result", () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
+        expectUsable(decodeVllmBatch(bytes));
+        const [head, ts] = [Uint8Array.of(0x92, 0xcb), new Uint8Array(8)];
+        expectUsable(decodeVllmBatch(Uint8Array.from([...head, ...ts, 0x91, ...bytes])));
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
+
+/** A result is a reason, or a batch whose values are within what the rest of the path relies on. */
+function expectUsable(decoded: ReturnType<typeof decodeVllmBatch>): void {
+  if (!decoded.ok) {
+    expect(["oversized", "not-msgpack", "malformed-batch"]).toContain(decoded.reason);
+    return;
+  }
+  expect(Number.isFinite(decoded.value.ts)).toBe(true);
+  for (const event of decoded.value.events) {
+    if (event.type === "cleared" || event.type === "skipped") continue;
+    for (const handle of event.handles) expect(handle).toBe(BigInt.asUintN(64, handle));
+    if (event.type === "removed") continue;
+    expect(event.tokens).toBeInstanceOf(Uint32Array);
+    expect(Number.isInteger(event.blockSizeTokens)).toBe(true);
+  }
+}

@@ -1,0 +1,220 @@
+/** Random histories of an engine through relay, log codec, applier and index, against counting. */
+import fc from "fast-check";
+import { beforeAll, describe, expect, it } from "vitest";
+import { type KeysByDefinition, keysByDefinition } from "../../test/harness/golden-holdings.ts";
+import { blockKey, endpointId, engineKey, type Holder } from "../core/ids.ts";
+import { silentLog } from "../core/log.ts";
+import { silentMeter } from "../core/meter.ts";
+import { nodeClock } from "../core/node-clock.ts";
+import { MemoryIndex } from "../indexer/memory-index.ts";
+import { Residency } from "../indexer/residency.ts";
+import { type BlockHasher, createBlockHasher } from "../keys/block-hasher.ts";
+import { Applier } from "./applier.ts";
+import { HolderRelay } from "./holder-relay.ts";
+import type { KeyedBatch } from "./keyed-batch.ts";
+import { decodeKeyedBatches, encodeKeyedBatches } from "./keyed-batch-codec.ts";
+import type { KvEvent } from "./kv-event.ts";
+
+const SEED = 3;
+const MODEL = "model";
+const holder: Holder = { endpointId: endpointId("10.0.0.1:8000"), rank: 0 };
+/** Twelve blocks of two tokens in a tree: the parent of each, -1 for none. */
+const PARENTS = [-1, -1, 0, 0, 1, 2, 2, 3, 4, 5, 7, 9];
+
+let hasher: BlockHasher;
+let keysOf: KeysByDefinition;
+
+beforeAll(async () => {
+  hasher = await createBlockHasher(SEED);
+  keysOf = await keysByDefinition(SEED);
+});
+
+const parentOf = (block: number): number => PARENTS[block] ?? -1;
+const pathTo = (block: number): number[] =>
+  block === -1 ? [] : [...pathTo(parentOf(block)), block];
+const tokensOf = (blocks: readonly number[]): number[] =>
+  blocks.flatMap((block) => [block, block + 1000]);
+/** Spread over 64 bits, as hashes are. */
+const handleOf = (block: number): ReturnType<typeof engineKey> =>
+  engineKey(BigInt(block + 1) * 0x9e37_79b9_7f4a_7c15n);
+
+type Step =
+  /** Stores the last `length` blocks of the path to a block. */
+  | { readonly do: "store"; readonly block: number; readonly length: number }
+  /** Stores a block in the CPU tier by its handle alone. */
+  | { readonly do: "offload"; readonly block: number }
+  | { readonly do: "remove"; readonly tier: "gpu" | "cpu"; readonly block: number }
+  | { readonly do: "clear" };
+
+function eventOf(step: Step): KvEvent {
+  if (step.do === "clear") return { type: "cleared" };
+  if (step.do === "remove") {
+    const handles = [handleOf(step.block)];
+    return { type: "removed", handles, medium: step.tier.toUpperCase(), group: null };
+  }
+  const blocks = step.do === "store" ? pathTo(step.block).slice(-step.length) : [step.block];
+  const before = parentOf(blocks[0] ?? 0);
+  const isTold = step.do === "store";
+  return {
+    type: "stored",
+    handles: blocks.map(handleOf),
+    parent: isTold && before !== -1 ? handleOf(before) : null,
+    tokens: Uint32Array.from(isTold ? tokensOf(blocks) : []),
+    blockSizeTokens: isTold ? 2 : 0,
+    medium: isTold ? "GPU" : "CPU",
+    ...{ loraName: null, loraId: null, extraKeys: null, group: null, specKind: null },
+  };
+}
+
+/** What must be held, by counting. */
+class Model {
+  readonly gpu = new Map<number, number>();
+  readonly cpu = new Map<number, number>();
+  /** Blocks that the relay can place, held or lately removed. */
+  readonly known = new Set<number>();
+  isExact = true;
+
+  drop(): void {
+    for (const table of [this.gpu, this.cpu, this.known]) table.clear();
+  }
+
+  /** A relay that starts from the store knows what is held and nothing else. */
+  forgetRemoved(): void {
+    for (const block of this.known) {
+      if (!this.gpu.get(block) && !this.cpu.get(block)) this.known.delete(block);
+    }
+  }
+
+  apply(step: Step): void {
+    if (step.do === "clear") this.drop();
+    if (step.do === "remove") this.#add(step.tier, step.block, -1);
+    if (step.do !== "store" && step.do !== "offload") return;
+    const blocks = step.do === "store" ? pathTo(step.block).slice(-step.length) : [step.block];
+    const before = parentOf(blocks[0] ?? 0);
+    const isPlaced =
+      step.do === "store" ? before === -1 || this.known.has(before) : this.known.has(step.block);
+    if (!isPlaced) this.isExact = false;
+    for (const block of isPlaced ? blocks : []) {
+      this.known.add(block);
+      this.#add(step.do === "store" ? "gpu" : "cpu", block, 1);
+    }
+  }
+
+  #add(tier: "gpu" | "cpu", block: number, by: number): void {
+    this[tier].set(block, Math.max(0, (this[tier].get(block) ?? 0) + by));
+  }
+}
+
+const block = fc.nat({ max: PARENTS.length - 1 });
+const step: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      ...{ do: fc.constant("store" as const), block, length: fc.integer({ min: 1, max: 4 }) },
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant("offload" as const), block }) },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      ...{ do: fc.constant("remove" as const), block, tier: fc.constantFrom("gpu", "cpu") },
+    }),
+  },
+  { weight: 1, arbitrary: fc.constant({ do: "clear" as const }) },
+);
+/**
+ * next: in order; restart: the engine starts anew; missed: one message before it is lost; repeated:
+ * an old message comes again; from-store, from-log: another relay takes over before it.
+ */
+const kind = fc.oneof(
+  { weight: 8, arbitrary: fc.constant("next") },
+  ...["restart", "missed", "repeated", "from-store", "from-log"].map((each) => ({
+    weight: 1,
+    arbitrary: fc.constant(each),
+  })),
+);
+const history = fc.array(fc.record({ kind, steps: fc.array(step, { maxLength: 5 }) }), {
+  maxLength: 30,
+});
+
+function newRelay(): HolderRelay {
+  return new HolderRelay({ holder, model: MODEL, hasher });
+}
+
+function relayFromStore(residency: Residency): HolderRelay {
+  const relay = newRelay();
+  const cursor = residency.cursorOf(holder);
+  if (cursor !== null) relay.restoreCursor(cursor);
+  for (const [handle, { key, copies }] of residency.records(holder)) {
+    relay.restoreHandle(
+      handle,
+      key,
+      copies.reduce((sum, count) => sum + count, 0),
+    );
+  }
+  return relay;
+}
+
+function relayFromLog(log: readonly KeyedBatch[]): HolderRelay {
+  const relay = newRelay();
+  for (const batch of log) relay.adopt(batch);
+  return relay;
+}
+
+/** What comes out of the log for what went in. */
+function logged(batch: KeyedBatch): KeyedBatch {
+  const decoded = decodeKeyedBatches(encodeKeyedBatches(holder.endpointId, [batch]));
+  expect(decoded).toEqual({ ok: true, value: [batch] });
+  return decoded.ok ? (decoded.value[0] ?? batch) : batch;
+}
+
+describe("the write path under any history", () => {
+  it("leaves in the index what counting stores and removals gives", () => {
+    fc.assert(
+      fc.property(history, (messages) => {
+        const index = new MemoryIndex();
+        const residency = new Residency({ index, entriesMax: 1000 });
+        const parts = { residency, clock: nodeClock, log: silentLog, meter: silentMeter };
+        const applier = new Applier(parts);
+        const model = new Model();
+        const log: KeyedBatch[] = [];
+        let relay = newRelay();
+        let seq = -1;
+        for (const [time, { kind, steps }] of messages.entries()) {
+          if (kind === "repeated") {
+            const repeated = { ts: 0.5, rank: 0, events: steps.map(eventOf) };
+            if (seq >= 0) expect(relay.relay(seq, repeated)).toBeNull();
+            continue;
+          }
+          if (kind === "from-store") relay = relayFromStore(residency);
+          if (kind === "from-store") model.forgetRemoved();
+          if (kind === "from-log") relay = relayFromLog(log);
+          if (kind === "restart") model.drop();
+          if (kind === "restart" || kind === "missed") model.isExact = kind === "restart";
+          seq = kind === "restart" ? 0 : seq + (kind === "missed" ? 2 : 1);
+          for (const each of steps) model.apply(each);
+
+          const batch = relay.relay(seq, { ts: time + 1, rank: 0, events: steps.map(eventOf) });
+          expect(batch).not.toBeNull();
+          if (batch === null) return;
+          log.push(logged(batch));
+          applier.accept(logged(batch));
+          // A log may repeat: the second one must change nothing.
+          applier.accept(batch);
+        }
+
+        for (const block of PARENTS.keys()) {
+          const namespace = { model: MODEL, lora: null, blockSizeTokens: 2 };
+          const key = keysOf({ ...namespace, tokens: tokensOf(pathTo(block)) }).at(-1) ?? 0n;
+          const tiers = index.residency(blockKey(key)).map(({ tier }) => tier);
+          const held = (["cpu", "gpu"] as const).filter((tier) => model[tier].get(block));
+          expect(tiers.sort()).toEqual(held);
+        }
+        const cursor = residency.cursorOf(holder);
+        if (cursor === null) return;
+        expect(cursor).toMatchObject({ seq, state: model.isExact ? "EXACT" : "DEGRADED" });
+      }),
+      { numRuns: 300 },
+    );
+  });
+});
