@@ -3,13 +3,13 @@ import { nodeClock } from "../core/node-clock.ts";
 import { startChild } from "./process-child.ts";
 
 const node = { name: "child", command: process.execPath, clock: nodeClock } as const;
-const wait = "setInterval(() => {}, 1000);";
+const wait = 'require("node:net").createServer().listen(0);';
 
 describe("startChild", () => {
   it("is ready at the named line and ends at SIGTERM", async () => {
     const child = await startChild({
       ...node,
-      args: ["-e", `console.log("starting"); console.log("ready"); ${wait}`],
+      args: ["-e", `process.stdout.write("starting\\nready\\n"); ${wait}`],
       isReadyLine: (line) => line === "ready",
     });
     expect(child.pid).toBeGreaterThan(0);
@@ -32,7 +32,7 @@ describe("startChild", () => {
   it("kills a child that ignores SIGTERM", async () => {
     const child = await startChild({
       ...node,
-      args: ["-e", `process.on("SIGTERM", () => {}); console.log("ready"); ${wait}`],
+      args: ["-e", `process.on("SIGTERM", () => {}); process.stdout.write("ready\\n"); ${wait}`],
       isReadyLine: (line) => line === "ready",
       stopMs: 50,
     });
@@ -40,7 +40,7 @@ describe("startChild", () => {
   });
 
   it("tells how a child ended before it was ready, with its last output", async () => {
-    const args = ["-e", 'console.error("no such thing"); process.exit(3)'];
+    const args = ["-e", 'process.stderr.write("no such thing\\n"); process.exit(3)'];
     await expect(startChild({ ...node, args, isReadyLine: () => false })).rejects.toMatchObject({
       code: "ERR_PROCESS_FAILED",
       message: "child ended with 3 before it was ready; its last output:\nno such thing\n".trim(),

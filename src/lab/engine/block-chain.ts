@@ -25,6 +25,8 @@ export interface BlockChainOptions {
 
 export class BlockChain {
   readonly identity: CacheIdentity;
+  /** Tokens that came with the request; those behind them are output. */
+  readonly promptTokens: number;
   readonly #hasher: BlockHasher;
   readonly #tokens: Uint32Array;
   readonly #digests: Uint8Array;
@@ -38,6 +40,7 @@ export class BlockChain {
     const capacity = options.prompt.length + options.outputTokensMax;
     this.#hasher = hasher;
     this.identity = options.identity;
+    this.promptTokens = options.prompt.length;
     this.#tokens = new Uint32Array(capacity);
     this.#tokens.set(options.prompt);
     this.#tokenCount = options.prompt.length;

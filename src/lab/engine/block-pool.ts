@@ -23,6 +23,13 @@ export type CacheFact =
       readonly firstDepth: number;
       readonly blocks: number;
     }
+  /** Blocks that a request hit, told as if they were stored (kv_cache_report_mode=full). */
+  | {
+      readonly kind: "reported";
+      readonly chain: BlockChain;
+      readonly firstDepth: 0;
+      readonly blocks: number;
+    }
   /** One evicted copy. */
   | { readonly kind: "removed"; readonly chain: BlockChain; readonly depth: number }
   /** Every copy is gone. */
@@ -133,6 +140,11 @@ export class BlockPool {
     }
     this.#cachedBlocks += endDepth - firstDepth;
     this.#facts.push({ kind: "stored", chain, firstDepth, blocks: endDepth - firstDepth });
+  }
+
+  /** Tells the leading blocks that a request hit; nothing changes. */
+  reportHits(chain: BlockChain, blocks: number): void {
+    if (blocks > 0) this.#facts.push({ kind: "reported", chain, firstDepth: 0, blocks });
   }
 
   /** Gives back a request's blocks, tail first. They stay cached. */

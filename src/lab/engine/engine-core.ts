@@ -10,7 +10,9 @@
  */
 import type { Clock } from "../../core/clock.ts";
 import type { BlockChain } from "./block-chain.ts";
-import { BlockPool, type CacheFact } from "./block-pool.ts";
+import { BlockPool } from "./block-pool.ts";
+import type { CacheTiers } from "./cache-tiers.ts";
+import type { EngineFact } from "./engine-facts.ts";
 import { sampleSeed, sampleToken } from "./output-words.ts";
 import { decodeSeconds, prefillSeconds, type StepCost } from "./step-cost.ts";
 import { StepTimer } from "./step-timer.ts";
@@ -31,8 +33,15 @@ export interface EngineCoreDeps {
   readonly clock: Clock;
   /** Runs the callback in a later turn of the event loop, without waiting. */
   readonly nextTurn: (callback: () => void) => void;
-  /** Takes the facts of a step that has any, before its tokens are handed out. */
-  readonly publish: (facts: readonly CacheFact[]) => void;
+  /**
+   * Takes the facts of a step that has any, before its tokens are handed out. Blocks that entered a
+   * lower tier come as a batch of their own behind it: their transfer follows the step.
+   */
+  readonly publish: (facts: readonly EngineFact[]) => void;
+  /** Tiers below the GPU; none without. */
+  readonly tiers?: CacheTiers;
+  /** True while prefix hits are told as stores. */
+  readonly areHitsReported?: () => boolean;
 }
 
 /** How a request ended: all its tokens were made, or nobody waits for them any more. */
@@ -52,7 +61,7 @@ export interface EngineRequest {
 }
 
 export interface RequestHandle {
-  /** Prompt tokens found in the cache; 0 until the request runs. */
+  /** Prompt tokens found in the cache, lower tiers included; 0 until the request runs. */
   cachedTokens(): number;
   /** Frees the request's blocks at once; nothing after its end. */
   abort(): void;
@@ -68,6 +77,8 @@ export interface CoreTotals {
   aborted: number;
   promptTokens: number;
   cachedTokens: number;
+  /** Of cachedTokens: loaded from a lower tier. */
+  loadedTokens: number;
   generatedTokens: number;
   steps: number;
 }
@@ -93,6 +104,7 @@ export class EngineCore {
     aborted: 0,
     promptTokens: 0,
     cachedTokens: 0,
+    loadedTokens: 0,
     generatedTokens: 0,
     steps: 0,
   };
@@ -103,6 +115,9 @@ export class EngineCore {
   readonly #running = new Set<ActiveRequest>();
   /** Blocks promised to running requests and not yet taken. */
   #promisedBlocks = 0;
+  /** Of the requests that the step under way admitted. */
+  #loadSeconds = 0;
+  #facts: EngineFact[] = [];
   #isStepping = false;
   #isStopped = false;
 
@@ -154,8 +169,24 @@ export class EngineCore {
 
   /** Publishes what happened to the cache outside of a step. */
   flushFacts(): void {
-    const facts = this.pool.takeFacts();
+    this.#collectFacts();
+    const facts = this.#facts;
+    this.#facts = [];
+    const tierFacts = this.#deps.tiers?.takeFacts();
+    if (tierFacts !== undefined) facts.push(...tierFacts.removed);
     if (facts.length > 0) this.#deps.publish(facts);
+    if (tierFacts !== undefined && tierFacts.stored.length > 0) {
+      this.#deps.publish(tierFacts.stored);
+    }
+  }
+
+  /** Empties the GPU's prefix cache, and the lower tiers if asked; refused while blocks are used. */
+  reset(options: { readonly areTiersReset: boolean }): boolean {
+    // What an aborted step left behind reaches the tiers before they are emptied.
+    this.#collectFacts();
+    if (!this.pool.reset()) return false;
+    if (options.areTiersReset) this.#deps.tiers?.clear();
+    return true;
   }
 
   /** Aborts every request; none is accepted afterwards. */
@@ -178,6 +209,7 @@ export class EngineCore {
   /** Distributes the step's tokens; returns the seconds it takes. */
   #schedule(): number {
     let seconds = this.#options.stepBaseSeconds;
+    this.#loadSeconds = 0;
     let budget = this.#options.chunkTokens;
     for (const request of this.#running) {
       seconds += this.#compute(request, budget);
@@ -189,7 +221,7 @@ export class EngineCore {
       seconds += this.#compute(request, budget);
       budget -= request.scheduledTokens;
     }
-    return seconds;
+    return seconds + this.#loadSeconds;
   }
 
   #admit(request: ActiveRequest): boolean {
@@ -207,9 +239,31 @@ export class EngineCore {
     this.#promisedBlocks += wanted;
     this.#waiting.delete(request);
     this.#running.add(request);
+    if (this.#deps.areHitsReported?.() === true) pool.reportHits(request.chain, hit.length);
+    this.#load(request);
     this.totals.promptTokens += request.promptTokens;
     this.totals.cachedTokens += request.cachedTokens;
     return true;
+  }
+
+  /** Continues the hits of a request in the lower tiers: loaded blocks are stored like computed ones. */
+  #load(request: ActiveRequest): void {
+    const { tiers } = this.#deps;
+    if (tiers === undefined) return;
+    const { chain, blocks } = request;
+    const firstDepth = blocks.length;
+    // As in BlockPool.match: one token is always left to compute.
+    const endDepth = Math.floor((chain.tokenCount - 1) / chain.blockSizeTokens);
+    const found = tiers.match(chain, { firstDepth, endDepth });
+    if (found.length === 0) return;
+    this.#loadSeconds += tiers.load(chain, firstDepth, found);
+    for (let taken = 0; taken < found.length; taken++) blocks.push(this.pool.take());
+    this.#promisedBlocks -= found.length;
+    this.pool.store(chain, blocks, { firstDepth, endDepth: blocks.length });
+    request.storedBlocks = blocks.length;
+    request.computedTokens = blocks.length * chain.blockSizeTokens;
+    request.cachedTokens = request.computedTokens;
+    this.totals.loadedTokens += found.length * chain.blockSizeTokens;
   }
 
   /** Takes blocks for the request's next tokens and caches those that get full. */
@@ -255,6 +309,14 @@ export class EngineCore {
     if (!isLast) return;
     this.totals.finished += 1;
     request.listener.finish("length");
+  }
+
+  /** Takes the pool's facts over, and shows them to the tiers. */
+  #collectFacts(): void {
+    const facts = this.pool.takeFacts();
+    if (facts.length === 0) return;
+    this.#deps.tiers?.observe(facts);
+    for (const fact of facts) this.#facts.push(fact);
   }
 
   #abort(request: ActiveRequest): void {
