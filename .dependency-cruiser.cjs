@@ -38,7 +38,21 @@ const modules = {
     "config",
     "lab",
   ],
-  cli: ["core", "tiers", "keys", "indexer", "events", "fleet", "prompt", "router", "extproc", "observe", "config", "lab", "app"],
+  cli: [
+    "core",
+    "tiers",
+    "keys",
+    "indexer",
+    "events",
+    "fleet",
+    "prompt",
+    "router",
+    "extproc",
+    "observe",
+    "config",
+    "lab",
+    "app",
+  ],
 };
 
 const direction = Object.entries(modules).map(([name, allowed]) => ({
@@ -66,7 +80,12 @@ const adapters = [
 
 module.exports = {
   forbidden: [
-    { name: "no-cycles", severity: "error", from: { pathNot: "^src/extproc/gen/" }, to: { circular: true } },
+    {
+      name: "no-cycles",
+      severity: "error",
+      from: { pathNot: "^src/extproc/gen/" },
+      to: { circular: true },
+    },
     {
       name: "no-orphan-dev-dependency",
       severity: "error",

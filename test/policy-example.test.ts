@@ -1,0 +1,225 @@
+/** docs/policy.md against the code: its constants, and its worked example as `decide` computes it. */
+import { readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { blockKey, type EndpointId, endpointId } from "../src/core/ids.ts";
+import type { EndpointView, FleetView } from "../src/fleet/fleet.ts";
+import { type EndpointLoad, IDLE_LOAD, type PrefixWork } from "../src/fleet/ledger.ts";
+import { type RouterConfig, routerConfigSchema } from "../src/router/config.ts";
+import type { EndpointMatch } from "../src/router/cost.ts";
+import { type Candidate, type Decision, decide } from "../src/router/decide.ts";
+import type { PopularPrefix } from "../src/router/popularity.ts";
+
+/** The page with tables as they are made below, whatever the width of their columns. */
+const page = read("docs/policy.md")
+  .replaceAll(/ *\| */g, " | ")
+  .replaceAll(/-{3,}/g, "---");
+const config: RouterConfig = routerConfigSchema.parse({});
+const NOW_MS = 10_000;
+const INPUT_TOKENS = 8192;
+
+interface Pod {
+  readonly name: string;
+  readonly id: EndpointId;
+  /** Leading tokens held, the GPU's first. */
+  readonly gpuTokens: number;
+  readonly cpuTokens: number;
+  readonly load: EndpointLoad;
+  /** Monotonic ms since the service of the oldest waiting request began. */
+  readonly headMs: number;
+  readonly scrapedWaiting: number;
+  readonly signalAgeMs: number;
+  /** Waiting work of the popular prefix, seconds. */
+  readonly prefixSeconds: number;
+}
+
+const PODS: readonly Pod[] = [
+  {
+    name: "pod-1",
+    id: endpointId("10.0.0.1:8000"),
+    gpuTokens: 7680,
+    cpuTokens: 0,
+    load: { ...IDLE_LOAD, requests: 2, waiting: 2, pendingWorkSeconds: 0.7 },
+    headMs: 550,
+    scrapedWaiting: 2,
+    signalAgeMs: 500,
+    prefixSeconds: 0.6,
+  },
+  {
+    name: "pod-2",
+    id: endpointId("10.0.0.2:8000"),
+    gpuTokens: 2048,
+    cpuTokens: 4096,
+    load: { ...IDLE_LOAD, requests: 9, decoding: 9, contextTokens: 60_000 },
+    headMs: 0,
+    scrapedWaiting: 0,
+    signalAgeMs: 250,
+    prefixSeconds: 0,
+  },
+  {
+    name: "pod-3",
+    id: endpointId("10.0.0.3:8000"),
+    gpuTokens: 0,
+    cpuTokens: 0,
+    load: IDLE_LOAD,
+    headMs: 0,
+    scrapedWaiting: 1,
+    signalAgeMs: 1000,
+    prefixSeconds: 0,
+  },
+];
+
+const POPULAR: PopularPrefix = { key: blockKey(1n), blocks: 128, workRate: 1.2, holdersNeeded: 2 };
+
+describe("docs/policy.md", () => {
+  it.each(["src/router/cost.ts", "src/router/popularity.ts"])(
+    "names the constants of %s",
+    (file) => {
+      const constants = [...read(file).matchAll(/^const ([A-Z_]+) = ([\d._]+);/gm)];
+      expect(constants.length).toBeGreaterThan(0);
+      for (const [, name, value] of constants) expect(page).toContain(`| \`${name}\` | ${value} |`);
+    },
+  );
+
+  it("names the defaults of the configuration", () => {
+    const { popularity, policy: _, ...rest } = config;
+    const defaults: [string, unknown][] = [
+      ...Object.entries(rest).map(([key, value]): [string, unknown] => [`router.${key}`, value]),
+      ...Object.entries(popularity).map(([key, value]): [string, unknown] => [
+        `router.popularity.${key}`,
+        value,
+      ]),
+    ];
+    for (const [key, value] of defaults) expect(page).toContain(`\`${key}\` | ${String(value)} |`);
+  });
+
+  it("states the input of its example", () => {
+    expect(page).toContain(
+      table([
+        ["", ...PODS.map(({ name }) => name)],
+        ["leading tokens in the GPU", ...PODS.map(({ gpuTokens }) => text(gpuTokens))],
+        ["further tokens in the CPU tier", ...PODS.map(({ cpuTokens }) => text(cpuTokens))],
+        ["own requests waiting", ...PODS.map(({ load }) => text(load.waiting))],
+        ["their work, s", ...PODS.map(({ load }) => text(load.pendingWorkSeconds))],
+        ["time into the oldest, s", ...PODS.map(({ headMs }) => text(headMs / 1000))],
+        ["own requests decoding", ...PODS.map(({ load }) => text(load.decoding))],
+        ["their context, tokens", ...PODS.map(({ load }) => text(load.contextTokens))],
+        ["scraped: requests waiting", ...PODS.map(({ scrapedWaiting }) => text(scrapedWaiting))],
+        ["age of the scrape, s", ...PODS.map(({ signalAgeMs }) => text(signalAgeMs / 1000))],
+      ]),
+    );
+  });
+
+  it("states the costs of its example as they are computed", () => {
+    const { candidates, chosen, reason } = routed(null);
+    const row = (name: string, value: (candidate: Candidate) => string): string[] => [
+      name,
+      ...candidates.map(value),
+    ];
+    expect(page).toContain(
+      table([
+        ["", ...PODS.map(({ name }) => name)],
+        row("tokens reused", ({ reusedTokens }) => text(reusedTokens)),
+        row("own work w, ms", ({ workSeconds }) => ms(workSeconds)),
+        row("queue, ms", ({ terms }) => ms(terms.queue)),
+        row("prefill, ms", ({ terms }) => ms(terms.prefill)),
+        row("externality, ms", ({ terms }) => ms(terms.externality)),
+        row("interference, ms", ({ terms }) => ms(terms.interference)),
+        row("KV pressure, ms", ({ terms }) => ms(terms.kvPressure)),
+        row("**cost, ms**", ({ costSeconds }) => `**${ms(costSeconds)}**`),
+      ]),
+    );
+    expect(page).toContain(`The request goes to ${nameOf(chosen)} (\`${reason}\`)`);
+  });
+
+  it("states where the cap of its example sends the request", () => {
+    const { candidates, chosen, reason } = routed(POPULAR);
+    const [first] = candidates;
+    const work = first?.workSeconds ?? 0;
+    const outstanding = PODS.reduce((sum, { prefixSeconds }) => sum + prefixSeconds, 0);
+    const { slack, floorSeconds } = config.popularity;
+    const share = ((1 + slack) * (outstanding + work)) / POPULAR.holdersNeeded;
+    expect(candidates.map(({ isCapped }) => isCapped)).toEqual([true, false, false]);
+    expect(page).toContain(
+      `${text(outstanding)} s + ${ms(work)} ms = ${ms(outstanding + work)} ms is over max(${ms(floorSeconds)} ms, ${ms(share)} ms)`,
+    );
+    expect(page).toContain(`goes to ${nameOf(chosen)} (\`${reason}\`)`);
+  });
+});
+
+function routed(popularPrefix: PopularPrefix | null): Extract<Decision, { kind: "routed" }> {
+  const decision = decide({
+    fleet: fleetOf(PODS),
+    subset: null,
+    matches: new Map(PODS.map((pod) => [pod.id, matchOf(pod)])),
+    inputTokens: INPUT_TOKENS,
+    popularPrefix,
+    prefixWork: new Map<EndpointId, PrefixWork>(
+      PODS.filter(({ prefixSeconds }) => prefixSeconds > 0).map(({ id, prefixSeconds }) => [
+        id,
+        { requests: 1, workSeconds: prefixSeconds },
+      ]),
+    ),
+    config,
+    random: 0,
+    turn: 0,
+  });
+  if (decision.kind === "none") throw new Error(decision.reason);
+  return decision;
+}
+
+function fleetOf(pods: readonly Pod[]): FleetView {
+  return { nowMs: NOW_MS, endpoints: pods.map(viewOf) };
+}
+
+function viewOf({ id, name, load, headMs, scrapedWaiting, signalAgeMs }: Pod): EndpointView {
+  return {
+    spec: {
+      id,
+      name,
+      pool: "default",
+      model: "m",
+      kvEvents: null,
+      metricsUrl: null,
+      isDraining: false,
+    },
+    isReady: true,
+    readyReason: "ready",
+    signals: {
+      atMs: NOW_MS - signalAgeMs,
+      value: {
+        waiting: scrapedWaiting,
+        running: load.decoding,
+        kvUsage: 0.5,
+        blockSizeTokens: 16,
+        gpuBlocks: 25_000,
+      },
+    },
+    load: { ...load, headSinceMs: load.waiting === 0 ? null : NOW_MS - headMs },
+  };
+}
+
+function matchOf({ gpuTokens, cpuTokens }: Pod): EndpointMatch {
+  return { gpuTokens, tokensByTier: { gpu: gpuTokens, cpu: cpuTokens, nvme: 0, shared: 0 } };
+}
+
+function nameOf(candidate: Candidate): string {
+  return PODS.find(({ id }) => id === candidate.endpointId)?.name ?? "";
+}
+
+function table(rows: readonly (readonly string[])[]): string {
+  const [head = [], ...body] = rows;
+  const line = (cells: readonly string[]): string => ` | ${cells.join(" | ")} | `;
+  return [line(head), line(head.map(() => "---")), ...body.map(line)].join("\n");
+}
+
+function ms(seconds: number): string {
+  return (seconds * 1000).toFixed(1);
+}
+
+function text(count: number): string {
+  return count.toLocaleString("en-US");
+}
+
+function read(path: string): string {
+  return readFileSync(new URL(`../${path}`, import.meta.url), "utf8");
+}
