@@ -29,6 +29,10 @@ export const COUNTERS = {
     help: "Messages missing in sequence gaps.",
     labels: ["endpoint"],
   },
+  kvatlas_events_replays_total: {
+    help: "Replays asked of engines, by outcome (ended, failed).",
+    labels: ["outcome"],
+  },
   kvatlas_events_restarts_total: {
     help: "Engine restarts seen in sequences.",
     labels: ["endpoint"],

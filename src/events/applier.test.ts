@@ -57,7 +57,15 @@ describe("a holder's state", () => {
     applier.accept(batch(0, [stored([1])]));
     applier.accept(batch(1, [removed([1])]));
     expect(residency.cursorOf(holder)).toEqual({
-      ...{ state: "EXACT", reason: null, epoch: 1, seq: 1, blockSizeTokens: 16, model: "m" },
+      ...{
+        state: "EXACT",
+        reason: null,
+        epoch: 1,
+        seq: 1,
+        engineMs: 0,
+        blockSizeTokens: 16,
+        model: "m",
+      },
     });
   });
 

@@ -49,8 +49,8 @@ export class Applier implements KeyedSink {
         blockSizeTokens = event.blockSizeTokens;
       }
     }
-    const { epoch, seq, model } = batch;
-    residency.setCursor(batch.holder, { ...state, epoch, seq, blockSizeTokens, model });
+    const { epoch, seq, engineMs, model } = batch;
+    residency.setCursor(batch.holder, { ...state, epoch, seq, engineMs, blockSizeTokens, model });
     this.#reportLag(batch);
     return true;
   }
@@ -64,7 +64,7 @@ export class Applier implements KeyedSink {
 
   #stateAfter(batch: KeyedBatch, cursor: HolderCursor | null): HolderState {
     if (cursor === null) {
-      return batch.seq === 0 ? EXACT : { state: "DEGRADED", reason: "late-subscription" };
+      return batch.seq <= 0 ? EXACT : { state: "DEGRADED", reason: "late-subscription" };
     }
     if (batch.seq === cursor.seq + 1) return { state: cursor.state, reason: cursor.reason };
     const { log, meter } = this.#deps;

@@ -47,14 +47,13 @@ function play(capture: GoldenCapture, messagesMax = capture.messages.length): Pl
   const residency = new Residency({ index, entriesMax: 100_000 });
   const meter = recordingMeter();
   const applier = new Applier({ residency, clock: nodeClock, log: silentLog, meter });
-  const relay = new HolderRelay({ holder, model: MODEL, hasher });
+  const relay = new HolderRelay({ holder, model: MODEL, hasher, canReplay: false });
   const batches: KeyedBatch[] = [];
   for (const { seq, payload } of capture.messages.slice(0, messagesMax)) {
     const decoded = decodeVllmBatch(payload);
-    const batch = relay.relay(seq, decoded.ok ? decoded.value : null);
-    if (batch === null) continue;
-    batches.push(batch);
-    applier.accept(batch);
+    const step = relay.live({ seq, batch: decoded.ok ? decoded.value : null });
+    batches.push(...step.batches);
+    for (const batch of step.batches) applier.accept(batch);
   }
   return { index, residency, batches, meter, cursor: residency.cursorOf(holder) };
 }

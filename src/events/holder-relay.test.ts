@@ -19,7 +19,8 @@ beforeAll(async () => {
   keysOf = await keysByDefinition(SEED);
 });
 
-const newRelay = (): HolderRelay => new HolderRelay({ holder, model: MODEL, hasher });
+const newRelay = (): HolderRelay =>
+  new HolderRelay({ holder, model: MODEL, hasher, canReplay: false });
 
 /** Blocks of two tokens; block n has the handle n and the tokens n, n + 1000. */
 function stored(blocks: readonly number[], fields: Partial<BlockStored> = {}): BlockStored {
@@ -64,7 +65,7 @@ function relayAt(
   { seq, ts = seq + 1 }: { readonly seq: number; readonly ts?: number },
   ...events: KvEvent[]
 ): KeyedBatch | null {
-  return relay.relay(seq, { ts, rank: 0, events });
+  return relay.live({ seq, batch: { ts, rank: 0, events } }).batches[0] ?? null;
 }
 
 const keysIn = (event: KeyedEvent | undefined): bigint[] =>
@@ -231,7 +232,7 @@ describe("sequence", () => {
   it("of a message that cannot be decoded is kept, with the loss", () => {
     const relay = newRelay();
     relayAt(relay, { seq: 0 }, stored([1]));
-    expect(relay.relay(1, null)).toMatchObject({
+    expect(relay.live({ seq: 1, batch: null }).batches[0]).toMatchObject({
       epoch: 1,
       seq: 1,
       events: [{ type: "lost", reason: "undecodable" }],
@@ -259,7 +260,7 @@ describe("taking over from an earlier relay", () => {
 
   it("goes on with what the store kept", () => {
     const relay = newRelay();
-    relay.restoreCursor({ epoch: 5, seq: 7 });
+    relay.restoreCursor({ epoch: 5, seq: 7, engineMs: 7000 });
     relay.restoreHandle(1n, blockKey(chain(1)[0] ?? 0n), 1);
     const batch = relayAt(relay, { seq: 8 }, stored([2], parent(1)));
     expect(batch).toMatchObject({ epoch: 5, seq: 8 });
@@ -293,7 +294,7 @@ describe("taking over from an earlier relay", () => {
   });
 
   it("does not take over keys of another model", () => {
-    const relay = new HolderRelay({ holder, model: "other", hasher });
+    const relay = new HolderRelay({ holder, model: "other", hasher, canReplay: false });
     relay.adopt(published(newRelay(), 0, stored([1])));
     expect(relayAt(relay, { seq: 1 }, stored([2], parent(1)))).toMatchObject({
       epoch: 1,

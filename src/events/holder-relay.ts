@@ -1,222 +1,98 @@
 /**
- * One holder's KV events -> keyed batches: token ids become our keys, handles find their keys.
+ * One holder's messages -> keyed batches: put in order, then keyed.
  *
- * Pure: state in memory only, no clock. It counts the engine's lives (epochs): a sequence number that
- * does not go on, said at a later time, means that the engine started anew with an empty cache; vLLM
- * sends no event for it. Not said later, it is a repeat: a socket may hold what the log had already.
+ * Pure: state in memory only, no clock, no socket.
  */
-import { type BlockKey, blockKey, type EngineKey, engineKey, type Holder } from "../core/ids.ts";
+import type { BlockKey, Holder } from "../core/ids.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
-import { type ExtraKey, extraText } from "../keys/extra-keys.ts";
-import { loraNamespace } from "../keys/namespace.ts";
-import { type Tier, tierOfMedium } from "../tiers/tier.ts";
-import { HandleMap } from "./handle-map.ts";
-import type { KeyedBatch, KeyedEvent, LossReason } from "./keyed-batch.ts";
-import type { BlockRemoved, BlockStored, KvEvent, KvEventBatch } from "./kv-event.ts";
+import { HolderKeyer } from "./holder-keyer.ts";
+import type { KeyedBatch } from "./keyed-batch.ts";
+import {
+  type Delivery,
+  type EngineMessage,
+  type SequenceCursor,
+  type SequenceDrop,
+  Sequencer,
+  type SequencerStep,
+} from "./sequencer.ts";
 
-/** Kinds of attention whose blocks make a prefix reusable by themselves. */
-const FULL_ATTENTION_KINDS: ReadonlySet<string> = new Set([
-  "full_attention",
-  "mla_attention",
-  "sink_full_attention",
-  "unknown",
-]);
-
-/** Where the relay stands with its engine; what a restarted relay needs. */
-export interface RelayCursor {
-  readonly epoch: number;
-  readonly seq: number;
+export interface RelayStep {
+  readonly batches: readonly KeyedBatch[];
+  /** Ask the engine for its messages from here on, and drop a replay that runs; null: do not. */
+  readonly replayFrom: number | null;
+  readonly drops: readonly SequenceDrop[];
 }
 
 export class HolderRelay {
   readonly holder: Holder;
-  readonly model: string;
-  readonly #hasher: BlockHasher;
-  readonly #handles = new HandleMap();
-  /** Groups of a hybrid model that are not indexed; learned from their stores. */
-  readonly #ignoredGroups = new Set<number>();
-  #cursor: RelayCursor | null = null;
-  /** Engine's time of the newest message, Unix ms; null while unknown. */
-  #engineMsLast: number | null = null;
+  readonly #model: string;
+  readonly #keyer: HolderKeyer;
+  readonly #sequencer: Sequencer;
+  #epoch = 0;
 
   constructor(deps: {
     readonly holder: Holder;
     readonly model: string;
     readonly hasher: BlockHasher;
+    /** Whether the engine has a replay socket. */
+    readonly canReplay: boolean;
   }) {
     this.holder = deps.holder;
-    this.model = deps.model;
-    this.#hasher = deps.hasher;
+    this.#model = deps.model;
+    this.#keyer = new HolderKeyer(deps);
+    this.#sequencer = new Sequencer({ canReplay: deps.canReplay, cursor: null });
   }
 
-  /** Takes over what an earlier relay of this holder knew, from the store or the log. */
-  restoreCursor(cursor: RelayCursor): void {
-    this.#cursor = cursor;
+  /** Takes over what an earlier relay of this holder knew, from the store. */
+  restoreCursor(cursor: SequenceCursor): void {
+    this.#sequencer.adopt(cursor);
+    this.#epoch = cursor.epoch;
   }
 
   restoreHandle(handle: bigint, key: BlockKey, copies: number): void {
-    this.#handles.add(engineKey(handle), key, copies);
+    this.#keyer.restoreHandle(handle, key, copies);
   }
 
   /** Follows a batch of the log that an earlier relay published. */
   adopt(batch: KeyedBatch): void {
-    const { epoch, seq, engineMs } = batch;
-    const cursor = this.#cursor ?? { epoch: 0, seq: -1 };
-    if (epoch < cursor.epoch || (epoch === cursor.epoch && seq <= cursor.seq)) return;
-    const isOtherModel = batch.model !== this.model;
-    if (epoch > cursor.epoch || isOtherModel) this.#handles.clear();
-    this.#cursor = { epoch, seq };
-    if (engineMs > 0) this.#engineMsLast = engineMs;
-    if (isOtherModel) return;
-    for (const event of batch.events) this.#adoptEvent(event);
+    const isNews = this.#sequencer.adopt(batch);
+    if (!isNews) return;
+    const isOtherModel = batch.model !== this.#model;
+    if (batch.epoch !== this.#epoch || isOtherModel) this.#keyer.forget();
+    this.#epoch = batch.epoch;
+    if (!isOtherModel) this.#keyer.adoptEvents(batch.events);
   }
 
-  /**
-   * Keys one message. Null when it repeats an earlier one. `batch` null: the message could not be
-   * decoded, and only its loss is reported.
-   */
-  relay(seq: number, batch: KvEventBatch | null): KeyedBatch | null {
-    const cursor = this.#cursor;
-    const engineMs = batch === null ? 0 : Math.round(batch.ts * 1000);
-    const isRestart = cursor !== null && seq <= cursor.seq;
-    const isLater = engineMs === 0 || engineMs > (this.#engineMsLast ?? 0);
-    if (isRestart && !isLater) return null;
-    if (isRestart) {
-      this.#handles.clear();
-      this.#ignoredGroups.clear();
-    }
-    const epoch = (cursor?.epoch ?? 0) + (cursor === null || isRestart ? 1 : 0);
-    this.#cursor = { epoch, seq };
-    if (engineMs > 0) this.#engineMsLast = engineMs;
-    return {
-      holder: this.holder,
-      model: this.model,
-      epoch,
-      seq,
-      engineMs,
-      events: batch === null ? [lost("undecodable")] : batch.events.flatMap((e) => this.#key(e)),
-    };
+  /** The live socket is connected, for the first time or again. */
+  connected(): RelayStep {
+    return this.#relay(this.#sequencer.connected());
   }
 
-  #key(event: KvEvent): KeyedEvent[] {
-    switch (event.type) {
-      case "stored":
-        return this.#keyStored(event);
-      case "removed":
-        return this.#keyRemoved(event);
-      case "cleared":
-        this.#handles.clear();
-        return [{ type: "cleared" }];
-      case "skipped":
-        return [lost("skipped-event")];
-    }
+  live(message: EngineMessage): RelayStep {
+    return this.#relay(this.#sequencer.live(message));
   }
 
-  #keyStored(event: BlockStored): KeyedEvent[] {
-    if (event.group !== null && !FULL_ATTENTION_KINDS.has(event.specKind ?? "unknown")) {
-      this.#ignoredGroups.add(event.group);
-      return [];
-    }
-    const tier = tierOfMedium(event.medium);
-    if (tier === "unknown") return [lost("unknown-tier")];
-    if (event.tokens.length === 0) return this.#placeByHandle(event, tier);
-    const { handles, tokens, blockSizeTokens } = event;
-    const extraKeys = event.extraKeys;
-    const isExtrasFitting = extraKeys === null || extraKeys.length === handles.length;
-    if (tokens.length !== handles.length * blockSizeTokens || !isExtrasFitting) {
-      return [lost("length-mismatch")];
-    }
-    const lora = loraNamespace(event.loraName, event.loraId);
-    const parent =
-      event.parent === null
-        ? this.#hasher.rootKey({ model: this.model, lora, blockSizeTokens })
-        : this.#handles.keyOf(event.parent);
-    if (parent === null) return [lost("unknown-parent")];
-    const extras = extraKeys?.map((block) => extraText(withoutLora(block, event.loraName)));
-    const input = { parent, tokens, blockSizeTokens };
-    const keys = this.#hasher.chainKeys(extras === undefined ? input : { ...input, extras });
-    if (extraKeys === null) this.#preferKnownKeys(event, keys);
-    return this.#store({ tier, handles, keys, blockSizeTokens });
+  replayed(message: EngineMessage): RelayStep {
+    return this.#relay(this.#sequencer.replayed(message));
   }
 
-  /**
-   * A handle that is known keeps its key, and the blocks after it follow from that: vLLM's events of
-   * lower tiers tell neither salt nor images, which the GPU's event of the same block had told.
-   */
-  #preferKnownKeys({ handles, tokens, blockSizeTokens }: BlockStored, keys: BigUint64Array): void {
-    let isMoved = false;
-    for (const [position, handle] of handles.entries()) {
-      if (isMoved) {
-        const parent = blockKey(keys[position - 1] ?? 0n);
-        const start = position * blockSizeTokens;
-        const block = tokens.subarray(start, start + blockSizeTokens);
-        keys.set(this.#hasher.chainKeys({ parent, tokens: block, blockSizeTokens }), position);
-      }
-      const known = this.#handles.keyOf(handle);
-      if (known === null || known === keys[position]) continue;
-      keys[position] = known;
-      isMoved = true;
-    }
+  replayEnded(): RelayStep {
+    return this.#relay(this.#sequencer.replayEnded());
   }
 
-  /** Offload events carry handles only: their blocks are placed where they are known. */
-  #placeByHandle(event: BlockStored, tier: Tier): KeyedEvent[] {
-    const known = event.handles.flatMap((handle) => {
-      const key = this.#handles.keyOf(handle);
-      return key === null ? [] : [{ handle, key }];
-    });
-    const stored = this.#store({
-      tier,
-      handles: known.map(({ handle }) => handle),
-      keys: BigUint64Array.from(known, ({ key }) => key),
-      blockSizeTokens: 0,
-    });
-    return known.length === event.handles.length ? stored : [...stored, lost("unknown-handle")];
+  replayFailed(): RelayStep {
+    return this.#relay(this.#sequencer.replayFailed());
   }
 
-  #store(event: {
-    readonly tier: Tier;
-    readonly handles: readonly EngineKey[];
-    readonly keys: BigUint64Array;
-    readonly blockSizeTokens: number;
-  }): KeyedEvent[] {
-    for (const [position, handle] of event.handles.entries()) {
-      const key = blockKey(event.keys[position] ?? 0n);
-      if (!this.#handles.add(handle, key)) return [lost("handles-full")];
-    }
-    const handles = BigUint64Array.from(event.handles);
-    return [{ ...event, type: "stored", handles }];
+  #relay({ deliveries, replayFrom, drops }: SequencerStep): RelayStep {
+    return { batches: deliveries.map((each) => this.#keyed(each)), replayFrom, drops };
   }
 
-  #keyRemoved(event: BlockRemoved): KeyedEvent[] {
-    if (event.group !== null && this.#ignoredGroups.has(event.group)) return [];
-    const tier = tierOfMedium(event.medium);
-    if (tier === "unknown") return [lost("unknown-tier")];
-    for (const handle of event.handles) this.#handles.remove(handle);
-    return [{ type: "removed", tier, handles: BigUint64Array.from(event.handles) }];
+  #keyed({ epoch, seq, engineMs, batch }: Delivery): KeyedBatch {
+    if (epoch !== this.#epoch) this.#keyer.forget();
+    this.#epoch = epoch;
+    const { holder } = this;
+    const events = this.#keyer.keyEvents(batch);
+    return { holder, model: this.#model, epoch, seq, engineMs, events };
   }
-
-  #adoptEvent(event: KeyedEvent): void {
-    if (event.type === "cleared") this.#handles.clear();
-    if (event.type === "removed") {
-      for (const handle of event.handles) this.#handles.remove(engineKey(handle));
-    }
-    if (event.type === "stored") {
-      for (const [position, handle] of event.handles.entries()) {
-        this.#handles.add(engineKey(handle), blockKey(event.keys[position] ?? 0n));
-      }
-    }
-  }
-}
-
-function lost(reason: LossReason): KeyedEvent {
-  return { type: "lost", reason };
-}
-
-/** vLLM repeats the adapter's name as the first extra; it is part of the namespace already. */
-function withoutLora(
-  extras: readonly ExtraKey[] | null,
-  loraName: string | null,
-): readonly ExtraKey[] | null {
-  return extras !== null && loraName !== null && extras[0] === loraName ? extras.slice(1) : extras;
 }

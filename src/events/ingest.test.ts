@@ -78,7 +78,7 @@ class Engine {
   }
 
   source(holder: Holder, topic = ""): EventSource {
-    return { holder, model: MODEL, address: this.address, topic };
+    return { holder, model: MODEL, address: this.address, replayAddress: null, topic };
   }
 
   /** Resolves at the next subscription (true) or its end (false). */

@@ -61,7 +61,7 @@ const messageSchema = z.tuple([
       z.int().min(0).max(RANK_MAX),
       z.string(),
       z.int().min(1),
-      z.int().min(0),
+      z.int().min(-1),
       z.number().min(0),
       z.array(eventSchema),
     ]),

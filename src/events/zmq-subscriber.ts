@@ -29,6 +29,8 @@ export interface ZmqReaderDeps {
   readonly clock: Clock;
   readonly ready: Promise<void>;
   readonly onFrames: (frames: readonly Uint8Array[]) => void;
+  /** A connection stands, the first one or another after a loss. */
+  readonly onConnected: () => void;
   /** The engine's side broke the protocol, and the connection is opened anew. */
   readonly onViolation: () => void;
   readonly signal: AbortSignal;
@@ -65,6 +67,9 @@ async function readSocket(source: ZmqSource, deps: ZmqReaderDeps): Promise<void>
   signal.addEventListener("abort", close, { once: true });
   try {
     closeWhenGivenUp(socket, clock);
+    socket.events.on("handshake", () => {
+      if (!signal.aborted) deps.onConnected();
+    });
     socket.connect(source.address);
     socket.subscribe(source.topic);
     await Promise.race([ready, aborted]);

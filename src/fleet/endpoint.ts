@@ -6,6 +6,8 @@ export interface KvEventSource {
   readonly address: string;
   /** Data-parallel ranks behind the endpoint, at least 1. */
   readonly ranks: number;
+  /** ZMQ address of rank 0's replay socket, ranks as above; null: gaps cannot be healed. */
+  readonly replay: string | null;
   /** ZMQ topic prefix to subscribe to; empty for all. */
   readonly topic: string;
 }

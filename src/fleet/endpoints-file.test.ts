@@ -41,7 +41,7 @@ describe("endpointsFileSchema", () => {
         name: "b",
         pool: "p",
         model: "n",
-        kvEvents: { address: "tcp://b.svc:5557", ranks: 1, topic: "" },
+        kvEvents: { address: "tcp://b.svc:5557", ranks: 1, replay: null, topic: "" },
         metricsUrl: null,
         isDraining: true,
       },

@@ -19,6 +19,12 @@ const kvEventsSchema = z
       .string()
       .refine(isZmqAddress, { error: "tcp://host:port with a port from 1 to 65535" })
       .describe("ZMQ address that rank 0 of the engine binds, tcp://host:port"),
+    replay: z
+      .string()
+      .refine(isZmqAddress, { error: "tcp://host:port with a port from 1 to 65535" })
+      .nullable()
+      .default(null)
+      .describe("ZMQ address of rank 0's replay socket, to heal gaps; null: the engine has none"),
     ranks: z
       .int()
       .min(1)
@@ -28,7 +34,10 @@ const kvEventsSchema = z
     topic: z.string().max(1024).default("").describe("ZMQ topic prefix; empty: all topics"),
   })
   .refine(
-    ({ address, ranks }) => !isZmqAddress(address) || portOf(address) + ranks - 1 <= PORT_MAX,
+    ({ address, replay, ranks }) =>
+      [address, replay ?? address].every(
+        (place) => !isZmqAddress(place) || portOf(place) + ranks - 1 <= PORT_MAX,
+      ),
     {
       path: ["ranks"],
       error: `port + ranks - 1 of at most ${PORT_MAX}`,

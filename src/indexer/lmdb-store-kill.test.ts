@@ -32,7 +32,7 @@ describe("kill -9 while flushing", () => {
       for (let count = 0; count < 3; count += 1, seq += 1) {
         residency.stored(holder, "gpu", BigUint64Array.of(BigInt(seq)), BigUint64Array.of(BigInt(seq + 100)));
         if (seq >= 50) residency.removed(holder, "gpu", BigUint64Array.of(BigInt(seq - 50)));
-        residency.setCursor(holder, { state: "EXACT", reason: null, epoch: 1, seq, blockSizeTokens: 16, model: "m" });
+        residency.setCursor(holder, { state: "EXACT", reason: null, epoch: 1, seq, engineMs: 0, blockSizeTokens: 16, model: "m" });
         residency.setLogCursor({ stream: "s", seq });
       }
       setImmediate(apply);

@@ -14,7 +14,7 @@ import { blockKey, endpointId, type Holder, holderName, isEndpointAddress } from
 import type { DirtyRow, DirtyState, HolderCursor, LogCursor, Residency } from "./residency.ts";
 
 /** Layout version of the rows; another one on disk is emptied. */
-const LAYOUT = 1;
+const LAYOUT = 2;
 const ROW_KEY_BYTES = 12;
 const ROW_VALUE_BYTES = 16;
 
@@ -28,6 +28,7 @@ const holderRowSchema = z.object({
       reason: z.string().nullable(),
       epoch: z.int().min(1),
       seq: z.int().min(-1),
+      engineMs: z.number().min(0),
       blockSizeTokens: z.int().positive().nullable(),
       model: z.string(),
     })

@@ -9,7 +9,15 @@ const podA: Holder = { endpointId: endpointId("10.0.0.1:8000"), rank: 0 };
 const podB: Holder = { endpointId: endpointId("10.0.0.2:8000"), rank: 0 };
 const podB1: Holder = { ...podB, rank: 1 };
 const cursor: HolderCursor = {
-  ...{ state: "EXACT", reason: null, epoch: 1, seq: 0, blockSizeTokens: 16, model: "m" },
+  ...{
+    state: "EXACT",
+    reason: null,
+    epoch: 1,
+    seq: 0,
+    engineMs: 5,
+    blockSizeTokens: 16,
+    model: "m",
+  },
 };
 
 function parts(entriesMax = 1000): { index: MemoryIndex; residency: Residency } {

@@ -31,8 +31,10 @@ export interface HolderState {
 export interface HolderCursor extends HolderState {
   /** Life of the engine as the relay counts them, from 1. */
   readonly epoch: number;
-  /** Sequence number of the last applied batch. */
+  /** Sequence number of the last applied batch; -1 when the engine has said nothing yet. */
   readonly seq: number;
+  /** Engine's time of that batch, Unix ms; 0 when unknown. Tells its lives apart. */
+  readonly engineMs: number;
   /** Tokens per block, null until a block was stored. */
   readonly blockSizeTokens: number | null;
   /** Model and pool that the blocks were keyed for: another model means other keys. */

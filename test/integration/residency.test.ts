@@ -138,6 +138,7 @@ describe.each(["direct", "nats"] as const)("the index, fed %s", (transport) => {
           holder: holders[i] as Holder,
           model: MODEL,
           address: kvEventsAddress,
+          replayAddress: null,
           topic: "",
         })),
       );

@@ -1,0 +1,62 @@
+/**
+ * One decoded message as the JSON that `kvatlas events decode` prints; scripts depend on its form.
+ *
+ * 64-bit integers are decimal strings, byte strings "0x" hex.
+ */
+import type { EngineKey } from "../core/ids.ts";
+import type { Result } from "../core/result.ts";
+import type { ExtraKey } from "../keys/extra-keys.ts";
+import { tierOfMedium } from "../tiers/tier.ts";
+import type { KvEvent, KvEventBatch } from "./kv-event.ts";
+
+type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
+
+export function messageJson(seq: number, decoded: Result<KvEventBatch, string>): Json {
+  if (!decoded.ok) {
+    const events = [{ type: "skipped", reason: decoded.reason }];
+    return { seq, ts: null, rank: null, events };
+  }
+  const { ts, rank, events } = decoded.value;
+  return { seq, ts, rank, events: events.map(eventJson) };
+}
+
+function eventJson(event: KvEvent): Json {
+  switch (event.type) {
+    case "stored":
+      return {
+        type: "stored",
+        blockHashes: event.handles.map(decimal),
+        parentHash: event.parent === null ? null : decimal(event.parent),
+        tokenIds: [...event.tokens],
+        blockSize: event.blockSizeTokens,
+        tier: tierOfMedium(event.medium),
+        medium: event.medium,
+        loraName: event.loraName,
+        loraId: event.loraId,
+        group: event.group,
+        extraKeys: event.extraKeys?.map((block) => block?.map(extraJson) ?? null) ?? null,
+      };
+    case "removed":
+      return {
+        type: "removed",
+        blockHashes: event.handles.map(decimal),
+        tier: tierOfMedium(event.medium),
+        group: event.group,
+      };
+    case "cleared":
+      return { type: "cleared" };
+    case "skipped":
+      return { type: "skipped", reason: event.reason };
+  }
+}
+
+function decimal(handle: EngineKey): string {
+  return handle.toString();
+}
+
+function extraJson(extra: ExtraKey): Json {
+  if (extra instanceof Uint8Array) return `0x${Buffer.from(extra).toString("hex")}`;
+  if (typeof extra === "bigint") return extra.toString();
+  if (Array.isArray(extra)) return extra.map(extraJson);
+  return extra as Json;
+}

@@ -1,0 +1,237 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { type Random, seededRandom } from "../core/random.ts";
+import {
+  type Delivery,
+  type EngineMessage,
+  REPLAY_ROUNDS_MAX,
+  type SequenceCursor,
+  Sequencer,
+  type SequencerStep,
+} from "./sequencer.ts";
+
+/** Message `seq` of an engine's life; lives follow each other in time. */
+function message(seq: number, life = 1): EngineMessage {
+  return { seq, batch: { ts: life * 1000 + seq, rank: 0, events: [] } };
+}
+
+const places = ({ deliveries }: SequencerStep): [number, number][] =>
+  deliveries.map(({ epoch, seq }) => [epoch, seq]);
+
+const cursorAt = (seq: number, life = 1): SequenceCursor => ({
+  epoch: 1,
+  seq,
+  engineMs: (life * 1000 + seq) * 1000,
+});
+
+describe("sequencer without replay", () => {
+  const fresh = (): Sequencer => new Sequencer({ canReplay: false, cursor: null });
+
+  it("delivers in order, drops repeats, and lets a gap be seen", () => {
+    const sequencer = fresh();
+    expect(places(sequencer.connected())).toEqual([]);
+    expect(places(sequencer.live(message(0)))).toEqual([[1, 0]]);
+    expect(sequencer.live(message(0))).toMatchObject({ deliveries: [], drops: ["duplicate"] });
+    expect(places(sequencer.live(message(1)))).toEqual([[1, 1]]);
+    expect(places(sequencer.live(message(4)))).toEqual([[1, 4]]);
+    expect(sequencer.live(message(3)).drops).toEqual(["duplicate"]);
+    expect(places(sequencer.live(message(5)))).toEqual([[1, 5]]);
+  });
+
+  it("begins another epoch when the number goes back at a later time", () => {
+    const sequencer = fresh();
+    sequencer.live(message(0));
+    sequencer.live(message(1));
+    expect(places(sequencer.live(message(0, 2)))).toEqual([[2, 0]]);
+    expect(places(sequencer.live(message(1, 2)))).toEqual([[2, 1]]);
+    expect(sequencer.live(message(1, 1)).drops).toEqual(["duplicate"]);
+    expect(places(sequencer.live({ seq: 2, batch: null }))).toEqual([[2, 2]]);
+    expect(sequencer.live(message(2, 2)).drops).toEqual([]);
+  });
+});
+
+describe("sequencer with replay", () => {
+  const at = (cursor: SequenceCursor | null): Sequencer =>
+    new Sequencer({ canReplay: true, cursor });
+
+  it("asks for an engine's whole life before anything was read", () => {
+    const sequencer = at(null);
+    expect(sequencer.connected().replayFrom).toBe(0);
+    expect(places(sequencer.live(message(3)))).toEqual([]);
+    expect(places(sequencer.replayed(message(0)))).toEqual([[1, 0]]);
+    sequencer.replayed(message(1));
+    sequencer.replayed(message(2));
+    sequencer.replayed(message(3));
+    expect(sequencer.replayEnded()).toMatchObject({ deliveries: [], drops: ["duplicate"] });
+    expect(places(sequencer.live(message(4)))).toEqual([[1, 4]]);
+  });
+
+  it("heals a gap from the last message it knows, and goes on with what was held", () => {
+    const sequencer = at(null);
+    sequencer.connected();
+    sequencer.replayed(message(0));
+    sequencer.replayEnded();
+    sequencer.live(message(1));
+    expect(sequencer.live(message(4))).toMatchObject({ deliveries: [], replayFrom: 1 });
+    sequencer.live(message(5));
+    expect(places(sequencer.replayed(message(1)))).toEqual([]);
+    expect(places(sequencer.replayed(message(2)))).toEqual([[1, 2]]);
+    expect(places(sequencer.replayed(message(3)))).toEqual([[1, 3]]);
+    expect(places(sequencer.replayEnded())).toEqual([
+      [1, 4],
+      [1, 5],
+    ]);
+    expect(sequencer.isReplaying).toBe(false);
+  });
+
+  it("starts anew where the engine's buffer no longer reaches back", () => {
+    const sequencer = at(cursorAt(10));
+    expect(sequencer.connected().replayFrom).toBe(10);
+    expect(places(sequencer.replayed(message(15)))).toEqual([[2, 15]]);
+    expect(places(sequencer.replayed(message(16)))).toEqual([[2, 16]]);
+    sequencer.replayEnded();
+    expect(places(sequencer.live(message(17)))).toEqual([[2, 17]]);
+  });
+
+  it("notices a restart while it was away, even when the new life is already longer", () => {
+    const sequencer = at(cursorAt(10));
+    sequencer.connected();
+    const step = sequencer.replayed(message(10, 2));
+    expect(step).toMatchObject({ replayFrom: 0, deliveries: [{ epoch: 2, seq: -1 }] });
+    expect(places(sequencer.replayed(message(0, 2)))).toEqual([[2, 0]]);
+  });
+
+  it("notices a restart while it was away from an answer without its last message", () => {
+    const sequencer = at(cursorAt(10));
+    sequencer.connected();
+    expect(sequencer.replayEnded()).toMatchObject({
+      replayFrom: 0,
+      deliveries: [{ epoch: 2, seq: -1 }],
+    });
+    expect(places(sequencer.replayEnded())).toEqual([]);
+    expect(places(sequencer.live(message(0, 2)))).toEqual([[2, 0]]);
+  });
+
+  it("asks for the beginning of a new life that it missed", () => {
+    const sequencer = at(null);
+    sequencer.connected();
+    sequencer.replayEnded();
+    sequencer.live(message(0));
+    sequencer.live(message(1));
+    sequencer.live(message(2));
+    const step = sequencer.live(message(1, 2));
+    expect(step).toMatchObject({ replayFrom: 0, deliveries: [{ epoch: 2, seq: -1 }] });
+    sequencer.replayed(message(0, 2));
+    sequencer.replayed(message(1, 2));
+    expect(sequencer.replayEnded().drops).toEqual(["duplicate"]);
+    expect(places(sequencer.live(message(2, 2)))).toEqual([[2, 2]]);
+  });
+
+  it("leaves the gap when the engine does not answer", () => {
+    const sequencer = at(cursorAt(10));
+    sequencer.connected();
+    sequencer.live(message(13));
+    expect(places(sequencer.replayFailed())).toEqual([[1, 13]]);
+    expect(places(sequencer.live(message(14)))).toEqual([[1, 14]]);
+  });
+
+  it("stops asking for what the engine never gives, and starts anew behind it", () => {
+    const sequencer = at(cursorAt(0));
+    sequencer.connected();
+    sequencer.live(message(5));
+    sequencer.replayed(message(0));
+    let step = sequencer.replayEnded();
+    for (let round = 1; round < REPLAY_ROUNDS_MAX; round += 1) {
+      expect(step.replayFrom).toBe(0);
+      sequencer.replayed(message(0));
+      step = sequencer.replayEnded();
+    }
+    expect(places(step)).toEqual([[2, 5]]);
+    expect(step.replayFrom).toBeNull();
+  });
+});
+
+/** An engine with a bounded replay buffer, and a live socket that loses, repeats and reorders. */
+function runHistory(
+  random: Random,
+  bufferMessages: number,
+): { ok: boolean; deliveries: Delivery[] } {
+  const sequencer = new Sequencer({ canReplay: true, cursor: null });
+  const deliveries: Delivery[] = [];
+  let life = 1;
+  let buffer: EngineMessage[] = [];
+  let seqNext = 0;
+  let replayFrom: number | null = null;
+  const take = (step: SequencerStep): void => {
+    deliveries.push(...step.deliveries);
+    if (step.replayFrom !== null) replayFrom = step.replayFrom;
+  };
+  const publish = (): EngineMessage => {
+    const said = message(seqNext, life);
+    seqNext += 1;
+    buffer = [...buffer, said].slice(-bufferMessages);
+    return said;
+  };
+  /** Answers what was asked for; live messages come in between. */
+  const replay = (isQuiet: boolean): void => {
+    while (replayFrom !== null) {
+      const from: number = replayFrom;
+      replayFrom = null;
+      for (const said of buffer.filter(({ seq }) => seq >= from)) {
+        if (!isQuiet && random.next() < 0.2) take(sequencer.live(publish()));
+        if (replayFrom === null) take(sequencer.replayed(said));
+      }
+      if (replayFrom === null) take(sequencer.replayEnded());
+    }
+  };
+  take(sequencer.connected());
+  for (let turn = 0; turn < 60; turn += 1) {
+    if (random.next() < 0.05) {
+      life += 1;
+      seqNext = 0;
+      buffer = [];
+      take(sequencer.connected());
+    }
+    const said = publish();
+    const fate = random.next();
+    if (fate < 0.6) take(sequencer.live(said));
+    else if (fate < 0.7) {
+      take(sequencer.live(said));
+      take(sequencer.live(said));
+    } else if (fate < 0.8) {
+      const later = publish();
+      take(sequencer.live(later));
+      take(sequencer.live(said));
+    }
+    if (random.next() < 0.5) replay(false);
+  }
+  // Healing: one message arrives, and the engine is asked until nothing is open.
+  take(sequencer.live(publish()));
+  replay(true);
+  const last = deliveries.at(-1);
+  const isWhole = last?.seq === seqNext - 1 && last.engineMs === (life * 1000 + last.seq) * 1000;
+  return { ok: isWhole && !sequencer.isReplaying, deliveries };
+}
+
+describe("sequencer, for any history of losses, repeats, reorders and restarts", () => {
+  it("ends with the engine's last message, and is gapless within each epoch", () => {
+    fc.assert(
+      fc.property(fc.integer(), fc.constantFrom(3, 10, 1000), (seed, bufferMessages) => {
+        const { ok, deliveries } = runHistory(seededRandom(seed), bufferMessages);
+        expect(ok).toBe(true);
+        for (const [position, { epoch, seq, engineMs }] of deliveries.entries()) {
+          const before = deliveries[position - 1];
+          if (before === undefined) continue;
+          expect(epoch).toBeGreaterThanOrEqual(before.epoch);
+          if (epoch !== before.epoch) continue;
+          expect(seq).toBe(before.seq + 1);
+          // One epoch is one life.
+          if (before.seq >= 0) {
+            expect(Math.floor(engineMs / 1e6)).toBe(Math.floor(before.engineMs / 1e6));
+          }
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+});

@@ -1,0 +1,261 @@
+/**
+ * Puts one holder's messages in order, and says when the engine has to be asked again.
+ *
+ * Pure: no clock, no socket. An engine counts its messages from 0 in each life and does not say that
+ * it restarted, so its own time decides: a number that does not go on, said later, is a new life; not
+ * said later, it is a repeat. A gap is healed by a replay that begins with the last message known:
+ * the answer shows whether the engine still is in the same life. Where its buffer does not reach
+ * back, the holder starts anew (another epoch) from what there is.
+ */
+import { assert } from "../core/assert.ts";
+import type { KvEventBatch } from "./kv-event.ts";
+
+export interface EngineMessage {
+  readonly seq: number;
+  /** Null: it could not be decoded. */
+  readonly batch: KvEventBatch | null;
+}
+
+/** A message in its place. `seq` -1 with an empty batch: a life that has said nothing yet. */
+export interface Delivery extends EngineMessage {
+  /** Counts the engine's lives and the starts anew, from 1. */
+  readonly epoch: number;
+  /** Engine's time, Unix ms; 0 when unknown. */
+  readonly engineMs: number;
+}
+
+/** The last delivered message; survives a restart of the router. */
+export interface SequenceCursor {
+  readonly epoch: number;
+  readonly seq: number;
+  readonly engineMs: number;
+}
+
+export interface SequencerStep {
+  readonly deliveries: readonly Delivery[];
+  /** Ask the engine for its messages from here on, and drop a replay that runs; null: do not. */
+  readonly replayFrom: number | null;
+  /** Messages not delivered, by reason. */
+  readonly drops: readonly SequenceDrop[];
+}
+
+/**
+ * - duplicate: delivered before
+ * - held-full: beyond HELD_MESSAGES_MAX while a replay runs
+ */
+export type SequenceDrop = "duplicate" | "held-full";
+
+/** Live messages held while a replay runs: half a minute of a busy engine. */
+export const HELD_MESSAGES_MAX = 4096;
+/** Replays in a row for one gap; then the holder starts anew behind it. */
+export const REPLAY_ROUNDS_MAX = 3;
+
+interface Replay {
+  /** The cursor's message has to come first, to show that the engine is in the same life. */
+  isLifeOpen: boolean;
+  /** Live messages that arrived meanwhile, oldest first. */
+  readonly held: EngineMessage[];
+}
+
+type Place = "next" | "repeat" | "new-life" | "hole";
+
+export class Sequencer {
+  readonly #canReplay: boolean;
+  #cursor: SequenceCursor | null;
+  #replay: Replay | null = null;
+  #replayRounds = 0;
+  #deliveries: Delivery[] = [];
+  #drops: SequenceDrop[] = [];
+  #replayFrom: number | null = null;
+
+  constructor(options: { readonly canReplay: boolean; readonly cursor: SequenceCursor | null }) {
+    this.#canReplay = options.canReplay;
+    this.#cursor = options.cursor;
+  }
+
+  get isReplaying(): boolean {
+    return this.#replay !== null;
+  }
+
+  /** Follows a message that an earlier relay of this holder delivered. False: it is known. */
+  adopt({ epoch, seq, engineMs }: SequenceCursor): boolean {
+    const known = this.#cursor;
+    const isBehind =
+      known !== null && (epoch < known.epoch || (epoch === known.epoch && seq <= known.seq));
+    if (!isBehind) this.#cursor = { epoch, seq, engineMs };
+    return !isBehind;
+  }
+
+  /**
+   * The live socket is connected, for the first time or again: asks for what was said before, or
+   * since. An engine that restarted always comes with a new connection.
+   */
+  connected(): SequencerStep {
+    // What was held may be of the life before; what is still wanted of it the replay has.
+    if (this.#canReplay) this.#ask([]);
+    return this.#step();
+  }
+
+  /** Takes a message of the live socket. */
+  live(message: EngineMessage): SequencerStep {
+    if (this.#replay === null) this.#placeLive(message);
+    else this.#hold(message);
+    return this.#step();
+  }
+
+  /** Takes a message of the replay that runs. */
+  replayed(message: EngineMessage): SequencerStep {
+    const replay = this.#replay;
+    if (replay === null) return this.#step();
+    if (replay.isLifeOpen) {
+      const cursor = this.#cursor;
+      assert(cursor !== null, "a life without a cursor cannot be open");
+      const isSameTime = message.batch === null || engineMsOf(message) === cursor.engineMs;
+      if (message.seq === cursor.seq && isSameTime) {
+        replay.isLifeOpen = false;
+        return this.#step();
+      }
+      if (message.seq <= cursor.seq) return this.#askNewLife();
+      // The buffer begins behind the cursor: what it has is all that can be known.
+      replay.isLifeOpen = false;
+      this.#deliver(message, this.#epochNext());
+      return this.#step();
+    }
+    const place = this.#placeOf(message);
+    if (place === "repeat") this.#drops.push("duplicate");
+    else this.#deliver(message, place === "next" ? this.#epoch() : this.#epochNext());
+    return this.#step();
+  }
+
+  /** The replay has come to its end: what was held follows. */
+  replayEnded(): SequencerStep {
+    const replay = this.#replay;
+    if (replay === null) return this.#step();
+    // Nothing as late as the cursor's message: this engine has never said it.
+    if (replay.isLifeOpen) return this.#askNewLife();
+    this.#release(replay.held);
+    return this.#step();
+  }
+
+  /** The engine did not answer: what was held follows, and a gap stays one. */
+  replayFailed(): SequencerStep {
+    const held = this.#replay?.held ?? [];
+    this.#replay = null;
+    for (const message of held) this.#placeWithoutReplay(message);
+    return this.#step();
+  }
+
+  #hold(message: EngineMessage): void {
+    const held = this.#replay?.held ?? [];
+    if (held.length < HELD_MESSAGES_MAX) held.push(message);
+    else this.#drops.push("held-full");
+  }
+
+  #placeLive(message: EngineMessage): void {
+    const place = this.#placeOf(message);
+    const isWhole = place === "next" || (place === "new-life" && message.seq === 0);
+    if (this.#canReplay && !isWhole && place !== "repeat") {
+      if (place === "hole" && this.#cursor !== null) this.#ask([message]);
+      else this.#beginLife([message]);
+    } else this.#placeWithoutReplay(message);
+  }
+
+  #placeWithoutReplay(message: EngineMessage): void {
+    const place = this.#placeOf(message);
+    if (place === "repeat") this.#drops.push("duplicate");
+    else this.#deliver(message, place === "new-life" ? this.#epochNext() : this.#epoch());
+    if (place === "next") this.#replayRounds = 0;
+  }
+
+  /** Places what was held; a message that needs another replay takes those behind it along. */
+  #release(held: readonly EngineMessage[]): void {
+    this.#replay = null;
+    for (const [position, message] of held.entries()) {
+      if (this.#isOfBefore(message)) {
+        this.#drops.push("duplicate");
+        continue;
+      }
+      const isHole = this.#placeOf(message) === "hole";
+      if (isHole && this.#replayRounds >= REPLAY_ROUNDS_MAX) {
+        this.#deliver(message, this.#epochNext());
+        continue;
+      }
+      this.#placeLive(message);
+      if (this.#replayFrom === null) continue;
+      for (const later of held.slice(position + 1)) this.#hold(later);
+      return;
+    }
+  }
+
+  /** Whether a held message was said before the newest one of the replay: another life's last words. */
+  #isOfBefore(message: EngineMessage): boolean {
+    const engineMs = engineMsOf(message);
+    return engineMs > 0 && engineMs < (this.#cursor?.engineMs ?? 0);
+  }
+
+  #placeOf({ seq, batch }: EngineMessage): Place {
+    const cursor = this.#cursor;
+    if (cursor === null) return seq === 0 ? "next" : "hole";
+    if (seq === cursor.seq + 1) return "next";
+    if (seq > cursor.seq) return "hole";
+    const engineMs = engineMsOf({ seq, batch });
+    return engineMs === 0 || engineMs > cursor.engineMs ? "new-life" : "repeat";
+  }
+
+  /** Asks from the cursor's own message on, or from 0 where there is none. */
+  #ask(held: readonly EngineMessage[]): void {
+    const cursor = this.#cursor;
+    this.#replayRounds += 1;
+    this.#replay = { isLifeOpen: cursor !== null && cursor.seq >= 0, held: [...held] };
+    this.#replayFrom = Math.max(0, cursor?.seq ?? 0);
+  }
+
+  /** The engine is in another life: all of it is asked for. */
+  #askNewLife(): SequencerStep {
+    this.#beginLife(this.#replay?.held ?? []);
+    return this.#step();
+  }
+
+  #beginLife(held: readonly EngineMessage[]): void {
+    if (this.#cursor !== null) {
+      const life = { seq: -1, batch: { ts: 0, rank: null, events: [] } };
+      this.#deliver(life, this.#epochNext());
+    }
+    this.#ask(held);
+  }
+
+  #deliver(message: EngineMessage, epoch: number): void {
+    const engineMs = engineMsOf(message);
+    // An undecodable message says no time; the one before it still bounds what is a repeat.
+    const isTimeless = engineMs === 0 && this.#cursor?.epoch === epoch;
+    const cursorMs = isTimeless ? (this.#cursor?.engineMs ?? 0) : engineMs;
+    this.#cursor = { epoch, seq: message.seq, engineMs: cursorMs };
+    this.#deliveries.push({ ...message, epoch, engineMs: cursorMs });
+  }
+
+  #epoch(): number {
+    return this.#cursor?.epoch ?? 1;
+  }
+
+  #epochNext(): number {
+    return (this.#cursor?.epoch ?? 0) + 1;
+  }
+
+  /** Hands over what this call has brought about. */
+  #step(): SequencerStep {
+    const step = {
+      deliveries: this.#deliveries,
+      replayFrom: this.#replayFrom,
+      drops: this.#drops,
+    };
+    this.#deliveries = [];
+    this.#drops = [];
+    this.#replayFrom = null;
+    return step;
+  }
+}
+
+/** 0 when the message says no time. */
+function engineMsOf({ batch }: EngineMessage): number {
+  return batch === null ? 0 : Math.round(batch.ts * 1000);
+}

@@ -1,0 +1,136 @@
+/**
+ * One holder's events from its sockets to the sink: live socket -> frames -> decoder -> relay, and the
+ * replay socket whenever the relay asks for what is missing.
+ */
+import { type Clock, sleep } from "../core/clock.ts";
+import { messageOf } from "../core/errors.ts";
+import { holderName } from "../core/ids.ts";
+import type { Log } from "../core/log.ts";
+import type { Meter } from "../core/meter.ts";
+import { type EventMessage, parseFrames } from "./frames.ts";
+import type { HolderRelay, RelayStep } from "./holder-relay.ts";
+import type { KeyedSink } from "./keyed-batch.ts";
+import type { EngineMessage } from "./sequencer.ts";
+import { decodeVllmBatch } from "./vllm-decoder.ts";
+import { replayZmqEvents } from "./zmq-replay.ts";
+import { readZmqEvents, type ZmqSource } from "./zmq-subscriber.ts";
+
+/** Attempts of one replay before the gap is left open, and the pause between them. */
+const REPLAY_ATTEMPTS_MAX = 3;
+const REPLAY_RETRY_MS = 500;
+
+export interface EventStreamSource extends ZmqSource {
+  /** "tcp://host:port" of the engine's replay socket; null: it has none. */
+  readonly replayAddress: string | null;
+}
+
+export interface EventStreamDeps {
+  readonly relay: HolderRelay;
+  readonly sink: KeyedSink;
+  /** Resolves when the log's tail is adopted; live events wait in their socket until then. */
+  readonly ready: Promise<void>;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly meter: Meter;
+}
+
+export class EventStream {
+  readonly relay: HolderRelay;
+  readonly #source: EventStreamSource;
+  readonly #deps: EventStreamDeps;
+  readonly #abort = new AbortController();
+  readonly #reading: Promise<void>;
+  #replaying: Promise<void> = Promise.resolve();
+  #replayAbort = new AbortController();
+  #isReady = false;
+
+  constructor(source: EventStreamSource, deps: EventStreamDeps) {
+    this.relay = deps.relay;
+    this.#source = source;
+    this.#deps = deps;
+    this.#reading = this.#read();
+  }
+
+  async stop(): Promise<void> {
+    this.#abort.abort();
+    this.#replayAbort.abort();
+    await this.#reading;
+    await this.#replaying;
+  }
+
+  async #read(): Promise<void> {
+    const { clock, log, ready } = this.#deps;
+    const { signal } = this.#abort;
+    void ready.then(() => {
+      this.#isReady = true;
+      if (!signal.aborted) this.#take(this.relay.connected());
+    });
+    try {
+      await readZmqEvents(this.#source, {
+        clock,
+        ready,
+        signal,
+        onFrames: (frames) => this.#receive(frames),
+        // Before the tail is adopted nothing is known that could be asked from.
+        onConnected: () => {
+          if (this.#isReady) this.#take(this.relay.connected());
+        },
+        onViolation: () => this.#refuse("protocol-violation", "the connection is opened anew"),
+      });
+    } catch (error) {
+      const fields = { holder: holderName(this.relay.holder), address: this.#source.address };
+      log.error({ ...fields, error: messageOf(error) }, "KV event subscription failed");
+    }
+  }
+
+  #receive(frames: readonly Uint8Array[]): void {
+    const { endpointId } = this.relay.holder;
+    this.#deps.meter.count("kvatlas_events_messages_total", { endpoint: endpointId });
+    const message = parseFrames(frames);
+    if (message.ok) this.#take(this.relay.live(this.#decode(message.value)));
+    else this.#refuse(message.reason, message.detail);
+  }
+
+  #decode({ seq, payload }: EventMessage): EngineMessage {
+    const decoded = decodeVllmBatch(payload);
+    if (decoded.ok) return { seq, batch: decoded.value };
+    this.#refuse(decoded.reason, decoded.detail);
+    return { seq, batch: null };
+  }
+
+  #take({ batches, replayFrom, drops }: RelayStep): void {
+    const { meter, sink } = this.#deps;
+    for (const batch of batches) sink.accept(batch);
+    for (const reason of drops) meter.count("kvatlas_events_refused_total", { reason });
+    if (replayFrom === null) return;
+    this.#replayAbort.abort();
+    this.#replayAbort = new AbortController();
+    const { signal } = this.#replayAbort;
+    this.#replaying = this.#replaying.then(() => this.#replay(replayFrom, signal));
+  }
+
+  /** Hands the engine's buffer to the relay; a replay that was dropped hands over nothing more. */
+  async #replay(fromSeq: number, signal: AbortSignal): Promise<void> {
+    const { clock, meter } = this.#deps;
+    const address = this.#source.replayAddress;
+    const onMessage = (message: EventMessage): void => {
+      if (!signal.aborted) this.#take(this.relay.replayed(this.#decode(message)));
+    };
+    for (let attempt = 0; attempt < REPLAY_ATTEMPTS_MAX && address !== null; attempt += 1) {
+      if (attempt > 0) await sleep(clock, REPLAY_RETRY_MS, signal);
+      const outcome = await replayZmqEvents({ address, fromSeq }, { onMessage, signal });
+      if (signal.aborted) return;
+      meter.count("kvatlas_events_replays_total", { outcome });
+      if (outcome === "failed") continue;
+      this.#take(this.relay.replayEnded());
+      return;
+    }
+    if (!signal.aborted) this.#take(this.relay.replayFailed());
+  }
+
+  #refuse(reason: string, detail: string): void {
+    this.#deps.meter.count("kvatlas_events_refused_total", { reason });
+    const fields = { holder: holderName(this.relay.holder), reason, detail };
+    this.#deps.log.warn(fields, "KV event message refused");
+  }
+}

@@ -1,0 +1,68 @@
+/**
+ * Asks an engine's replay socket for what it has sent from a sequence number on.
+ *
+ * Request of a DEALER: `["", start u64 BE]`. Replies: `["", seq, payload]` (vLLM 0.9 to 0.25) or
+ * `["", topic, seq, payload]` (vLLM 0.26 and later, SGLang), oldest first, and an end marker whose
+ * sequence is all ones. The engine answers from a bounded buffer: older messages are just missing.
+ */
+import { Dealer } from "zeromq";
+import { ok, type Result, refused } from "../core/result.ts";
+import type { EventMessage } from "./frames.ts";
+
+/** Longest wait for the next reply, ms: the engine serves replays between its own steps. */
+const REPLY_MS_MAX = 5000;
+/** Replies that are read: engines buffer 10,000 by default. */
+const REPLIES_MAX = 1_000_000;
+const END_SEQ = 0xffff_ffff_ffff_ffffn;
+
+/** ended: all that the engine has was handed over. failed: no answer, or one that is none. */
+export type ReplayOutcome = "ended" | "failed";
+
+/** Hands the replies over one by one; closed by the signal as "failed". */
+export async function replayZmqEvents(
+  request: { readonly address: string; readonly fromSeq: number },
+  deps: { readonly onMessage: (message: EventMessage) => void; readonly signal: AbortSignal },
+): Promise<ReplayOutcome> {
+  const { onMessage, signal } = deps;
+  if (signal.aborted) return "failed";
+  const socket = new Dealer({ linger: 0, receiveTimeout: REPLY_MS_MAX, sendTimeout: REPLY_MS_MAX });
+  const close = (): void => socket.close();
+  signal.addEventListener("abort", close, { once: true });
+  try {
+    socket.connect(request.address);
+    const start = Buffer.alloc(8);
+    start.writeBigUInt64BE(BigInt(request.fromSeq));
+    await socket.send([Buffer.alloc(0), start]);
+    for (let replies = 0; replies < REPLIES_MAX && !signal.aborted; replies += 1) {
+      const reply = parseReply(await socket.receive());
+      if (!reply.ok) return "failed";
+      if (reply.value === "end") return "ended";
+      onMessage(reply.value);
+    }
+    return "failed";
+  } catch {
+    // No answer in time, or closed by the signal.
+    return "failed";
+  } finally {
+    signal.removeEventListener("abort", close);
+    socket.close();
+  }
+}
+
+/** Both forms end in sequence and payload. */
+export function parseReply(
+  frames: readonly Uint8Array[],
+): Result<EventMessage | "end", "frame-count" | "sequence-frame"> {
+  const sequence = frames.at(-2);
+  const payload = frames.at(-1);
+  if ((frames.length !== 3 && frames.length !== 4) || !sequence || !payload) {
+    return refused("frame-count", `${frames.length} frames, expected 3 or 4`);
+  }
+  if (sequence.length !== 8) {
+    return refused("sequence-frame", `${sequence.length} bytes, expected 8`);
+  }
+  const seq = new DataView(sequence.buffer, sequence.byteOffset).getBigUint64(0);
+  if (seq === END_SEQ) return ok("end");
+  if (seq > BigInt(Number.MAX_SAFE_INTEGER)) return refused("sequence-frame", `sequence ${seq}`);
+  return ok({ seq: Number(seq), payload });
+}
