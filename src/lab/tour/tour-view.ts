@@ -57,7 +57,8 @@ export function liveLine(state: PhaseState): string {
     `  ${clockText(state)}`,
     `${done} done, ${inFlight} in flight, ${failed} failed`,
     `first token ${ttftMs.count === 0 ? "-" : `mean ${duration(ttftMs.mean)}, p99 ${duration(ttftMs.p99)}`}`,
-    `hit rate ${percent(cachedTokens, promptTokens)}`,
+    `hit rate ${percent(cachedTokens, promptTokens)}${possibleShort(state)}`,
+    `${thousands(cachedTokens)} tokens saved`,
     `per pod ${state.pods.map(({ requests }) => requests).join("/")}`,
     router === null
       ? "index ?"
@@ -91,6 +92,11 @@ function possibleText({ router, isRouted, reusableShare }: PhaseState): string {
   const predicted = percent(router.predictedTokens, router.promptTokens);
   const possible = percent(router.possibleTokens, router.promptTokens);
   return `${predicted} predicted, ${possible} held by some pod, ${reusable}`;
+}
+
+function possibleShort({ router, isRouted }: PhaseState): string {
+  if (!isRouted || router === null) return "";
+  return ` of ${percent(router.possibleTokens, router.promptTokens)} possible`;
 }
 
 function savedText(cachedTokens: number): string {
