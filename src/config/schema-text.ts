@@ -8,7 +8,7 @@ import { z } from "zod";
 
 /** The part of JSON Schema that is used. */
 export interface SchemaNode {
-  readonly type?: string;
+  readonly type?: string | readonly string[];
   readonly description?: string;
   readonly default?: unknown;
   readonly const?: unknown;
@@ -54,6 +54,10 @@ export function acceptedText(node: SchemaNode): string {
   if (node.enum !== undefined) {
     return `one of ${node.enum.map((value) => JSON.stringify(value)).join(", ")}`;
   }
+  // A nullable string of one schema: ["string", "null"].
+  if (Array.isArray(node.type)) {
+    return node.type.map((type: string) => acceptedText({ ...node, type })).join(" or ");
+  }
   switch (node.type) {
     case "integer":
     case "number":
@@ -68,8 +72,10 @@ export function acceptedText(node: SchemaNode): string {
     }
     case "object":
       return "mapping";
+    case "null":
+      return "null";
     default:
-      return node.type ?? "any value";
+      return "any value";
   }
 }
 
