@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import { KvError } from "../core/errors.ts";
 import { addConfigCommand } from "./config-command.ts";
+import { addEventsCommand } from "./events-command.ts";
 import { addServeCommand } from "./serve-command.ts";
 import { addTourCommand } from "./tour-command.ts";
 
@@ -15,6 +16,7 @@ const program = new Command("kvatlas")
   .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : NOT_ACCEPTED));
 addServeCommand(program, packageVersion());
 addConfigCommand(program);
+addEventsCommand(program);
 addTourCommand(program);
 
 try {

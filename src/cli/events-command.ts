@@ -1,0 +1,36 @@
+/** `kvatlas events`: looks at KV events as an engine sends them. */
+import type { Command } from "commander";
+
+export function addEventsCommand(program: Command): void {
+  const events = program.command("events").description("look at KV events of engines");
+  events
+    .command("decode")
+    .argument("<file>", 'capture: one JSON object per message, {"topic","seq","payload_hex"}')
+    .description("print what each message of a capture says, one JSON object a line")
+    .addHelpText("after", "\nExample:\n  kvatlas events decode capture.jsonl")
+    .action(async (file: string) => {
+      const { decodeCapture } = await import("./events.ts");
+      await decodeCapture(file);
+    });
+  events
+    .command("record")
+    .requiredOption("--zmq <address>", "address that the engine publishes at, tcp://host:port")
+    .requiredOption("-o, --output <file>", "file to write; it holds the prompts' token ids")
+    .option("--topic <prefix>", "topic to read; all without it", "")
+    .description("write an engine's KV events to a capture until Ctrl-C")
+    .addHelpText(
+      "after",
+      "\nExample:\n  kvatlas events record --zmq tcp://10.0.0.1:5557 -o capture.jsonl",
+    )
+    .action(async (flags: RecordFlags) => {
+      const { recordCapture } = await import("./events.ts");
+      await recordCapture(flags);
+    });
+}
+
+/** As commander hands them over. */
+export interface RecordFlags {
+  readonly zmq: string;
+  readonly output: string;
+  readonly topic: string;
+}

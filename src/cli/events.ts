@@ -1,0 +1,79 @@
+/** `kvatlas events decode` and `record`: captures in, JSON out, and an engine's messages in. */
+import { createReadStream, createWriteStream } from "node:fs";
+import { createInterface } from "node:readline";
+import { KvError, messageOf } from "../core/errors.ts";
+import { nodeClock } from "../core/node-clock.ts";
+import { captureLine, parseCaptureLine } from "../events/capture.ts";
+import { messageJson } from "../events/event-json.ts";
+import { parseFrames } from "../events/frames.ts";
+import { decodeVllmBatch } from "../events/vllm-decoder.ts";
+import { readZmqEvents } from "../events/zmq-subscriber.ts";
+import type { RecordFlags } from "./events-command.ts";
+
+/** Prints one line for each message; a line that is no message ends it, naming file and line. */
+export async function decodeCapture(file: string): Promise<void> {
+  let lineNumber = 0;
+  try {
+    for await (const line of createInterface({ input: createReadStream(file) })) {
+      lineNumber += 1;
+      if (line.trim() === "") continue;
+      const message = parseCaptureLine(line);
+      if (!message.ok) {
+        throw new KvError("ERR_CAPTURE_INVALID", `${file}:${lineNumber}: ${message.detail}`);
+      }
+      const { seq, payload } = message.value;
+      await print(messageJson(seq, decodeVllmBatch(payload)));
+    }
+  } catch (cause) {
+    if (cause instanceof KvError) throw cause;
+    throw new KvError("ERR_CAPTURE_INVALID", `${file}: ${messageOf(cause)}`, { cause });
+  }
+}
+
+/** Writes messages as they come until SIGINT or SIGTERM; says how many. */
+export async function recordCapture({ zmq, output, topic }: RecordFlags): Promise<void> {
+  const abort = new AbortController();
+  for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => abort.abort());
+  const file = createWriteStream(output, { mode: 0o600 });
+  file.on("error", (cause) => {
+    process.stderr.write(`${output}: ${cause.message}\n`);
+    process.exitCode = 1;
+    abort.abort();
+  });
+  let messages = 0;
+  let refused = 0;
+  try {
+    await readZmqEvents(
+      { address: zmq, topic },
+      {
+        clock: nodeClock,
+        ready: Promise.resolve(),
+        signal: abort.signal,
+        onFrames: (frames) => {
+          const message = parseFrames(frames);
+          if (!message.ok) {
+            refused += 1;
+            return;
+          }
+          messages += 1;
+          const name = Buffer.from(frames[0] ?? []).toString("utf8");
+          file.write(`${captureLine({ ...message.value, topic: name })}\n`);
+        },
+        onConnected: () => process.stderr.write(`connected to ${zmq}\n`),
+        onViolation: () => {
+          refused += 1;
+        },
+      },
+    );
+  } catch (cause) {
+    throw new KvError("ERR_CONFIG_INVALID", `--zmq ${zmq}: ${messageOf(cause)}`, { cause });
+  } finally {
+    await new Promise((resolve) => file.end(resolve));
+  }
+  process.stderr.write(`${messages} messages written to ${output}, ${refused} refused\n`);
+}
+
+async function print(value: unknown): Promise<void> {
+  if (process.stdout.write(`${JSON.stringify(value)}\n`)) return;
+  await new Promise((resolve) => process.stdout.once("drain", resolve));
+}

@@ -1,0 +1,78 @@
+import { describe, expect, it } from "vitest";
+import { type GoldenEvent, goldenNames, handleOf, loadCapture } from "../../test/harness/golden.ts";
+import { captureLine, parseCaptureLine } from "./capture.ts";
+import { messageJson } from "./event-json.ts";
+import { decodeVllmBatch } from "./vllm-decoder.ts";
+
+const TIER_OF_MEDIUM = new Map([
+  ["GPU", "gpu"],
+  ["CPU", "cpu"],
+]);
+
+/** The printed form of an event, from what the engine's own decoder says of it. */
+function printed(event: GoldenEvent): object {
+  const blockHashes = event.block_hashes?.map((hash) => handleOf(hash).toString());
+  const medium = event.medium ?? null;
+  const tier = medium === null ? "gpu" : TIER_OF_MEDIUM.get(medium);
+  const group = event.group_idx ?? null;
+  if (event.type === "AllBlocksCleared") return { type: "cleared" };
+  if (event.type === "BlockRemoved") return { type: "removed", blockHashes, tier, group };
+  const parent = event.parent_block_hash ?? null;
+  return {
+    type: "stored",
+    blockHashes,
+    parentHash: parent === null ? null : handleOf(parent).toString(),
+    tokenIds: event.token_ids,
+    blockSize: event.block_size,
+    tier,
+    medium,
+    loraName: event.lora_name ?? null,
+    loraId: event.lora_id ?? null,
+    group,
+    extraKeys: event.extra_keys ?? null,
+  };
+}
+
+describe("events decode", () => {
+  it.each(goldenNames("vllm"))("prints %s as the engine decodes it", (name) => {
+    const { messages, expected } = loadCapture(name);
+    for (const [position, { seq, payload }] of messages.entries()) {
+      const batch = expected.batches[position];
+      const line = JSON.parse(JSON.stringify(messageJson(seq, decodeVllmBatch(payload))));
+      expect(line).toEqual({
+        seq,
+        ts: batch?.ts,
+        rank: batch?.data_parallel_rank ?? null,
+        events: batch?.events.map(printed),
+      });
+    }
+  });
+
+  it("prints a message that cannot be decoded as one skipped event", () => {
+    expect(messageJson(7, decodeVllmBatch(Uint8Array.from([0xc1])))).toEqual({
+      seq: 7,
+      ts: null,
+      rank: null,
+      events: [{ type: "skipped", reason: "not-msgpack" }],
+    });
+  });
+});
+
+describe("captures", () => {
+  it("are read as they are written", () => {
+    const message = { topic: "kv", seq: 3, payload: Buffer.from([1, 2, 255]) };
+    expect(parseCaptureLine(captureLine(message))).toEqual({ ok: true, value: message });
+  });
+
+  it("refuse lines that are no message", () => {
+    for (const line of [
+      "",
+      "[]",
+      "{}",
+      '{"seq":-1,"payload_hex":""}',
+      '{"seq":1,"payload_hex":"f"}',
+    ]) {
+      expect(parseCaptureLine(line)).toMatchObject({ ok: false, reason: "capture-line" });
+    }
+  });
+});
