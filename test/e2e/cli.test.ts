@@ -85,6 +85,19 @@ describe("kvatlas", () => {
     expect(missing).toMatchObject({ code: 2, output: expect.stringContaining("UNREADABLE") });
   });
 
+  it("events decode prints a capture, and names the line that is none", async () => {
+    const golden = new URL("../golden/vllm-0.33.0/", import.meta.url).pathname;
+    const decoded = await run("events", "decode", `${golden}c_reset_prefix_cache.jsonl`);
+    expect(decoded.code).toBe(0);
+    const [, second] = decoded.output.trim().split("\n");
+    expect(JSON.parse(second ?? "")).toMatchObject({ seq: 1, events: [{ type: "cleared" }, {}] });
+    const bad = await run("events", "decode", write("model: m\n"));
+    expect(bad).toMatchObject({
+      code: 2,
+      output: expect.stringContaining("kvatlas.yaml:1: not JSON"),
+    });
+  });
+
   it("serve refuses a port in use by naming it and the key that sets it", async () => {
     const taken = net.createServer();
     await new Promise<void>((resolve) => taken.listen(0, "127.0.0.1", resolve));
