@@ -10,12 +10,13 @@ import type { Log } from "../core/log.ts";
 import type { Random } from "../core/random.ts";
 import { startExtProcServer } from "../extproc/grpc-ext-proc.ts";
 import { createBlockHasher } from "../keys/block-hasher.ts";
-import { HttpAdmin, type ReadyCheck } from "../observe/http-admin.ts";
+import { type AdminAnswer, HttpAdmin, type ReadyCheck } from "../observe/http-admin.ts";
 import { type MetricsText, PromMeter } from "../observe/prom-meter.ts";
 import { PromptReader } from "../prompt/prompt-reader.ts";
 import { FollowedFleet } from "./followed-fleet.ts";
 import { IndexCore } from "./index-core.ts";
 import { KvPicker } from "./kv-picker.ts";
+import { podsReport } from "./pods-report.ts";
 import { startWritePath } from "./write-path.ts";
 
 export interface ServeDeps {
@@ -82,6 +83,10 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
       { name: "events", isOk: true, detail: writePath.detail() },
       { name: "draining", isOk: !isDraining, detail: isDraining ? "SIGTERM received" : "no" },
     ];
+    const pods = (): AdminAnswer => {
+      const view = followed.fleet.view(clock.nowMs());
+      return { status: 200, body: { pods: podsReport(view, residency) } };
+    };
     const admin = new HttpAdmin({
       log,
       metrics: (): Promise<MetricsText> => {
@@ -90,6 +95,7 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
         return meter.text();
       },
       readyChecks,
+      routes: [{ path: "/pods", handle: pods }],
     });
     const adminAddress = await admin.start(config.observe.adminListen);
     stops.push(() => admin.stop());

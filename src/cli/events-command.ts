@@ -1,5 +1,6 @@
 /** `kvatlas events`: looks at KV events as an engine sends them. */
 import type { Command } from "commander";
+import type { RecordFlags } from "./events.ts";
 
 export function addEventsCommand(program: Command): void {
   const events = program.command("events").description("look at KV events of engines");
@@ -26,11 +27,4 @@ export function addEventsCommand(program: Command): void {
       const { recordCapture } = await import("./events.ts");
       await recordCapture(flags);
     });
-}
-
-/** As commander hands them over. */
-export interface RecordFlags {
-  readonly zmq: string;
-  readonly output: string;
-  readonly topic: string;
 }

@@ -8,7 +8,13 @@ import { messageJson } from "../events/event-json.ts";
 import { parseFrames } from "../events/frames.ts";
 import { decodeVllmBatch } from "../events/vllm-decoder.ts";
 import { readZmqEvents } from "../events/zmq-subscriber.ts";
-import type { RecordFlags } from "./events-command.ts";
+
+/** As commander hands them over. */
+export interface RecordFlags {
+  readonly zmq: string;
+  readonly output: string;
+  readonly topic: string;
+}
 
 /** Prints one line for each message; a line that is no message ends it, naming file and line. */
 export async function decodeCapture(file: string): Promise<void> {

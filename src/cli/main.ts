@@ -4,6 +4,7 @@ import { Command } from "commander";
 import { KvError } from "../core/errors.ts";
 import { addConfigCommand } from "./config-command.ts";
 import { addEventsCommand } from "./events-command.ts";
+import { addPodsCommand } from "./pods-command.ts";
 import { addServeCommand } from "./serve-command.ts";
 import { addTourCommand } from "./tour-command.ts";
 
@@ -17,6 +18,7 @@ const program = new Command("kvatlas")
 addServeCommand(program, packageVersion());
 addConfigCommand(program);
 addEventsCommand(program);
+addPodsCommand(program);
 addTourCommand(program);
 
 try {

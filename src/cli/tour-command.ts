@@ -1,18 +1,7 @@
 /** `kvatlas tour`: shows on this machine what kvatlas is for. */
 import { type Command, InvalidArgumentError } from "commander";
+import type { TourFlags } from "./tour.ts";
 
-/** As commander hands them over. */
-export interface TourFlags {
-  readonly seconds: number;
-  readonly engines: number;
-  readonly seed: number;
-  readonly trace?: string;
-  readonly keep?: true;
-  readonly listen: string;
-  readonly nats: boolean;
-  readonly envoy: boolean;
-  readonly plain?: true;
-}
 
 export function addTourCommand(program: Command): void {
   program

@@ -3,7 +3,19 @@ import { fileURLToPath } from "node:url";
 import { nodeClock } from "../core/node-clock.ts";
 import { createScreen } from "../lab/tour/screen.ts";
 import { runTour } from "../lab/tour/tour.ts";
-import type { TourFlags } from "./tour-command.ts";
+
+/** As commander hands them over. */
+export interface TourFlags {
+  readonly seconds: number;
+  readonly engines: number;
+  readonly seed: number;
+  readonly trace?: string;
+  readonly keep?: true;
+  readonly listen: string;
+  readonly nats: boolean;
+  readonly envoy: boolean;
+  readonly plain?: true;
+}
 
 /** A second signal within this time is npm's copy of the first, ms. */
 const SAME_SIGNAL_MS = 1000;

@@ -183,6 +183,11 @@ export class Residency {
     return [...this.#tables.values()].map(({ holder }) => holder);
   }
 
+  /** Distinct handles that a holder has in any tier. */
+  blocksOf(holder: Holder): number {
+    return this.#tables.get(holderName(holder))?.records.size ?? 0;
+  }
+
   /** Sizes of the fleet's blocks, tokens: a prompt is keyed once for each. */
   blockSizes(): ReadonlySet<number> {
     const sizes = new Set<number>();

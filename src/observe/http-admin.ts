@@ -24,7 +24,7 @@ export interface ReadyCheck {
   readonly detail: string;
 }
 
-interface AdminAnswer {
+export interface AdminAnswer {
   readonly status: number;
   /** Made into JSON. */
   readonly body: unknown;

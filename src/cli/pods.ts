@@ -1,0 +1,75 @@
+/** `kvatlas pods`: asks the admin server and prints a line for each rank. */
+import { z } from "zod";
+import { KvError, messageOf } from "../core/errors.ts";
+
+/** As commander hands them over. */
+export interface PodsFlags {
+  readonly url: string;
+  readonly output: string;
+}
+
+const ANSWER_MS_MAX = 5000;
+
+const podsSchema = z.object({
+  pods: z.array(
+    z.object({
+      name: z.string(),
+      endpoint: z.string(),
+      ready: z.string(),
+      requests: z.number(),
+      signalAgeMs: z.number().nullable(),
+      ranks: z.array(
+        z.object({
+          rank: z.number(),
+          state: z.string(),
+          reason: z.string().nullable(),
+          epoch: z.number().nullable(),
+          seq: z.number().nullable(),
+          blocks: z.number(),
+          blockSizeTokens: z.number().nullable(),
+        }),
+      ),
+    }),
+  ),
+});
+type Pod = z.infer<typeof podsSchema>["pods"][number];
+
+const HEAD = ["POD", "ENDPOINT", "READY", "IN FLIGHT", "RANK", "STATE", "BLOCKS", "SEQ", "EPOCH"];
+
+export async function showPods({ url, output }: PodsFlags): Promise<void> {
+  const { pods } = await ask(url);
+  if (output === "json") {
+    process.stdout.write(`${JSON.stringify(pods, null, 2)}\n`);
+    return;
+  }
+  const rows = [HEAD, ...pods.flatMap(rowsOf)];
+  const widths = HEAD.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  for (const row of rows) {
+    const line = row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ");
+    process.stdout.write(`${line.trimEnd()}\n`);
+  }
+}
+
+async function ask(url: string): Promise<z.infer<typeof podsSchema>> {
+  try {
+    const target = new URL("/pods", url);
+    const answer = await fetch(target, { signal: AbortSignal.timeout(ANSWER_MS_MAX) });
+    return podsSchema.parse(await answer.json());
+  } catch (cause) {
+    const message = `${url}: no router answers there: ${messageOf(cause)}`;
+    throw new KvError("ERR_ADMIN_UNREACHABLE", message, { cause });
+  }
+}
+
+function rowsOf({ name, endpoint, ready, requests, ranks }: Pod): string[][] {
+  const place = [name, endpoint, ready, String(requests)];
+  if (ranks.length === 0) return [[...place, "-", "no KV events", "-", "-", "-"]];
+  return ranks.map(({ rank, state, reason, blocks, seq, epoch }) => [
+    ...place,
+    String(rank),
+    reason === null ? state : `${state}(${reason})`,
+    String(blocks),
+    seq === null ? "-" : String(seq),
+    epoch === null ? "-" : String(epoch),
+  ]);
+}
