@@ -3,13 +3,13 @@ import type { Clock } from "../../core/clock.ts";
 import { seededRandom } from "../../core/random.ts";
 import { BlockChain } from "./block-chain.ts";
 import { BlockHasher, PLAIN_IDENTITY } from "./block-hash.ts";
-import type { CacheFact } from "./block-pool.ts";
 import {
   EngineCore,
   type EngineCoreOptions,
   type FinishReason,
   type RequestHandle,
 } from "./engine-core.ts";
+import type { EngineFact } from "./engine-facts.ts";
 
 /** Time that stands still until the next timer or turn is run by hand. */
 class ManualTime {
@@ -66,11 +66,11 @@ interface Outcome {
 function setUp(partial: Partial<EngineCoreOptions> = {}): {
   time: ManualTime;
   core: EngineCore;
-  batches: (readonly CacheFact[])[];
+  batches: (readonly EngineFact[])[];
   submit: (prompt: readonly number[], outputTokens: number) => Outcome & { handle: RequestHandle };
 } {
   const time = new ManualTime();
-  const batches: (readonly CacheFact[])[] = [];
+  const batches: (readonly EngineFact[])[] = [];
   const core = new EngineCore(
     { ...OPTIONS, ...partial },
     { clock: time.clock, nextTurn: time.nextTurn, publish: (facts) => batches.push(facts) },

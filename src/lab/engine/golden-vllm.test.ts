@@ -9,8 +9,9 @@ import { describe, expect, it } from "vitest";
 import type { Clock } from "../../core/clock.ts";
 import { BlockChain } from "./block-chain.ts";
 import { BlockHasher } from "./block-hash.ts";
+import { CacheTiers } from "./cache-tiers.ts";
 import { EngineCore } from "./engine-core.ts";
-import { LAB_ENGINE_DEFAULTS } from "./engine-options.ts";
+import { LAB_ENGINE_DEFAULTS, type LabEngineOptions } from "./engine-options.ts";
 import { EventEncoder } from "./event-encoding.ts";
 
 const GOLDEN = new URL("../../../test/golden/vllm-0.33.0/", import.meta.url);
@@ -39,25 +40,27 @@ function readGolden(scenario: string): Golden {
 function replay(
   golden: Golden,
   groups: readonly (readonly string[])[],
-  afterGroup: (core: EngineCore) => void,
+  afterGroup: (core: EngineCore, group: number) => void,
+  engine: { readonly options?: Partial<LabEngineOptions>; readonly areHitsReported?: boolean } = {},
 ): Event[][] {
   const turns: (() => void)[] = [];
   const clock: Clock = { nowMs: () => 0, wallMs: () => 0, after: () => () => {} };
-  const encoder = new EventEncoder({ encoding: "map", hashForm: "u64", dataParallelRank: 0 });
+  const options = { ...LAB_ENGINE_DEFAULTS, gpuBlocks: golden.num_gpu_blocks, timeScale: 0 };
+  Object.assign(options, engine.options);
+  const encoder = new EventEncoder(options, options);
   const hasher = new BlockHasher({ blockSizeTokens: 16, seed: "golden" });
   const batches: Event[][] = [];
-  const core = new EngineCore(
-    { ...LAB_ENGINE_DEFAULTS, gpuBlocks: golden.num_gpu_blocks, timeScale: 0 },
-    {
-      clock,
-      nextTurn: (callback) => turns.push(callback),
-      publish: (facts) => {
-        const batch = decode(encoder.batch(1.5, facts), { useBigInt64: true });
-        batches.push((batch as [number, Event[], number])[1]);
-      },
+  const core = new EngineCore(options, {
+    clock,
+    nextTurn: (callback) => turns.push(callback),
+    tiers: new CacheTiers(options),
+    areHitsReported: () => engine.areHitsReported === true,
+    publish: (facts) => {
+      const batch = decode(encoder.batch(1.5, facts), { useBigInt64: true });
+      batches.push((batch as [number, Event[], number])[1]);
     },
-  );
-  for (const group of groups) {
+  });
+  for (const [index, group] of groups.entries()) {
     for (const request of golden.requests.filter(({ id }) => group.includes(id))) {
       const outputTokens = request.output_token_ids.length;
       const chain = new BlockChain(hasher, {
@@ -72,7 +75,7 @@ function replay(
       core.submit({ chain, outputTokens, listener: { finish: () => {} } });
     }
     for (let turn = turns.shift(); turn !== undefined; turn = turns.shift()) turn();
-    afterGroup(core);
+    afterGroup(core, index);
   }
   return batches;
 }
@@ -81,7 +84,7 @@ function replay(
 function renamed(
   batches: readonly (readonly Event[])[],
   options: { readonly areTokensCompared: boolean },
-): unknown {
+): Event[][] {
   const names = new Map<string, string>();
   const name = (hash: unknown): string => {
     const text = String(hash);
@@ -104,6 +107,36 @@ function renamed(
       );
     }),
   );
+}
+
+/** The events as the scenario's payloads carry them. */
+function wireBatches(scenario: string): Event[][] {
+  const lines = readFileSync(new URL(`${scenario}.jsonl`, GOLDEN), "utf8")
+    .trim()
+    .split("\n");
+  return lines.map((line) => {
+    const { payload_hex } = JSON.parse(line) as { payload_hex: string };
+    const batch = decode(Buffer.from(payload_hex, "hex"), { useBigInt64: true });
+    return (batch as [number, Event[], number])[1];
+  });
+}
+
+/** vLLM ran an empty step behind each reset with a connector; this engine clears with the next store. */
+function clearsJoined(batches: readonly (readonly Event[])[]): Event[][] {
+  const joined: Event[][] = [];
+  let cleared: readonly Event[] = [];
+  for (const events of batches) {
+    if (events.every((event) => event["type"] === "AllBlocksCleared")) cleared = events;
+    else {
+      joined.push([...cleared, ...events]);
+      cleared = [];
+    }
+  }
+  return joined;
+}
+
+function isTierStore(event: Event): boolean {
+  return event["type"] === "BlockStored" && event["medium"] === "CPU";
 }
 
 interface Scenario {
@@ -148,16 +181,57 @@ describe("events of real vLLM", () => {
     expect(renamed(mine, scenario)).toEqual(renamed(expected, scenario));
   });
 
+  it.each(["placeholder", "self_describing"] as const)(
+    "are repeated with CPU offloading, fields on the wire included: %s",
+    (offloadEvents) => {
+      const scenario = `g_offload_cpu.${offloadEvents}`;
+      const groups = [["r0"], ["r1"], ["x0"], ["x1"], ["x2"], ["x3"], ["x4"], ["z"], ["z2"]];
+      const mine = replay(
+        readGolden(scenario),
+        groups,
+        // After x4 the GPU's cache is reset, after z the connector's too.
+        (core, group) => void (group > 5 && core.reset({ areTiersReset: group > 6 })),
+        {
+          options: {
+            offloadWhen: "stored",
+            offloadEvents,
+            tiers: { cpuBlocks: 48, nvmeBlocks: 0 },
+          },
+        },
+      );
+      const comparable = (batches: readonly (readonly Event[])[]): unknown =>
+        renamed(clearsJoined(batches), { areTokensCompared: false }).map((events) => [
+          ...events.filter((event) => !isTierStore(event)),
+          ...events
+            .filter(isTierStore)
+            .map((event) => JSON.stringify(event))
+            .sort(),
+        ]);
+      const golden = wireBatches(scenario);
+      expect(comparable(mine)).toEqual(comparable(golden));
+      const keysOf = (batches: readonly (readonly Event[])[]): string[] => [
+        ...new Set(batches.flat().map((event) => Object.keys(event).join())),
+      ];
+      expect(keysOf(mine).sort()).toEqual(keysOf(golden).sort());
+    },
+  );
+
+  it("are repeated where hits are reported as stores", () => {
+    const scenario = "l_kv_cache_report_mode_full";
+    const groups = [["r0"], ["r1"]];
+    const mine = replay(readGolden(scenario), groups, () => {}, { areHitsReported: true });
+    const withSession = mine.map((events) =>
+      events.map((event) => ("session_id" in event ? { ...event, session_id: "sess-1" } : event)),
+    );
+    const options = { areTokensCompared: true };
+    expect(renamed(withSession, options)).toEqual(renamed(wireBatches(scenario), options));
+    expect(mine[1]?.[0]).toHaveProperty("session_id");
+  });
+
   it("have the same fields on the wire, in the same order", () => {
-    const lines = readFileSync(new URL("b2_duplicate_blocks.jsonl", GOLDEN), "utf8");
-    const payloads = lines
-      .trim()
-      .split("\n")
-      .map((line) => (JSON.parse(line) as { payload_hex: string }).payload_hex);
-    const expected = payloads.map((hex) => {
-      const batch = decode(Buffer.from(hex, "hex"), { useBigInt64: true });
-      return (batch as [number, Event[], number])[1].map((event) => Object.keys(event));
-    });
+    const expected = wireBatches("b2_duplicate_blocks").map((events) =>
+      events.map((event) => Object.keys(event)),
+    );
     const golden = readGolden("b2_duplicate_blocks");
     const mine = replay(golden, [["d0", "d1"], ["fill"]], () => {});
     expect(mine.map((events) => events.map((event) => Object.keys(event)))).toEqual(expected);

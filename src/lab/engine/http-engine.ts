@@ -4,11 +4,13 @@ import type { AddressInfo } from "node:net";
 import { messageOf } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
 import type { LabEngineOptions } from "./engine-options.ts";
+import type { EngineRank } from "./engine-rank.ts";
 import { readJsonBody } from "./http-body.ts";
 import { type GenerationDeps, startGeneration } from "./http-generation.ts";
 import type { JsonObject } from "./json-object.ts";
 import { errorJson } from "./openai-reply.ts";
 import { type GenerationKind, parseGeneration, parseTokenize } from "./openai-request.ts";
+import { RankChoice } from "./rank-choice.ts";
 import { metricsText } from "./vllm-metrics.ts";
 
 /** Connections that may wait to be accepted; bursts of thousands are part of the tests. */
@@ -17,10 +19,10 @@ const BACKLOG_CONNECTIONS = 4096;
 const VERSIONS = { array: "0.22.1+kvatlas.lab", map: "0.24.0+kvatlas.lab" } as const;
 const TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8";
 
-export interface HttpEngineDeps extends GenerationDeps {
+export interface HttpEngineDeps extends Pick<GenerationDeps, "clock" | "hasher"> {
   readonly log: Log;
-  /** Newest sequence number of the KV events, for /lab/blocks. */
-  readonly publishedSeq: () => number;
+  /** One and more; they share the port. */
+  readonly ranks: readonly EngineRank[];
 }
 
 type Route = (request: IncomingMessage, response: ServerResponse) => Promise<void> | void;
@@ -86,11 +88,12 @@ async function answer(
 
 function makeRoutes(options: LabEngineOptions, deps: HttpEngineDeps): ReadonlyMap<string, Route> {
   const models = modelList(options, Math.floor(deps.clock.wallMs() / 1000));
+  const choice = new RankChoice(deps.ranks);
   return new Map<string, Route>([
-    ["POST /v1/completions", generationRoute("completion", options, deps)],
-    ["POST /v1/chat/completions", generationRoute("chat", options, deps)],
+    ["POST /v1/completions", generationRoute("completion", options, { ...deps, choice })],
+    ["POST /v1/chat/completions", generationRoute("chat", options, { ...deps, choice })],
     ["POST /tokenize", tokenizeRoute(options)],
-    ["POST /reset_prefix_cache", json(() => ({ success: deps.core.pool.reset() }))],
+    ["POST /reset_prefix_cache", json((request) => resetCaches(deps, request))],
     ["GET /health", (_, response): void => void response.end()],
     ["GET /version", json(() => ({ version: VERSIONS[options.encoding] }))],
     ["GET /v1/models", json(() => models)],
@@ -100,17 +103,25 @@ function makeRoutes(options: LabEngineOptions, deps: HttpEngineDeps): ReadonlyMa
 }
 
 /** A route without body that answers with what `make` returns. */
-function json(make: () => JsonObject): Route {
+function json(make: (request: IncomingMessage) => JsonObject): Route {
   return (request, response): void => {
     request.resume();
-    sendJson(response, 200, JSON.stringify(make()));
+    sendJson(response, 200, JSON.stringify(make(request)));
   };
+}
+
+/** `?reset_connector=true` empties the tiers below the GPU as well. */
+function resetCaches(deps: HttpEngineDeps, request: IncomingMessage): JsonObject {
+  const query = new URLSearchParams((request.url ?? "").split("?", 2)[1] ?? "");
+  const areTiersReset = query.get("reset_connector")?.toLowerCase() === "true";
+  const done = deps.ranks.map(({ core }) => core.reset({ areTiersReset }));
+  return { success: done.every(Boolean) };
 }
 
 function generationRoute(
   kind: GenerationKind,
   options: LabEngineOptions,
-  deps: HttpEngineDeps,
+  deps: HttpEngineDeps & { readonly choice: RankChoice<EngineRank> },
 ): Route {
   let requestNumber = 0;
   return async (request, response) => {
@@ -119,7 +130,9 @@ function generationRoute(
     const parsed = parseGeneration(kind, body, options);
     if (parsed.ok) {
       requestNumber += 1;
-      startGeneration(deps, parsed.value, { requestNumber, response });
+      const { core, ttft } = deps.choice.next(request.headers);
+      const { clock, hasher } = deps;
+      startGeneration({ clock, hasher, core, ttft }, parsed.value, { requestNumber, response });
     } else sendError(response, parsed.reason === "not_found" ? 404 : 400, parsed.detail);
   };
 }
@@ -166,23 +179,23 @@ function sendMetrics(
   deps: HttpEngineDeps,
   response: ServerResponse,
 ): void {
-  const { core } = deps;
-  const text = metricsText(
-    {
-      modelName: options.model,
-      waiting: core.waiting,
-      running: core.running,
-      kvUsage: core.pool.usage,
-      prefixQueryTokens: core.totals.promptTokens,
-      prefixHitTokens: core.totals.cachedTokens,
-      promptTokens: core.totals.promptTokens,
-      generationTokens: core.totals.generatedTokens,
-      blockSizeTokens: options.blockSizeTokens,
-      gpuBlocks: options.gpuBlocks,
-      ttft: deps.ttft,
-    },
-    options.metricNames,
-  );
+  const { cpuBlocks, nvmeBlocks } = options.tiers;
+  const snapshots = deps.ranks.map(({ core, ttft }, rank) => ({
+    modelName: options.model,
+    rank,
+    waiting: core.waiting,
+    running: core.running,
+    kvUsage: core.pool.usage,
+    prefixQueryTokens: core.totals.promptTokens,
+    prefixHitTokens: core.totals.cachedTokens - core.totals.loadedTokens,
+    externalHitTokens: cpuBlocks + nvmeBlocks > 0 ? core.totals.loadedTokens : null,
+    promptTokens: core.totals.promptTokens,
+    generationTokens: core.totals.generatedTokens,
+    blockSizeTokens: options.blockSizeTokens,
+    gpuBlocks: options.gpuBlocks,
+    ttft,
+  }));
+  const text = metricsText(snapshots, options.metricNames);
   response.writeHead(200, { "content-type": TEXT_TYPE });
   response.end(text);
 }
@@ -201,16 +214,21 @@ function modelList(options: LabEngineOptions, createdSeconds: number): JsonObjec
   return { object: "list", data: [model(options.model, null), ...adapters] };
 }
 
+/** Of one rank, as fields; of several, as a list. */
 function blockCounts(options: LabEngineOptions, deps: HttpEngineDeps): JsonObject {
-  const { pool } = deps.core;
-  return {
+  const { cpuBlocks, nvmeBlocks } = options.tiers;
+  const counts = deps.ranks.map(({ core: { pool }, publisher, tiers }) => ({
     blockSizeTokens: options.blockSizeTokens,
     usableBlocks: pool.usableBlocks,
     referencedBlocks: pool.usableBlocks - pool.freeBlocks,
     cachedBlocks: pool.cachedBlocks,
     distinctHashes: pool.distinctHashes,
-    publishedSeq: deps.publishedSeq(),
-  };
+    ...(cpuBlocks > 0 ? { cpuBlocks: tiers.blocks("cpu") } : {}),
+    ...(nvmeBlocks > 0 ? { nvmeBlocks: tiers.blocks("nvme") } : {}),
+    publishedSeq: publisher.publishedSeq,
+  }));
+  const [first] = counts;
+  return counts.length === 1 && first !== undefined ? first : { ranks: counts };
 }
 
 function sendError(response: ServerResponse, status: number, message: string): void {

@@ -36,6 +36,8 @@ export class TtftHistogram {
 
 export interface MetricsSnapshot {
   readonly modelName: string;
+  /** Data-parallel rank: the label "engine". */
+  readonly rank: number;
   readonly waiting: number;
   readonly running: number;
   /** 0 to 1. */
@@ -43,6 +45,8 @@ export interface MetricsSnapshot {
   /** Prompt tokens looked up in the prefix cache, and found there. */
   readonly prefixQueryTokens: number;
   readonly prefixHitTokens: number;
+  /** Prompt tokens found in a tier below the GPU; null without such tiers. */
+  readonly externalHitTokens: number | null;
   readonly promptTokens: number;
   readonly generationTokens: number;
   readonly blockSizeTokens: number;
@@ -50,33 +54,53 @@ export interface MetricsSnapshot {
   readonly ttft: TtftHistogram;
 }
 
-export function metricsText(snapshot: MetricsSnapshot, names: MetricNames): string {
-  const label = `engine="0",model_name="${escapeLabel(snapshot.modelName)}"`;
+/** One snapshot per rank; a rank more is a series more under each name. */
+export function metricsText(snapshots: readonly MetricsSnapshot[], names: MetricNames): string {
   const gpu = names === "new" ? "" : "gpu_";
-  const lines: string[] = [];
-  const add = (type: "gauge" | "counter", name: string, help: string, value: number): void => {
-    lines.push(`# HELP vllm:${name} ${help}`, `# TYPE vllm:${name} ${type}`);
-    lines.push(`vllm:${name}{${label}} ${value}`);
-  };
   const usageName = names === "new" ? "kv_cache_usage_perc" : "gpu_cache_usage_perc";
-  add("gauge", "num_requests_running", "Requests in model execution batches.", snapshot.running);
-  add("gauge", "num_requests_waiting", "Requests waiting to be processed.", snapshot.waiting);
-  add("gauge", usageName, "KV-cache usage. 1 means 100 percent usage.", snapshot.kvUsage);
-  const { prefixQueryTokens, prefixHitTokens, promptTokens, generationTokens } = snapshot;
-  add("counter", `${gpu}prefix_cache_queries_total`, "Queried tokens.", prefixQueryTokens);
-  add("counter", `${gpu}prefix_cache_hits_total`, "Cached tokens found.", prefixHitTokens);
-  add("counter", "prompt_tokens_total", "Prefill tokens processed.", promptTokens);
-  add("counter", "generation_tokens_total", "Generation tokens processed.", generationTokens);
-  add("counter", "num_preemptions_total", "Preemptions; this engine makes none.", 0);
+  const lines: string[] = [];
+  const add = (
+    type: "gauge" | "counter",
+    name: string,
+    help: string,
+    value: (snapshot: MetricsSnapshot) => number,
+  ): void => {
+    lines.push(`# HELP vllm:${name} ${help}`, `# TYPE vllm:${name} ${type}`);
+    for (const one of snapshots) lines.push(`vllm:${name}{${labelOf(one)}} ${value(one)}`);
+  };
+  add("gauge", "num_requests_running", "Requests in model execution batches.", (s) => s.running);
+  add("gauge", "num_requests_waiting", "Requests waiting to be processed.", (s) => s.waiting);
+  add("gauge", usageName, "KV-cache usage. 1 means 100 percent usage.", (s) => s.kvUsage);
+  add("counter", `${gpu}prefix_cache_queries_total`, "Queried tokens.", (s) => s.prefixQueryTokens);
+  add("counter", `${gpu}prefix_cache_hits_total`, "Cached tokens found.", (s) => s.prefixHitTokens);
+  if (snapshots.some((one) => one.externalHitTokens !== null)) {
+    const queries = "external_prefix_cache_queries_total";
+    add("counter", queries, "Tokens queried below the GPU.", (s) => {
+      return s.prefixQueryTokens - s.prefixHitTokens;
+    });
+    const hits = "external_prefix_cache_hits_total";
+    add("counter", hits, "Tokens found below the GPU.", (s) => s.externalHitTokens ?? 0);
+  }
+  add("counter", "prompt_tokens_total", "Prefill tokens processed.", (s) => s.promptTokens);
+  const generated = "Generation tokens processed.";
+  add("counter", "generation_tokens_total", generated, (s) => s.generationTokens);
+  add("counter", "num_preemptions_total", "Preemptions; this engine makes none.", () => 0);
   lines.push(
     "# HELP vllm:cache_config_info Information of the LLMEngine CacheConfig",
     "# TYPE vllm:cache_config_info gauge",
-    `vllm:cache_config_info{block_size="${snapshot.blockSizeTokens}",enable_prefix_caching="True",engine="0",num_gpu_blocks="${snapshot.gpuBlocks}"} 1`,
+    ...snapshots.map(
+      ({ blockSizeTokens, gpuBlocks, rank }) =>
+        `vllm:cache_config_info{block_size="${blockSizeTokens}",enable_prefix_caching="True",engine="${rank}",num_gpu_blocks="${gpuBlocks}"} 1`,
+    ),
     "# HELP vllm:time_to_first_token_seconds Time to first token in seconds.",
     "# TYPE vllm:time_to_first_token_seconds histogram",
-    ...snapshot.ttft.lines("vllm:time_to_first_token_seconds", label),
+    ...snapshots.flatMap((one) => one.ttft.lines("vllm:time_to_first_token_seconds", labelOf(one))),
   );
   return `${lines.join("\n")}\n`;
+}
+
+function labelOf(snapshot: MetricsSnapshot): string {
+  return `engine="${snapshot.rank}",model_name="${escapeLabel(snapshot.modelName)}"`;
 }
 
 function escapeLabel(text: string): string {

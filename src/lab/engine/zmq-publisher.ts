@@ -1,5 +1,6 @@
 /**
- * vLLM's event transport: a ZMQ publisher that binds, frames [topic][seq u64 BE][payload].
+ * vLLM's event transport: a ZMQ publisher with frames [topic][seq u64 BE][payload]. It binds, or it
+ * connects to a subscriber that has bound, as vLLM does with an endpoint that names a host.
  *
  * The socket type is XPUB: on the wire the same as PUB, and it tells how many subscriptions there
  * are, so that a test can wait for its subscriber instead of losing the first batches.
@@ -8,6 +9,10 @@ import { XPublisher } from "zeromq";
 import { BoundedQueue } from "../../core/bounded-queue.ts";
 import { messageOf } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
+import { EventFaults } from "./faults.ts";
+import type { MessageFrames } from "./message-damage.ts";
+import type { ReplayBuffer } from "./replay-buffer.ts";
+import { seqFrame } from "./seq-frame.ts";
 
 /** Batches waiting for the socket; vLLM's max_queue_size. A batch beyond it is lost: a seq gap. */
 const QUEUED_BATCHES_MAX = 100_000;
@@ -18,51 +23,78 @@ const BATCHES_PER_TURN = 256;
 /** First byte of a subscription message. */
 const SUBSCRIBE = 1;
 
-interface QueuedBatch {
-  readonly seq: number;
-  readonly payload: Uint8Array;
-}
-
 export interface ZmqPublisherOptions {
-  /** Port on 127.0.0.1; 0 lets the system choose. */
+  /** Port on 127.0.0.1; 0 lets the system choose. Unused where the publisher connects. */
   readonly port: number;
   readonly topic: string;
+}
+
+export interface ZmqPublisherParts {
+  /** What goes wrong; nothing without. */
+  readonly faults?: EventFaults;
+  /** Takes every batch that gets a number. */
+  readonly buffer?: ReplayBuffer | null;
 }
 
 export class ZmqPublisher {
   readonly address: string;
   readonly #socket: XPublisher;
-  readonly #topic: string;
+  readonly #topic: Buffer;
   readonly #log: Log;
-  readonly #queue = new BoundedQueue<QueuedBatch>(QUEUED_BATCHES_MAX);
+  readonly #faults: EventFaults;
+  readonly #buffer: ReplayBuffer | null;
+  readonly #queue = new BoundedQueue<MessageFrames>(QUEUED_BATCHES_MAX);
   readonly #end = new AbortController();
   readonly #tasks: Promise<unknown>[];
   #nextSeq = 0;
   #droppedBatches = 0;
   #subscriptions = 0;
 
-  private constructor(socket: XPublisher, topic: string, log: Log) {
-    this.address = socket.lastEndpoint ?? "";
+  private constructor(
+    socket: XPublisher,
+    place: { readonly address: string; readonly topic: string },
+    deps: { readonly log: Log; readonly parts: ZmqPublisherParts },
+  ) {
+    this.address = place.address;
     this.#socket = socket;
-    this.#topic = topic;
-    this.#log = log;
+    this.#topic = Buffer.from(place.topic);
+    this.#log = deps.log;
+    this.#faults = deps.parts.faults ?? new EventFaults(0);
+    this.#buffer = deps.parts.buffer ?? null;
+    this.#faults.attach((frames) => this.#enqueue(frames));
     this.#tasks = [this.#send(), this.#countSubscriptions()];
   }
 
-  static async bind(options: ZmqPublisherOptions, log: Log): Promise<ZmqPublisher> {
-    const socket = new XPublisher({
-      linger: 0,
-      sendHighWaterMark: HIGH_WATER_MARK,
-      // Every subscription is reported, not only the first of a topic.
-      verbosity: "allSubsUnsubs",
-    });
+  static async bind(
+    options: ZmqPublisherOptions,
+    log: Log,
+    parts: ZmqPublisherParts = {},
+  ): Promise<ZmqPublisher> {
+    const socket = newSocket();
     try {
       await socket.bind(`tcp://127.0.0.1:${options.port === 0 ? "*" : options.port}`);
     } catch (reason) {
       socket.close();
       throw reason;
     }
-    return new ZmqPublisher(socket, options.topic, log);
+    const place = { address: socket.lastEndpoint ?? "", topic: options.topic };
+    return new ZmqPublisher(socket, place, { log, parts });
+  }
+
+  /** Connects to "tcp://host:port"; batches until the subscriber is there are lost, as in vLLM. */
+  static connect(
+    place: { readonly address: string; readonly topic: string },
+    log: Log,
+    parts: ZmqPublisherParts = {},
+  ): ZmqPublisher {
+    const socket = newSocket();
+    try {
+      socket.connect(place.address);
+    } catch (reason) {
+      socket.close();
+      throw reason;
+    }
+    return new ZmqPublisher(socket, place, { log, parts });
   }
 
   /** Sequence number of the newest batch handed to the socket's queue; -1 before the first. */
@@ -81,9 +113,11 @@ export class ZmqPublisher {
   }
 
   publish(payload: Uint8Array): void {
+    const seq = this.#faults.takeSeq(this.#nextSeq);
     // A lost batch keeps its number, so that subscribers see the gap.
-    if (!this.#queue.push({ seq: this.#nextSeq, payload })) this.#droppedBatches += 1;
-    this.#nextSeq += 1;
+    this.#nextSeq = seq + 1;
+    this.#buffer?.push(seq, payload);
+    this.#faults.pass([this.#topic, seqFrame(seq), payload]);
   }
 
   /** Sends what is queued, then closes the socket. */
@@ -94,19 +128,20 @@ export class ZmqPublisher {
     await Promise.all(this.#tasks);
   }
 
+  #enqueue(frames: MessageFrames): void {
+    if (this.#end.signal.aborted || !this.#queue.push(frames)) this.#droppedBatches += 1;
+  }
+
   /** One send at a time: the socket refuses a second one, and order is the protocol. */
   async #send(): Promise<void> {
-    const topic = Buffer.from(this.#topic);
     while (!this.#end.signal.aborted || this.#queue.length > 0) {
       await this.#queue.wait(this.#end.signal);
-      for (const { seq, payload } of this.#queue.take(BATCHES_PER_TURN)) {
-        const seqBytes = Buffer.alloc(8);
-        seqBytes.writeBigUInt64BE(BigInt(seq));
+      for (const frames of this.#queue.take(BATCHES_PER_TURN)) {
         try {
-          await this.#socket.send([topic, seqBytes, payload]);
+          await this.#socket.send([...frames]);
         } catch (reason) {
           this.#droppedBatches += 1;
-          this.#log.error({ seq, cause: messageOf(reason) }, "lab engine: KV event batch not sent");
+          this.#log.error({ cause: messageOf(reason) }, "lab engine: KV event batch not sent");
         }
       }
     }
@@ -117,4 +152,13 @@ export class ZmqPublisher {
       this.#subscriptions += message?.[0] === SUBSCRIBE ? 1 : -1;
     }
   }
+}
+
+function newSocket(): XPublisher {
+  return new XPublisher({
+    linger: 0,
+    sendHighWaterMark: HIGH_WATER_MARK,
+    // Every subscription is reported, not only the first of a topic.
+    verbosity: "allSubsUnsubs",
+  });
 }
