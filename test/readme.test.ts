@@ -73,7 +73,7 @@ describe("commands", () => {
         named.set(command, known);
       }
     }
-    const commands = ["config check", "events decode", "events record", "serve", "tour"];
+    const commands = ["config check", "events decode", "events record", "pods", "serve", "tour"];
     expect([...named.keys()].sort()).toEqual(commands);
     for (const [command, options] of named) {
       const args = ["bin/kvatlas.js", ...command.split(" "), "--help"];
@@ -262,7 +262,9 @@ function kvatlasCommands(code: string): { command: string; options: string[] }[]
   const lines = code
     .replaceAll(/npm run -s kvatlas -- /g, "kvatlas ")
     .replaceAll(/npm start(?: --)?/g, "kvatlas tour");
-  const found = lines.matchAll(/(?<![\w./-])kvatlas ((?:config|events) [a-z]+|[a-z]+)((?: [^\n`]*)?)/g);
+  const found = lines.matchAll(
+    /(?<![\w./-])kvatlas ((?:config|events) [a-z]+|[a-z]+)((?: [^\n`]*)?)/g,
+  );
   return [...found].map(([, command = "", rest = ""]) => ({
     command,
     options: [...rest.matchAll(/ (--[a-z-]+)/g)].map(([, option = ""]) => option),

@@ -2,7 +2,6 @@
 import { type Command, InvalidArgumentError } from "commander";
 import type { TourFlags } from "./tour.ts";
 
-
 export function addTourCommand(program: Command): void {
   program
     .command("tour")

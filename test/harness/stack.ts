@@ -103,7 +103,13 @@ export class Stack {
   /** Evicts the prompt at one engine, and waits until the index says so. */
   async evict(engine: number, tokens: readonly number[]): Promise<void> {
     const before = await this.#entries();
-    const blocks = this.engines[engine]?.evictPrefix(Uint32Array.from(tokens)) ?? 0;
+    const blocks = Math.floor(tokens.length / 16);
+    let evicted = 0;
+    // An engine frees a request's blocks a step after its answer.
+    await waitUntil("the blocks are evicted", () => {
+      evicted += this.engines[engine]?.evictPrefix(Uint32Array.from(tokens)) ?? 0;
+      return evicted >= blocks;
+    });
     await waitUntil(
       "the evicted blocks left the index",
       async () => (await this.#entries()) <= before - blocks,

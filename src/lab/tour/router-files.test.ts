@@ -14,7 +14,11 @@ describe("router files", () => {
     const folder = mkdtempSync(join(tmpdir(), "kvatlas-test-"));
     try {
       writeFileSync(join(folder, "kvatlas.yaml"), routerYaml(natsAddress));
-      const engines = [{ address: "127.0.0.1:1", kvEventsAddress: "tcp://127.0.0.1:2" }];
+      const addresses = {
+        kvEventsAddress: "tcp://127.0.0.1:2",
+        replayAddress: "tcp://127.0.0.1:3",
+      };
+      const engines = [{ address: "127.0.0.1:1", ...addresses }];
       writeFileSync(join(folder, "endpoints.yaml"), endpointsYaml(engines));
       const config = loadConfig(join(folder, "kvatlas.yaml"));
       expect(config.events.transport).toBe(transport);

@@ -7,6 +7,7 @@ export interface EngineAddresses {
   readonly address: string;
   /** tcp://host:port */
   readonly kvEventsAddress: string;
+  readonly replayAddress: string | null;
 }
 
 /** kvatlas.yaml; `natsAddress` null: events go straight from the engines into the index. */
@@ -41,10 +42,10 @@ export function routerYaml(natsAddress: string | null): string {
 /** endpoints.yaml */
 export function endpointsYaml(engines: readonly EngineAddresses[]): string {
   return stringify({
-    endpoints: engines.map(({ address, kvEventsAddress }, index) => ({
+    endpoints: engines.map(({ address, kvEventsAddress, replayAddress }, index) => ({
       name: `pod-${index + 1}`,
       address,
-      kvEvents: { address: kvEventsAddress, topic: TOUR_ENGINE.topic },
+      kvEvents: { address: kvEventsAddress, replay: replayAddress, topic: TOUR_ENGINE.topic },
     })),
   });
 }

@@ -59,7 +59,10 @@ async function start(options: TourOptions, deps: PartsDeps, starter: Starter): P
   const folder = await starter.folder();
   const engines: LabEngine[] = [];
   for (let index = 0; index < options.engines; index++) {
-    const engine = await startLabEngine({ ...TOUR_ENGINE, hashSeed: `pod-${index + 1}` }, deps);
+    const engine = await startLabEngine(
+      { ...TOUR_ENGINE, replayPort: 0, hashSeed: `pod-${index + 1}` },
+      deps,
+    );
     starter.onStop(() => engine.stop());
     engines.push(engine);
   }

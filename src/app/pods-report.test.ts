@@ -1,0 +1,47 @@
+import { expect, it } from "vitest";
+import { endpointId } from "../core/ids.ts";
+import { IDLE_LOAD } from "../fleet/ledger.ts";
+import { MemoryIndex } from "../indexer/memory-index.ts";
+import { Residency } from "../indexer/residency.ts";
+import { podsReport } from "./pods-report.ts";
+
+it("tells of each rank how well it is known, and of an endpoint without events that it has none", () => {
+  const residency = new Residency({ index: new MemoryIndex(), entriesMax: 100 });
+  const id = endpointId("10.0.0.1:8000");
+  const holder = { endpointId: id, rank: 1 };
+  const words = BigUint64Array.from([1n, 2n]);
+  residency.stored(holder, "gpu", words, words);
+  residency.setCursor(holder, {
+    ...{ state: "DEGRADED", reason: "gap", epoch: 2, seq: 9, engineMs: 5, blockSizeTokens: 16 },
+    model: "m",
+  });
+  const spec = { name: "pod-1", pool: "p", model: "m", metricsUrl: null, isDraining: false };
+  const kvEvents = { address: "tcp://10.0.0.1:5557", ranks: 2, replay: null, topic: "" };
+  const state = { isReady: true, readyReason: "ready", load: IDLE_LOAD } as const;
+  const signals = {
+    atMs: 400,
+    value: { waiting: 0, running: 0, kvUsage: 0, blockSizeTokens: null, gpuBlocks: null },
+  };
+  const other = endpointId("10.0.0.2:8000");
+  const endpoints = [
+    { ...state, spec: { ...spec, id, kvEvents }, signals },
+    { ...state, spec: { ...spec, id: other, name: "pod-2", kvEvents: null }, signals: null },
+  ];
+  const silent = { state: "silent", reason: null, epoch: null, seq: null, blocks: 0 };
+  expect(podsReport({ nowMs: 1000, endpoints }, residency)).toEqual([
+    {
+      ...{ name: "pod-1", endpoint: id, ready: "ready", requests: 0, signalAgeMs: 600 },
+      ranks: [
+        { rank: 0, ...silent, blockSizeTokens: null },
+        {
+          ...{ rank: 1, state: "DEGRADED", reason: "gap", epoch: 2, seq: 9, blocks: 2 },
+          blockSizeTokens: 16,
+        },
+      ],
+    },
+    {
+      ...{ name: "pod-2", endpoint: other, ready: "ready", requests: 0, signalAgeMs: null },
+      ranks: [],
+    },
+  ]);
+});
