@@ -154,7 +154,15 @@ describe("what starts anew", () => {
     expect([1, 2, 3].map((handle) => tiersOf(index, handle))).toEqual([[], [], ["gpu"]]);
     applier.accept(batch(1, [removed([1], "cpu")]));
     expect(refusedFor(meter, "unknown-removal")).toBe(1);
-    expect(residency.cursorOf(holder)).toMatchObject({ state: "EXACT", seq: 1 });
+    expect(residency.cursorOf(holder)).toMatchObject({
+      ...{ state: "DEGRADED", reason: "lower-tiers", seq: 1 },
+    });
+  });
+
+  it("leaves a holder EXACT when only its GPU had been seen", () => {
+    const { applier, residency } = parts();
+    applier.accept(batch(0, [stored([1, 2]), { type: "cleared" }, stored([3])]));
+    expect(residency.cursorOf(holder)).toMatchObject({ state: "EXACT", seq: 0 });
   });
 });
 

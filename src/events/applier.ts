@@ -98,9 +98,15 @@ export class Applier implements KeyedSink {
         }
         return null;
       }
-      case "cleared":
-        residency.cleared(holder);
+      case "rekeyed":
+        residency.rekeyed(holder, event.handle, event.key);
+        meter.count("kvatlas_events_refused_total", { reason: "ambiguous-key" });
         return null;
+      case "cleared": {
+        const hasLowerTiers = residency.hasSeenLowerTiers(holder);
+        residency.cleared(holder);
+        return hasLowerTiers ? "lower-tiers" : null;
+      }
       case "lost":
         meter.count("kvatlas_events_refused_total", { reason: event.reason });
         return event.reason;

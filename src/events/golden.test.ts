@@ -89,7 +89,9 @@ function expectIndexToHold(index: MemoryIndex, capture: GoldenCapture, held: Hol
 }
 
 describe("golden captures", () => {
-  it.each(goldenNames("vllm"))("%s leaves in the index what the engine holds", (name) => {
+  const told = goldenNames("vllm").filter((name) => name !== "vllm-0.11.2/e_cache_salt");
+
+  it.each(told)("%s leaves in the index what the engine holds", (name) => {
     const capture = loadCapture(name);
     const held = holdingsOf(capture);
     const { index, cursor, batches } = play(capture);
@@ -98,7 +100,12 @@ describe("golden captures", () => {
     expect(cursor).toMatchObject({ seq: capture.messages.at(-1)?.seq, model: MODEL });
     expect(cursor?.blockSizeTokens).toBe(capture.expected.block_size);
     if (!name.endsWith("/k_gaps")) {
-      expect(cursor).toMatchObject({ state: "EXACT", reason: null });
+      const events = capture.expected.batches.flatMap((batch) => batch.events);
+      const cpu = events.findIndex(({ medium }) => medium === "CPU");
+      const cleared = events.findLastIndex(({ type }) => type === "AllBlocksCleared");
+      const exact = { state: "EXACT", reason: null };
+      const isUnclear = cpu !== -1 && cleared > cpu;
+      expect(cursor).toMatchObject(isUnclear ? { reason: "lower-tiers" } : exact);
       expect(held.blocksLost).toBe(0);
     }
   });
@@ -205,11 +212,16 @@ describe("namespaces", () => {
     }
   });
 
-  it("cannot be told apart on versions that send no salt: the blocks share the plain keys", () => {
+  it("that the wire does not tell show in two hashes for one key, and are not routed on", () => {
     const capture = loadCapture("vllm-0.11.2/e_cache_salt");
-    const tokens = capture.expected.requests[0]?.prompt_token_ids ?? [];
-    const [key] = keysOf({ model: MODEL, lora: null, blockSizeTokens: 16, tokens });
-    expect(play(capture).index.residency(blockKey(key ?? 0n))).toHaveLength(3);
+    const { index, meter } = play(capture);
+    expect(index.stats().entriesByTier.gpu).toBe(holdingsOf(capture).gpu.size);
+    for (const { prompt_token_ids: tokens } of capture.expected.requests) {
+      const keys = keysOf({ model: MODEL, lora: null, blockSizeTokens: 16, tokens });
+      expect(index.match(BigUint64Array.from(keys))).toEqual([]);
+    }
+    const reason = "ambiguous-key";
+    expect(meter.total("kvatlas_events_refused_total", { reason })).toBeGreaterThan(0);
   });
 
   it("of ignored groups leave no block: a sliding window alone makes no prefix", () => {

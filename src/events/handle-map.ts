@@ -24,6 +24,11 @@ export class HandleMap {
     return this.#live.size;
   }
 
+  /** Whether a copy is held; a tombstone is none. */
+  has(handle: EngineKey): boolean {
+    return this.#live.has(handle);
+  }
+
   /** The key of a block that is held, or was until lately. */
   keyOf(handle: EngineKey): BlockKey | null {
     return this.#live.get(handle)?.key ?? this.#tombstones.get(handle) ?? null;
@@ -40,6 +45,13 @@ export class HandleMap {
     this.#live.set(handle, { key, copies });
     this.#tombstones.delete(handle);
     return true;
+  }
+
+  /** Gives a block another key. */
+  rekey(handle: EngineKey, key: BlockKey): void {
+    const live = this.#live.get(handle);
+    if (live !== undefined) this.#live.set(handle, { key, copies: live.copies });
+    else if (this.#tombstones.has(handle)) this.#tombstones.set(handle, key);
   }
 
   /** Takes one copy away; the last one leaves a tombstone. */

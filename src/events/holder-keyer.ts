@@ -11,6 +11,8 @@ import { type Tier, tierOfMedium } from "../tiers/tier.ts";
 import { HandleMap } from "./handle-map.ts";
 import type { KeyedEvent, LossReason } from "./keyed-batch.ts";
 import type { BlockRemoved, BlockStored, KvEvent, KvEventBatch } from "./kv-event.ts";
+import { Orphans } from "./orphans.ts";
+import { PlainKeys } from "./plain-keys.ts";
 
 /** Kinds of attention whose blocks make a prefix reusable by themselves. */
 const FULL_ATTENTION_KINDS: ReadonlySet<string> = new Set([
@@ -24,6 +26,8 @@ export class HolderKeyer {
   readonly #model: string;
   readonly #hasher: BlockHasher;
   readonly #handles = new HandleMap();
+  readonly #plainKeys = new PlainKeys();
+  readonly #orphans = new Orphans();
   /** Groups of a hybrid model that are not indexed; learned from their stores. */
   readonly #ignoredGroups = new Set<number>();
 
@@ -34,11 +38,12 @@ export class HolderKeyer {
 
   restoreHandle(handle: bigint, key: BlockKey, copies: number): void {
     this.#handles.add(engineKey(handle), key, copies);
+    this.#plainKeys.resolve(engineKey(handle), key);
   }
 
   /** The engine started anew: its handles mean nothing any more. */
   forget(): void {
-    this.#handles.clear();
+    this.#dropAll();
     this.#ignoredGroups.clear();
   }
 
@@ -60,7 +65,7 @@ export class HolderKeyer {
       case "removed":
         return this.#keyRemoved(event);
       case "cleared":
-        this.#handles.clear();
+        this.#dropAll();
         return [{ type: "cleared" }];
       case "skipped":
         return [lost("skipped-event")];
@@ -86,19 +91,28 @@ export class HolderKeyer {
       event.parent === null
         ? this.#hasher.rootKey({ model: this.#model, lora, blockSizeTokens })
         : this.#handles.keyOf(event.parent);
-    if (parent === null) return [lost("unknown-parent")];
+    if (parent === null) return this.#holdOrphan(event);
     const extras = extraKeys?.map((block) => extraText(withoutLora(block, event.loraName)));
     const input = { parent, tokens, blockSizeTokens };
     const keys = this.#hasher.chainKeys(extras === undefined ? input : { ...input, extras });
-    if (extraKeys === null) this.#preferKnownKeys(event, keys);
-    return this.#store({ tier, handles, keys, blockSizeTokens });
+    const rekeyed = extraKeys === null ? this.#resolvePlainKeys(event, keys) : [];
+    return [...rekeyed, ...this.#store({ tier, handles, keys, blockSizeTokens })];
+  }
+
+  /** The holder is DEGRADED meanwhile: something it has is not in the index. */
+  #holdOrphan(event: BlockStored): KeyedEvent[] {
+    const isHeld = event.parent !== null && this.#orphans.hold(event, event.parent);
+    return [lost(isHeld ? "unknown-parent" : "orphans-full")];
   }
 
   /**
-   * A handle that is known keeps its key, and the blocks after it follow from that: vLLM's events of
-   * lower tiers tell neither salt nor images, which the GPU's event of the same block had told.
+   * Keys of an event that tells no identity beside the tokens. A handle that is known keeps its key:
+   * vLLM's events of lower tiers tell neither salt nor images, which the GPU's event of the same block
+   * had told. A key that two handles claim is not routed on. The blocks behind follow from either.
    */
-  #preferKnownKeys({ handles, tokens, blockSizeTokens }: BlockStored, keys: BigUint64Array): void {
+  #resolvePlainKeys(event: BlockStored, keys: BigUint64Array): KeyedEvent[] {
+    const { handles, tokens, blockSizeTokens } = event;
+    const rekeyed: KeyedEvent[] = [];
     let isMoved = false;
     for (const [position, handle] of handles.entries()) {
       if (isMoved) {
@@ -107,11 +121,19 @@ export class HolderKeyer {
         const block = tokens.subarray(start, start + blockSizeTokens);
         keys.set(this.#hasher.chainKeys({ parent, tokens: block, blockSizeTokens }), position);
       }
+      const computed = blockKey(keys[position] ?? 0n);
       const known = this.#handles.keyOf(handle);
-      if (known === null || known === keys[position]) continue;
-      keys[position] = known;
+      const plain = known === null ? this.#plainKeys.resolve(handle, computed) : null;
+      const key = plain?.key ?? known ?? computed;
+      if (plain?.rekeyed) {
+        this.#handles.rekey(plain.rekeyed.handle, plain.rekeyed.key);
+        rekeyed.push({ type: "rekeyed", ...plain.rekeyed });
+      }
+      if (key === computed) continue;
+      keys[position] = key;
       isMoved = true;
     }
+    return rekeyed;
   }
 
   /** Offload events carry handles only: their blocks are placed where they are known. */
@@ -139,26 +161,44 @@ export class HolderKeyer {
       const key = blockKey(event.keys[position] ?? 0n);
       if (!this.#handles.add(handle, key)) return [lost("handles-full")];
     }
-    const handles = BigUint64Array.from(event.handles);
-    return [{ ...event, type: "stored", handles }];
+    const stored: KeyedEvent = {
+      ...event,
+      type: "stored",
+      handles: BigUint64Array.from(event.handles),
+    };
+    if (this.#orphans.size === 0) return [stored];
+    const waiting = event.handles.flatMap((handle) => this.#orphans.take(handle));
+    return [stored, ...waiting.flatMap((each) => this.#key(each))];
   }
 
   #keyRemoved(event: BlockRemoved): KeyedEvent[] {
     if (event.group !== null && this.#ignoredGroups.has(event.group)) return [];
     const tier = tierOfMedium(event.medium);
     if (tier === "unknown") return [lost("unknown-tier")];
-    for (const handle of event.handles) this.#handles.remove(handle);
-    return [{ type: "removed", tier, handles: BigUint64Array.from(event.handles) }];
+    // A copy that is placed goes first: the one that waits is unknown to the index anyway.
+    const placed = event.handles.filter(
+      (handle) => this.#handles.has(handle) || !this.#orphans.removed(handle, event),
+    );
+    if (placed.length === 0) return [];
+    for (const handle of placed) this.#handles.remove(handle);
+    return [{ type: "removed", tier, handles: BigUint64Array.from(placed) }];
+  }
+
+  #dropAll(): void {
+    this.#handles.clear();
+    this.#plainKeys.clear();
+    this.#orphans.clear();
   }
 
   #adoptEvent(event: KeyedEvent): void {
-    if (event.type === "cleared") this.#handles.clear();
+    if (event.type === "cleared") this.#dropAll();
+    if (event.type === "rekeyed") this.#handles.rekey(event.handle, event.key);
     if (event.type === "removed") {
       for (const handle of event.handles) this.#handles.remove(engineKey(handle));
     }
     if (event.type === "stored") {
       for (const [position, handle] of event.handles.entries()) {
-        this.#handles.add(engineKey(handle), blockKey(event.keys[position] ?? 0n));
+        this.restoreHandle(handle, blockKey(event.keys[position] ?? 0n), 1);
       }
     }
   }

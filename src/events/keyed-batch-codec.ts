@@ -7,7 +7,14 @@
 import { Decoder, Encoder } from "@msgpack/msgpack";
 import { z } from "zod";
 import { messageOf } from "../core/errors.ts";
-import { type EndpointId, endpointId, isEndpointAddress, RANK_MAX } from "../core/ids.ts";
+import {
+  blockKey,
+  type EndpointId,
+  endpointId,
+  engineKey,
+  isEndpointAddress,
+  RANK_MAX,
+} from "../core/ids.ts";
 import { ok, type Result, refused } from "../core/result.ts";
 import { BLOCK_SIZE_TOKENS_MAX } from "../keys/namespace.ts";
 import { TIERS } from "../tiers/tier.ts";
@@ -47,6 +54,16 @@ const eventSchema = z.union([
   z
     .tuple([z.literal("removed"), z.enum(TIERS), wordsSchema])
     .transform(([type, tier, handles]): KeyedEvent => ({ type, tier, handles })),
+  z
+    .tuple([z.literal("rekeyed"), wordsSchema])
+    .refine(([, words]) => words.length === 2, "not a handle and a key")
+    .transform(
+      ([type, [handle = 0n, key = 0n]]): KeyedEvent => ({
+        type,
+        handle: engineKey(handle),
+        key: blockKey(key),
+      }),
+    ),
   z.tuple([z.literal("cleared")]).transform(([type]): KeyedEvent => ({ type })),
   z
     .tuple([z.literal("lost"), z.enum(LOSS_REASONS)])
@@ -140,6 +157,8 @@ function eventFields(event: KeyedEvent): unknown[] {
       ];
     case "removed":
       return ["removed", event.tier, bytesOf(event.handles)];
+    case "rekeyed":
+      return ["rekeyed", bytesOf(BigUint64Array.of(event.handle, event.key))];
     case "cleared":
       return ["cleared"];
     case "lost":

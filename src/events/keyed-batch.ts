@@ -3,7 +3,7 @@
  *
  * Token ids are gone at this point: they never enter NATS or LMDB.
  */
-import type { Holder } from "../core/ids.ts";
+import type { BlockKey, EngineKey, Holder } from "../core/ids.ts";
 import type { Tier } from "../tiers/tier.ts";
 
 export interface KeyedStored {
@@ -22,6 +22,13 @@ export interface KeyedRemoved {
   readonly handles: BigUint64Array;
 }
 
+/** A block has another key from now on: its former one turned out to be ambiguous. */
+export interface KeyedRekeyed {
+  readonly type: "rekeyed";
+  readonly handle: EngineKey;
+  readonly key: BlockKey;
+}
+
 export interface KeyedCleared {
   readonly type: "cleared";
 }
@@ -30,7 +37,9 @@ export interface KeyedCleared {
  * Why something an engine said did not reach the index:
  * - undecodable: a message that could not be decoded
  * - skipped-event: an event of a known message that could not be used
- * - unknown-parent: blocks whose parent was never seen, so that they have no key
+ * - unknown-parent: blocks whose parent was not seen: held until it is
+ * - orphans-full: such blocks beyond what is held
+ * - lower-tiers: all blocks were cleared, and what lower tiers still hold is not said
  * - unknown-handle: blocks moved between tiers that were never seen
  * - unknown-tier: a medium that maps to no tier
  * - length-mismatch: hashes and tokens that do not fit together
@@ -41,6 +50,8 @@ export const LOSS_REASONS = [
   "undecodable",
   "skipped-event",
   "unknown-parent",
+  "orphans-full",
+  "lower-tiers",
   "unknown-handle",
   "unknown-tier",
   "length-mismatch",
@@ -55,7 +66,7 @@ export interface KeyedLost {
   readonly reason: LossReason;
 }
 
-export type KeyedEvent = KeyedStored | KeyedRemoved | KeyedCleared | KeyedLost;
+export type KeyedEvent = KeyedStored | KeyedRemoved | KeyedRekeyed | KeyedCleared | KeyedLost;
 
 export interface KeyedBatch {
   readonly holder: Holder;

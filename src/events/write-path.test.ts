@@ -72,31 +72,60 @@ class Model {
   readonly cpu = new Map<number, number>();
   /** Blocks that the relay can place, held or lately removed. */
   readonly known = new Set<number>();
+  /** Stores that wait for their parent, with what was removed of them. */
+  waiting: { readonly before: number; readonly blocks: number[]; readonly removals: Step[] }[] = [];
+  /** Copies that the relay has placed. */
+  readonly placed = new Map<number, number>();
+  hasSeenCpu = false;
   isExact = true;
 
   drop(): void {
-    for (const table of [this.gpu, this.cpu, this.known]) table.clear();
+    for (const table of [this.gpu, this.cpu, this.known, this.placed]) table.clear();
+    this.waiting = [];
+    this.hasSeenCpu = false;
   }
 
   /** A relay that starts from the store knows what is held and nothing else. */
   forgetRemoved(): void {
     for (const block of this.known) {
       if (!this.gpu.get(block) && !this.cpu.get(block)) this.known.delete(block);
+      this.placed.set(block, (this.gpu.get(block) ?? 0) + (this.cpu.get(block) ?? 0));
     }
   }
 
   apply(step: Step): void {
+    if (step.do === "clear" && this.hasSeenCpu) this.isExact = false;
     if (step.do === "clear") this.drop();
-    if (step.do === "remove") this.#add(step.tier, step.block, -1);
+    if (step.do === "remove") {
+      const orphan = this.waiting.findLast(({ blocks }) => blocks.includes(step.block));
+      if (!this.placed.get(step.block) && orphan !== undefined) orphan.removals.push(step);
+      else {
+        this.placed.set(step.block, Math.max(0, (this.placed.get(step.block) ?? 0) - 1));
+        this.#add(step.tier, step.block, -1);
+      }
+    }
     if (step.do !== "store" && step.do !== "offload") return;
     const blocks = step.do === "store" ? pathTo(step.block).slice(-step.length) : [step.block];
     const before = parentOf(blocks[0] ?? 0);
     const isPlaced =
       step.do === "store" ? before === -1 || this.known.has(before) : this.known.has(step.block);
     if (!isPlaced) this.isExact = false;
-    for (const block of isPlaced ? blocks : []) {
+    if (!isPlaced && step.do === "store") this.waiting.push({ before, blocks, removals: [] });
+    if (isPlaced) this.#place(step.do === "store" ? "gpu" : "cpu", blocks);
+  }
+
+  #place(tier: "gpu" | "cpu", blocks: readonly number[]): void {
+    if (tier === "cpu") this.hasSeenCpu = true;
+    for (const block of blocks) {
       this.known.add(block);
-      this.#add(step.do === "store" ? "gpu" : "cpu", block, 1);
+      this.placed.set(block, (this.placed.get(block) ?? 0) + 1);
+      this.#add(tier, block, 1);
+    }
+    const freed = blocks.flatMap((block) => this.waiting.filter(({ before }) => before === block));
+    this.waiting = this.waiting.filter((orphan) => !freed.includes(orphan));
+    for (const { blocks: attached, removals } of freed) {
+      this.#place("gpu", attached);
+      for (const removal of removals) this.apply(removal);
     }
   }
 
@@ -187,6 +216,7 @@ describe("the write path under any history", () => {
             continue;
           }
           if (kind === "from-store") relay = relayFromStore(residency);
+          if (kind === "from-store" || kind === "from-log") model.waiting = [];
           if (kind === "from-store") model.forgetRemoved();
           if (kind === "from-log") relay = relayFromLog(log);
           if (kind === "restart") model.drop();

@@ -66,6 +66,7 @@ interface HolderTable {
   readonly dirtyHandles: Set<bigint>;
   cursor: HolderCursor | null;
   isForgotten: boolean;
+  hasSeenLowerTiers: boolean;
 }
 
 /** What changed since the last flush. */
@@ -128,6 +129,26 @@ export class Residency {
     return unknown;
   }
 
+  /** Gives a block another key. */
+  rekeyed(holder: Holder, handle: bigint, key: BlockKey): void {
+    const table = this.#table(holder);
+    const record = table.records.get(handle);
+    if (record === undefined) return;
+    const former = record.key;
+    record.key = key;
+    for (const tier of TIERS) {
+      if (copiesIn(record, tier) === 0) continue;
+      this.#index.remove(holder, tier, former);
+      this.#index.store(holder, tier, key);
+    }
+    this.#touch(table, handle);
+  }
+
+  /** Whether a block of this holder was in a tier below the GPU, in this life of its engine. */
+  hasSeenLowerTiers(holder: Holder): boolean {
+    return this.#tables.get(holderName(holder))?.hasSeenLowerTiers === true;
+  }
+
   /** Drops all blocks of a holder, in every tier. */
   cleared(holder: Holder): void {
     const table = this.#table(holder);
@@ -140,6 +161,7 @@ export class Residency {
       this.#touch(table, handle);
     }
     table.records.clear();
+    table.hasSeenLowerTiers = false;
   }
 
   /** Drops a holder that left the fleet, with its cursor. */
@@ -255,6 +277,7 @@ export class Residency {
         dirtyHandles: new Set(),
         cursor: null,
         isForgotten: false,
+        hasSeenLowerTiers: false,
       };
       this.#tables.set(name, table);
     }
@@ -263,6 +286,7 @@ export class Residency {
 
   #addCopies(table: HolderTable, record: MutableRecord, tier: Tier, copies: number): void {
     if (copies === 0) return;
+    if (tier !== "gpu") table.hasSeenLowerTiers = true;
     const before = copiesIn(record, tier);
     record.copies[tierOrder(tier)] = Math.min(COPIES_MAX, before + copies);
     if (before > 0) return;
