@@ -1,6 +1,7 @@
 /** `kvatlas events`: looks at KV events as an engine sends them. */
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
 import type { RecordFlags } from "./events.ts";
+import type { ApplyFlags } from "./events-apply.ts";
 
 export function addEventsCommand(program: Command): void {
   const events = program.command("events").description("look at KV events of engines");
@@ -12,6 +13,25 @@ export function addEventsCommand(program: Command): void {
     .action(async (file: string) => {
       const { decodeCapture } = await import("./events.ts");
       await decodeCapture(file);
+    });
+  events
+    .command("apply")
+    .argument("<file>", "capture of one endpoint")
+    .requiredOption(
+      "--prompts <file>",
+      'JSON: [{"tokenIds","loraName"?,"loraId"?,"cacheSalt"?,...}]',
+    )
+    .option("--after <n>", "apply the first n messages only", count)
+    .option("--replay <file>", "recorded replay exchanges that answer a gap; with --start")
+    .option("--start <seq>", "start sequence of the exchange", count)
+    .description("print what an index fed with a capture would know of each prompt")
+    .addHelpText(
+      "after",
+      "\nExample:\n  kvatlas events apply capture.jsonl --prompts prompts.json --after 10",
+    )
+    .action(async (file: string, flags: ApplyFlags) => {
+      const { printAppliedCapture } = await import("./events-apply.ts");
+      await printAppliedCapture(file, flags);
     });
   events
     .command("record")
@@ -27,4 +47,10 @@ export function addEventsCommand(program: Command): void {
       const { recordCapture } = await import("./events.ts");
       await recordCapture(flags);
     });
+}
+
+function count(text: string): number {
+  const value = Number(text);
+  if (Number.isSafeInteger(value) && value >= 0) return value;
+  throw new InvalidArgumentError("Expected an integer of at least 0.");
 }

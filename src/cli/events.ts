@@ -8,6 +8,7 @@ import { messageJson } from "../events/event-json.ts";
 import { parseFrames } from "../events/frames.ts";
 import { decodeVllmBatch } from "../events/vllm-decoder.ts";
 import { readZmqEvents } from "../events/zmq-subscriber.ts";
+import { printLine } from "./print.ts";
 
 /** As commander hands them over. */
 export interface RecordFlags {
@@ -28,7 +29,7 @@ export async function decodeCapture(file: string): Promise<void> {
         throw new KvError("ERR_CAPTURE_INVALID", `${file}:${lineNumber}: ${message.detail}`);
       }
       const { seq, payload } = message.value;
-      await print(messageJson(seq, decodeVllmBatch(payload)));
+      await printLine(JSON.stringify(messageJson(seq, decodeVllmBatch(payload))));
     }
   } catch (cause) {
     if (cause instanceof KvError) throw cause;
@@ -77,9 +78,4 @@ export async function recordCapture({ zmq, output, topic }: RecordFlags): Promis
     await new Promise((resolve) => file.end(resolve));
   }
   process.stderr.write(`${messages} messages written to ${output}, ${refused} refused\n`);
-}
-
-async function print(value: unknown): Promise<void> {
-  if (process.stdout.write(`${JSON.stringify(value)}\n`)) return;
-  await new Promise((resolve) => process.stdout.once("drain", resolve));
 }

@@ -1,6 +1,7 @@
 /** `kvatlas pods`: asks the admin server and prints a line for each rank. */
 import { z } from "zod";
 import { KvError, messageOf } from "../core/errors.ts";
+import { printLine } from "./print.ts";
 
 /** As commander hands them over. */
 export interface PodsFlags {
@@ -39,14 +40,14 @@ const HEAD = ["POD", "ENDPOINT", "READY", "IN FLIGHT", "RANK", "STATE", "BLOCKS"
 export async function showPods({ url, output }: PodsFlags): Promise<void> {
   const { pods } = await ask(url);
   if (output === "json") {
-    process.stdout.write(`${JSON.stringify(pods, null, 2)}\n`);
+    await printLine(JSON.stringify(pods, null, 2));
     return;
   }
   const rows = [HEAD, ...pods.flatMap(rowsOf)];
   const widths = HEAD.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
   for (const row of rows) {
     const line = row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ");
-    process.stdout.write(`${line.trimEnd()}\n`);
+    await printLine(line.trimEnd());
   }
 }
 

@@ -209,7 +209,7 @@ function lost(reason: LossReason): KeyedEvent {
 }
 
 /** vLLM repeats the adapter's name as the first extra; it is part of the namespace already. */
-function withoutLora(
+export function withoutLora(
   extras: readonly ExtraKey[] | null,
   loraName: string | null,
 ): readonly ExtraKey[] | null {
