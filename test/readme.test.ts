@@ -73,7 +73,15 @@ describe("commands", () => {
         named.set(command, known);
       }
     }
-    const commands = ["config check", "events apply", "events decode", "events record", "pods", "serve", "tour"];
+    const commands = [
+      "config check",
+      "events apply",
+      "events decode",
+      "events record",
+      "pods",
+      "serve",
+      "tour",
+    ];
     expect([...named.keys()].sort()).toEqual(commands);
     for (const [command, options] of named) {
       const args = ["bin/kvatlas.js", ...command.split(" "), "--help"];

@@ -68,7 +68,11 @@ class Engine {
 
   static async start(address = "tcp://127.0.0.1:0"): Promise<Engine> {
     const engine = new Engine();
-    await engine.#socket.bind(address);
+    // libzmq frees a closed socket's port a moment later.
+    await waitUntil("the address is free", async () => {
+      await engine.#socket.bind(address).catch(() => {});
+      return engine.#socket.lastEndpoint !== null;
+    });
     stops.push(() => engine.stop());
     return engine;
   }
