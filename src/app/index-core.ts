@@ -3,7 +3,9 @@ import type { Clock } from "../core/clock.ts";
 import { messageOf } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
+import type { BlockIndex, IndexReader } from "../indexer/block-index.ts";
 import type { IndexerConfig } from "../indexer/config.ts";
+import { beginOpening, endOpening } from "../indexer/file-store-guard.ts";
 import { LmdbStore } from "../indexer/lmdb-store.ts";
 import { MemoryIndex } from "../indexer/memory-index.ts";
 import { Residency } from "../indexer/residency.ts";
@@ -17,7 +19,7 @@ export interface IndexCoreDeps {
 }
 
 export class IndexCore {
-  readonly index = new MemoryIndex();
+  readonly index: IndexReader;
   readonly residency: Residency;
   readonly #meter: Meter;
   readonly #writeBehind: WriteBehind | null;
@@ -26,18 +28,14 @@ export class IndexCore {
 
   constructor(config: IndexerConfig, deps: IndexCoreDeps) {
     this.#meter = deps.meter;
-    this.residency = new Residency({ index: this.index, entriesMax: config.entriesMax });
-    const store = openStore(config, this.residency, deps);
-    this.storeDetail = store.detail;
+    const opened = openIndex(config, deps);
+    this.index = opened.index;
+    this.residency = opened.residency;
+    this.storeDetail = opened.detail;
+    const { store, residency } = opened;
+    const { flushMs } = config;
     this.#writeBehind =
-      store.store === null
-        ? null
-        : new WriteBehind({
-            ...deps,
-            store: store.store,
-            residency: this.residency,
-            flushMs: config.flushMs,
-          });
+      store === null ? null : new WriteBehind({ ...deps, store, residency, flushMs });
   }
 
   /** Sets the gauges of the index; called before metrics are read. */
@@ -47,7 +45,11 @@ export class IndexCore {
     for (const tier of TIERS) {
       this.#meter.gauge("kvatlas_index_entries", { tier }, entriesByTier[tier]);
     }
-    this.#meter.gauge("kvatlas_store_dirty_rows", {}, this.#writeBehind?.rowsPending ?? 0);
+    this.#meter.gauge(
+      "kvatlas_store_dirty_rows",
+      {},
+      this.#writeBehind === null ? 0 : this.residency.dirtyRows,
+    );
     this.#meter.resetGauge("kvatlas_holder_state");
     for (const holder of this.residency.holders()) {
       const cursor = this.residency.cursorOf(holder);
@@ -67,23 +69,45 @@ export class IndexCore {
   }
 }
 
-/** A store that cannot be opened or read costs the restart's warmth, not the service. */
-function openStore(
-  { path, keySeed }: IndexerConfig,
-  residency: Residency,
-  { log, meter }: IndexCoreDeps,
-): { store: LmdbStore | null; detail: string } {
-  if (path === null) return { store: null, detail: "in memory only, as configured" };
+interface OpenedIndex {
+  readonly index: BlockIndex;
+  readonly residency: Residency;
+  readonly store: LmdbStore | null;
+  readonly detail: string;
+}
+
+/** A store that cannot be opened or read costs the restart's warmth; the service goes on without. */
+function openIndex(config: IndexerConfig, { log, meter }: IndexCoreDeps): OpenedIndex {
+  const { path, keySeed, entriesMax } = config;
+  if (path === null) return emptyIndex(entriesMax, "in memory only, as configured");
+  let store: LmdbStore | null = null;
   try {
-    const store = new LmdbStore(path, keySeed);
-    const outcome = store.restore(residency);
-    log.info({ path, ...outcome }, "index restored from its store");
+    const asidePath = beginOpening(path);
+    if (asidePath !== null) {
+      log.error({ path, moved_to: asidePath }, "index store was damaged: moved aside, begun anew");
+    }
+    store = new LmdbStore(path, keySeed);
+    const opened = emptyIndex(entriesMax, "");
+    const outcome = store.restore(opened.residency);
+    endOpening(path);
+    const isDamaged = asidePath !== null || outcome.rowsRefused + outcome.holdersDamaged > 0;
+    log[isDamaged ? "warn" : "info"]({ path, ...outcome }, "index restored from its store");
+    meter.count("kvatlas_store_restores_total", { outcome: isDamaged ? "damaged" : "whole" });
     meter.gauge("kvatlas_degraded", { component: "store" }, 0);
-    return { store, detail: `${outcome.rows} rows of ${outcome.holders} holders restored` };
+    const damage = isDamaged ? ", parts were damaged" : "";
+    const detail = `${outcome.rows} rows of ${outcome.holders} holders restored${damage}`;
+    return { ...opened, store, detail };
   } catch (error) {
+    store?.close().catch(() => {});
+    meter.count("kvatlas_store_restores_total", { outcome: "failed" });
     meter.gauge("kvatlas_degraded", { component: "store" }, 1);
     const detail = messageOf(error);
     log.error({ path, error: detail }, "index store is not usable: serving from memory");
-    return { store: null, detail: `not usable: ${detail}` };
+    return emptyIndex(entriesMax, `not usable: ${detail}`);
   }
+}
+
+function emptyIndex(entriesMax: number, detail: string): OpenedIndex {
+  const index = new MemoryIndex();
+  return { index, residency: new Residency({ index, entriesMax }), store: null, detail };
 }

@@ -20,28 +20,17 @@ export class WriteBehind {
   readonly #abort = new AbortController();
   readonly #task: Promise<void>;
   #isFailing = false;
-  #rowsInFlight = 0;
 
   constructor(deps: WriteBehindDeps) {
     this.#deps = deps;
     this.#task = this.#run();
   }
 
-  /** Rows that are not committed yet. */
-  get rowsPending(): number {
-    return this.#deps.residency.dirtyRows + this.#rowsInFlight;
-  }
-
-  /** Whether the last write failed: the index is served from memory, and the store lags. */
-  get isFailing(): boolean {
-    return this.#isFailing;
-  }
-
   /** Writes what is left and closes the store. */
   async stop(): Promise<void> {
     this.#abort.abort();
     await this.#task;
-    await this.#flush();
+    this.#flush();
     await this.#deps.store.close();
   }
 
@@ -49,15 +38,14 @@ export class WriteBehind {
     const { clock, flushMs, residency } = this.#deps;
     while (!this.#abort.signal.aborted) {
       await sleep(clock, flushMs, this.#abort.signal);
-      if (residency.isDirty) await this.#flush();
+      if (residency.isDirty) this.#flush();
     }
   }
 
-  async #flush(): Promise<void> {
+  #flush(): void {
     const { store, residency, log, meter } = this.#deps;
-    this.#rowsInFlight = residency.dirtyRows;
     try {
-      const rows = await store.flush(residency);
+      const rows = store.flush(residency);
       meter.count("kvatlas_store_flushes_total", { outcome: "written" });
       meter.count("kvatlas_store_rows_total", {}, rows);
       this.#isFailing = false;
@@ -66,7 +54,6 @@ export class WriteBehind {
       if (!this.#isFailing) log.error({ error: messageOf(error) }, "writing to the store failed");
       this.#isFailing = true;
     }
-    this.#rowsInFlight = 0;
     meter.gauge("kvatlas_degraded", { component: "store" }, this.#isFailing ? 1 : 0);
   }
 }

@@ -46,6 +46,10 @@ export const COUNTERS = {
     help: "LMDB write-behind transactions, by outcome.",
     labels: ["outcome"],
   },
+  kvatlas_store_restores_total: {
+    help: "Openings of the LMDB store, by outcome (whole, damaged, failed).",
+    labels: ["outcome"],
+  },
   kvatlas_store_rows_total: { help: "Rows written to or deleted from LMDB.", labels: [] },
   kvatlas_scrapes_total: { help: "Scrapes of engine metrics, by outcome.", labels: ["outcome"] },
   kvatlas_fleet_reloads_total: {

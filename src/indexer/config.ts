@@ -12,8 +12,11 @@ export const indexerConfigSchema = z.strictObject({
   entriesMax: z
     .int()
     .min(1)
-    .default(10_000_000)
-    .describe("(block, holder, tier) entries kept; stores beyond are refused and counted"),
+    .max(16_000_000)
+    .default(4_000_000)
+    .describe(
+      "(block, holder, tier) entries kept, about 400 bytes each; stores beyond are refused",
+    ),
   keySeed: z
     .int()
     .min(0)

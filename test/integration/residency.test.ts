@@ -165,7 +165,7 @@ describe.each(["direct", "nats"] as const)("the index, fed %s", (transport) => {
         expect(blocks).toBeGreaterThan(ENGINES * 100);
 
         const store = new LmdbStore(join(folder, "store"));
-        await store.flush(residency);
+        store.flush(residency);
         const restored = new Residency({ index: new MemoryIndex(), entriesMax: 1_000_000 });
         store.restore(restored);
         for (const [i, engine] of engines.entries()) {
