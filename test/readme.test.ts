@@ -238,9 +238,10 @@ describe("the README of a module", () => {
 
 /** The reasons that the applier gives by itself, and the losses that come with a batch. */
 function degradedReasons(): string[] {
-  const applier = read("src/events/applier.ts");
-  const own = [...applier.matchAll(/state: "DEGRADED", reason: "([a-z-]+)"|return "([a-z-]+)";/g)];
-  return [...own.map(([, stated, returned]) => stated ?? returned ?? ""), ...LOSS_REASONS];
+  const sources = read("src/events/applier.ts") + read("src/indexer/lmdb-store.ts");
+  const own = [...sources.matchAll(/state: "DEGRADED", reason: "([a-z-]+)"|return "([a-z-]+)";/g)];
+  const stated = own.map(([, state, returned]) => state ?? returned ?? "");
+  return [...new Set([...stated, ...LOSS_REASONS])];
 }
 
 /** The string members of a union type, as written in its file. */

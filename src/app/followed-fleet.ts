@@ -62,12 +62,10 @@ export class FollowedFleet {
     await this.#scraper.stop();
   }
 
-  /** The ready endpoint with the fewest own requests; null when none is ready. */
-  leastLoaded(): EndpointId | null {
+  /** The ready endpoints, those with the fewest own requests first. */
+  readyByLoad(): EndpointId[] {
     const ready = this.fleet.view(this.#clock.nowMs()).endpoints.filter(({ isReady }) => isReady);
-    const [first, ...rest] = ready;
-    if (first === undefined) return null;
-    return rest.reduce((a, b) => (b.load.requests < a.load.requests ? b : a), first).spec.id;
+    return ready.sort((a, b) => a.load.requests - b.load.requests).map(({ spec }) => spec.id);
   }
 
   readyChecks(): ReadyCheck[] {

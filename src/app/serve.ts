@@ -64,7 +64,8 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
       config: config.prompt,
       model: config.model,
       hasher,
-      engine: (): EndpointId | null => followed.leastLoaded(),
+      engines: (): EndpointId[] => followed.readyByLoad(),
+      clock,
       meter,
     });
     const picker = new KvPicker({

@@ -23,8 +23,8 @@ const LOOK_MS = 1000;
 const RETRY_MS = 250;
 /** Messages that the server may send ahead. */
 const AHEAD_MESSAGES_MAX = 1000;
-/** Messages handed over in one turn of the event loop. */
-const TURN_MESSAGES_MAX = 32;
+/** Time in which messages are handed over in one turn of the event loop, ms. */
+const TURN_MS_MAX = 2;
 
 export interface ConsumeDeps {
   readonly stream: string;
@@ -102,12 +102,13 @@ async function readMessages(
   place: StreamPlace,
   deps: ConsumeDeps,
 ): Promise<void> {
-  let turnMessages = 0;
+  let turnEndMs = deps.clock.nowMs() + TURN_MS_MAX;
   for await (const message of messages) {
     apply(message, place, deps);
     if (message.seq >= place.lastSeq || message.info.pending === 0) deps.onCaughtUp();
-    turnMessages += 1;
-    if (turnMessages % TURN_MESSAGES_MAX === 0) await sleep(deps.clock, 0, deps.signal);
+    if (deps.clock.nowMs() < turnEndMs) continue;
+    await sleep(deps.clock, 0, deps.signal);
+    turnEndMs = deps.clock.nowMs() + TURN_MS_MAX;
   }
 }
 

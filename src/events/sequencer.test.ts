@@ -50,6 +50,28 @@ describe("sequencer without replay", () => {
   });
 });
 
+describe("sequencer without replay, connected again", () => {
+  it("takes a number that does not go on for a new life, whatever the engine's clock says", () => {
+    const sequencer = new Sequencer({ canReplay: false, cursor: null });
+    sequencer.connected();
+    sequencer.live(message(0, 9));
+    sequencer.live(message(1, 9));
+    expect(sequencer.live(message(1, 9)).drops).toEqual(["duplicate"]);
+    sequencer.connected();
+    expect(places(sequencer.live(message(0, 2)))).toEqual([[2, 0]]);
+    expect(places(sequencer.live(message(1, 2)))).toEqual([[2, 1]]);
+    expect(sequencer.live(message(0, 2)).drops).toEqual(["duplicate"]);
+  });
+
+  it("goes on where the number does", () => {
+    const sequencer = new Sequencer({ canReplay: false, cursor: null });
+    sequencer.connected();
+    sequencer.live(message(0));
+    sequencer.connected();
+    expect(places(sequencer.live(message(1)))).toEqual([[1, 1]]);
+  });
+});
+
 describe("sequencer with replay", () => {
   const at = (cursor: SequenceCursor | null): Sequencer =>
     new Sequencer({ canReplay: true, cursor });

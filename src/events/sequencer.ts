@@ -64,6 +64,9 @@ export class Sequencer {
   #cursor: SequenceCursor | null;
   #replay: Replay | null = null;
   #replayRounds = 0;
+  #isConnected = false;
+  /** The next live message is the first of another connection: a PUB socket repeats nothing. */
+  #isReconnected = false;
   #deliveries: Delivery[] = [];
   #drops: SequenceDrop[] = [];
   #replayFrom: number | null = null;
@@ -93,6 +96,8 @@ export class Sequencer {
   connected(): SequencerStep {
     // What was held may be of the life before; what is still wanted of it the replay has.
     if (this.#canReplay) this.#ask([]);
+    else this.#isReconnected = this.#isConnected;
+    this.#isConnected = true;
     return this.#step();
   }
 
@@ -161,7 +166,9 @@ export class Sequencer {
   }
 
   #placeWithoutReplay(message: EngineMessage): void {
-    const place = this.#placeOf(message);
+    const isRestart = this.#isReconnected && message.seq <= (this.#cursor?.seq ?? -1);
+    this.#isReconnected = false;
+    const place = isRestart ? "new-life" : this.#placeOf(message);
     if (place === "repeat") this.#drops.push("duplicate");
     else this.#deliver(message, place === "new-life" ? this.#epochNext() : this.#epoch());
     if (place === "next") this.#replayRounds = 0;

@@ -43,6 +43,7 @@ export class EventStream {
   #replaying: Promise<void> = Promise.resolve();
   #replayAbort = new AbortController();
   #isReady = false;
+  #isConnected = false;
 
   constructor(source: EventStreamSource, deps: EventStreamDeps) {
     this.relay = deps.relay;
@@ -63,7 +64,7 @@ export class EventStream {
     const { signal } = this.#abort;
     void ready.then(() => {
       this.#isReady = true;
-      if (!signal.aborted) this.#take(this.relay.connected());
+      if (this.#isConnected && !signal.aborted) this.#take(this.relay.connected());
     });
     try {
       await readZmqEvents(this.#source, {
@@ -73,6 +74,7 @@ export class EventStream {
         onFrames: (frames) => this.#receive(frames),
         // Before the tail is adopted nothing is known that could be asked from.
         onConnected: () => {
+          this.#isConnected = true;
           if (this.#isReady) this.#take(this.relay.connected());
         },
         onViolation: () => this.#refuse("protocol-violation", "the connection is opened anew"),

@@ -25,7 +25,12 @@ export async function replayZmqEvents(
 ): Promise<ReplayOutcome> {
   const { onMessage, signal } = deps;
   if (signal.aborted) return "failed";
-  const socket = new Dealer({ linger: 0, receiveTimeout: REPLY_MS_MAX, sendTimeout: REPLY_MS_MAX });
+  const socket = new Dealer({
+    linger: 0,
+    receiveTimeout: REPLY_MS_MAX,
+    sendTimeout: REPLY_MS_MAX,
+    ipv6: true,
+  });
   const close = (): void => socket.close();
   signal.addEventListener("abort", close, { once: true });
   try {

@@ -10,11 +10,11 @@ import { Subscriber } from "zeromq";
 import { type Clock, sleep } from "../core/clock.ts";
 
 /** Messages that libzmq holds while the reader is busy: a burst, not a backlog. */
-const RECEIVE_MESSAGES_MAX = 100_000;
+const RECEIVE_MESSAGES_MAX = 16_384;
 /** Bytes of one message that libzmq accepts; a larger one closes the connection. */
 const MESSAGE_BYTES_MAX = 33_554_432;
-/** Messages read in one turn of the event loop, so that a flood does not starve requests. */
-const TURN_MESSAGES_MAX = 32;
+/** Time in which messages are read in one turn of the event loop, ms: a flood starves no request. */
+const TURN_MS_MAX = 2;
 /** libzmq announces its next attempt right after a disconnect; none within this time means never, ms. */
 const RETRY_ANNOUNCED_MS = 250;
 
@@ -56,6 +56,7 @@ async function readSocket(source: ZmqSource, deps: ZmqReaderDeps): Promise<void>
     reconnectInterval: 100,
     reconnectMaxInterval: 2000,
     linger: 0,
+    ipv6: true,
   });
   let close = (): void => {};
   const aborted = new Promise<void>((resolve) => {
@@ -73,13 +74,14 @@ async function readSocket(source: ZmqSource, deps: ZmqReaderDeps): Promise<void>
     socket.connect(source.address);
     socket.subscribe(source.topic);
     await Promise.race([ready, aborted]);
-    let turnMessages = 0;
+    let turnEndMs = clock.nowMs() + TURN_MS_MAX;
     while (!socket.closed) {
       const frames = await receive(socket);
       if (frames === null) break;
       onFrames(frames);
-      turnMessages += 1;
-      if (turnMessages % TURN_MESSAGES_MAX === 0) await sleep(clock, 0, signal);
+      if (clock.nowMs() < turnEndMs) continue;
+      await sleep(clock, 0, signal);
+      turnEndMs = clock.nowMs() + TURN_MS_MAX;
     }
   } finally {
     signal.removeEventListener("abort", close);

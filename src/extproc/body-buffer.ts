@@ -1,4 +1,5 @@
-/** Collects a request body that comes in chunks, within a limit. */
+/** Collects a request body that comes in chunks, within its own limit and the budget of all. */
+import type { BodyBudget } from "./body-budget.ts";
 
 /** Chunks of at least this size are kept as they are; smaller neighbours are merged. */
 const MERGE_BYTES = 16_384;
@@ -7,20 +8,25 @@ const EMPTY = Buffer.alloc(0);
 
 export class BodyBuffer {
   readonly bytesMax: number;
+  readonly #budget: BodyBudget;
   #chunks: Buffer[] = [];
   #bytes = 0;
+  #reservedBytes = 0;
 
-  constructor(bytesMax: number) {
+  constructor(bytesMax: number, budget: BodyBudget) {
     this.bytesMax = bytesMax;
+    this.#budget = budget;
   }
 
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** False when the body would pass the limit; the chunk is then not kept. */
-  push(chunk: Buffer): boolean {
-    if (this.#bytes + chunk.length > this.bytesMax) return false;
+  /** Where the body would pass a limit, the chunk is not kept. */
+  push(chunk: Buffer): "kept" | "too-large" | "over-budget" {
+    if (this.#bytes + chunk.length > this.bytesMax) return "too-large";
+    if (!this.#budget.reserve(chunk.length)) return "over-budget";
+    this.#reservedBytes += chunk.length;
     this.#bytes += chunk.length;
     // A body sent byte by byte must not cost an object for each byte. Merging equal sizes, as a
     // binary counter does, copies each byte at most log2(MERGE_BYTES) times.
@@ -32,7 +38,13 @@ export class BodyBuffer {
       last = this.#chunks.at(-1);
     }
     if (merged.length > 0) this.#chunks.push(merged);
-    return true;
+    return "kept";
+  }
+
+  /** Gives the budget back what this body took, once nobody needs its bytes any more. */
+  release(): void {
+    this.#budget.release(this.#reservedBytes);
+    this.#reservedBytes = 0;
   }
 
   /** The whole body; copied only when it came in more than one chunk. Leaves the buffer empty. */

@@ -25,6 +25,11 @@ export const extProcConfigSchema = z.strictObject({
     .max(1_073_741_824)
     .default(33_554_432)
     .describe("largest request body, bytes; a larger one is refused with 413"),
+  bodiesBytesMax: z
+    .int()
+    .min(1024)
+    .default(1_073_741_824)
+    .describe("bytes of all bodies that wait for a decision; what is beyond is refused with 503"),
   deadlineMs: z
     .number()
     .positive()

@@ -4,6 +4,7 @@ import { type Clock, sleep } from "../core/clock.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
 import type { Random } from "../core/random.ts";
+import { BodyBudget } from "./body-budget.ts";
 import type { ExtProcConfig } from "./config.ts";
 import { loadExtProcPackage, withTolerantDecoder } from "./grpc-definition.ts";
 import { GrpcHealth } from "./grpc-health.ts";
@@ -60,6 +61,7 @@ class RunningServer implements ExtProcServer {
   readonly #config: ExtProcConfig;
   readonly #deps: ExtProcDeps;
   readonly #requestIds: RequestIds;
+  readonly #bodyBudget: BodyBudget;
   readonly #stopping = new AbortController();
   readonly #server: grpc.Server;
   readonly #healthServer = new grpc.Server();
@@ -71,6 +73,7 @@ class RunningServer implements ExtProcServer {
     this.#config = config;
     this.#deps = deps;
     this.#requestIds = new RequestIds(deps.random);
+    this.#bodyBudget = new BodyBudget(config.bodiesBytesMax);
     this.#server = new grpc.Server({
       "grpc.max_receive_message_length": config.bodyBytesMax + MESSAGE_OVERHEAD_BYTES,
       "grpc.max_concurrent_streams": STREAMS_PER_CONNECTION_MAX,
@@ -148,11 +151,13 @@ class RunningServer implements ExtProcServer {
     const { bodyBytesMax, bodyMode, deadlineMs } = this.#config;
     const session = new Session({
       bodyBytesMax,
+      bodyBudget: this.#bodyBudget,
       bodyModeDefault: bodyMode,
       claimRequestId: (clientId): ClaimedId => this.#requestIds.claim(clientId),
     });
     this.#openStreams += 1;
     const onClosed = (): void => {
+      session.dispose();
       if (session.requestId !== null) this.#requestIds.release(session.requestId);
       this.#openStreams -= 1;
       if (this.#openStreams === 0) this.#onIdle();

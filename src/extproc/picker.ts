@@ -30,6 +30,8 @@ export type RefusalReason =
   | "body-invalid"
   /** The body is over `bodyBytesMax`. */
   | "body-too-large"
+  /** All bodies that wait for a decision are over `bodiesBytesMax`. */
+  | "body-budget"
   /** The peer broke the order of messages before the request was whole. */
   | "protocol-order"
   /** Neither `pick` nor `pickByLoad` gave an answer. */

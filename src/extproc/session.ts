@@ -13,6 +13,7 @@
  * A request without body is decided on its headers in every mode.
  */
 import { assertNever } from "../core/assert.ts";
+import type { BodyBudget } from "./body-budget.ts";
 import { BodyBuffer } from "./body-buffer.ts";
 import type { HttpBody__Output } from "./gen/envoy/service/ext_proc/v3/HttpBody.ts";
 import type { HttpHeaders__Output } from "./gen/envoy/service/ext_proc/v3/HttpHeaders.ts";
@@ -21,6 +22,7 @@ import type { ProtocolConfiguration__Output } from "./gen/envoy/service/ext_proc
 import { type Headers, readHeaders, withoutRoutingHeaders } from "./header-map.ts";
 import { readSubsetHint } from "./metadata-hints.ts";
 import type { PickOutcome, PickRequest, Refusal } from "./picker.ts";
+import { BODY_BUDGET_SPENT, bodyTooLarge, HEADERS_MISSING, SUBSET_EMPTY } from "./refusals.ts";
 import type { ClaimedId } from "./request-ids.ts";
 import { ResponsePhase } from "./response-phase.ts";
 import {
@@ -54,6 +56,8 @@ type RequestState =
 
 export interface SessionOptions {
   readonly bodyBytesMax: number;
+  /** Shared by all streams. */
+  readonly bodyBudget: BodyBudget;
   /** For gateways that do not state their modes. */
   readonly bodyModeDefault: "full-duplex" | "buffered";
   /** See RequestIds.claim. */
@@ -83,12 +87,17 @@ export class Session {
 
   constructor(options: SessionOptions) {
     this.#options = options;
-    this.#body = new BodyBuffer(options.bodyBytesMax);
+    this.#body = new BodyBuffer(options.bodyBytesMax, options.bodyBudget);
   }
 
   /** The id to release when the stream has closed; null before the headers. */
   get requestId(): string | null {
     return this.#requestId;
+  }
+
+  /** To be called when the stream has closed, however it did. */
+  dispose(): void {
+    this.#body.release();
   }
 
   receive(input: SessionInput): SessionOutput[] {
@@ -176,26 +185,22 @@ export class Session {
   }
 
   #refusalByHeaders(message: HttpHeaders__Output | undefined): Refusal | null {
-    if (this.#subset !== null && this.#subset.length === 0) {
-      const text = "the gateway's subset hint allows no endpoint";
-      return { kind: "refuse", status: 503, reason: "subset-empty", message: text };
-    }
+    if (this.#subset !== null && this.#subset.length === 0) return SUBSET_EMPTY;
     const isBodySeen = this.#mode !== "headers-only" && message?.end_of_stream !== true;
     const bytes = Number(this.#headers.fields.get("content-length"));
-    return isBodySeen && bytes > this.#options.bodyBytesMax ? this.#tooLarge(bytes) : null;
-  }
-
-  #tooLarge(bytes: number): Refusal {
-    const message = `request body has ${bytes} bytes or more, limit ${this.#options.bodyBytesMax}`;
-    return { kind: "refuse", status: 413, reason: "body-too-large", message };
+    return isBodySeen && bytes > this.#options.bodyBytesMax
+      ? bodyTooLarge(bytes, this.#options.bodyBytesMax)
+      : null;
   }
 
   #onRequestBody(message: HttpBody__Output | undefined): SessionOutput[] {
     const chunk = message?.body ?? EMPTY;
     if (this.#state === "waiting") return this.#refuse(HEADERS_MISSING);
     if (this.#state !== "collecting") return this.#onLateBody(chunk);
-    if (!this.#body.push(chunk))
-      return this.#refuse(this.#tooLarge(this.#body.bytes + chunk.length));
+    const kept = this.#body.push(chunk);
+    if (kept === "too-large")
+      return this.#refuse(bodyTooLarge(this.#body.bytes + chunk.length, this.#body.bytesMax));
+    if (kept === "over-budget") return this.#refuse(BODY_BUDGET_SPENT);
     this.#hasBody = true;
     // A buffered body is one message; it lacks end_of_stream when trailers follow.
     const isWhole = this.#mode === "buffered" || message?.end_of_stream === true;
@@ -260,6 +265,7 @@ export class Session {
     });
     this.#state = "routed";
     this.#pickRequest = null;
+    this.#body.release();
     this.#response.routed(requestId);
     return this.#isHalfClosed ? [...outputs, ...this.#closeOrderly()] : outputs;
   }
@@ -364,13 +370,6 @@ export class Session {
     ];
   }
 }
-
-const HEADERS_MISSING: Refusal = {
-  kind: "refuse",
-  status: 400,
-  reason: "protocol-order",
-  message: "the gateway sent a request body or trailers before the request headers",
-};
 
 function requestModeOf(config: ProtocolConfiguration__Output): RequestMode {
   switch (config.request_body_mode) {

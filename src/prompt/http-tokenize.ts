@@ -16,10 +16,10 @@ const answerSchema = z.object({ tokens: z.array(z.int().min(0).max(0xffff_ffff))
  */
 export type TokenizeRefusal = "engine-unreachable" | "engine-refused" | "engine-answer";
 
-/** `fields`: the body of the call, `{model, prompt}` or `{model, messages, ...}`. */
+/** `body`: JSON of the call, `{model, prompt}` or `{model, messages, ...}`. */
 export async function tokenizeAtEngine(
   endpoint: EndpointId,
-  fields: Readonly<Record<string, unknown>>,
+  body: string,
   signal: AbortSignal,
 ): Promise<Result<Uint32Array, TokenizeRefusal>> {
   let text: string | null;
@@ -27,7 +27,7 @@ export async function tokenizeAtEngine(
     const response = await fetch(`http://${endpoint}/tokenize`, {
       method: "POST",
       headers: { "content-type": "application/json" },
-      body: JSON.stringify(fields),
+      body,
       signal,
     });
     if (response.status !== 200) {

@@ -1,8 +1,9 @@
 import http from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { endpointId } from "../core/ids.ts";
+import { type EndpointId, endpointId } from "../core/ids.ts";
 import { silentMeter } from "../core/meter.ts";
+import { nodeClock } from "../core/node-clock.ts";
 import { createBlockHasher } from "../keys/block-hasher.ts";
 import { promptConfigSchema } from "./config.ts";
 import { PromptReader } from "./prompt-reader.ts";
@@ -20,13 +21,19 @@ const server = http.createServer((request, response) => {
   });
 });
 
-async function reader(config: object = {}, hasEngine = true): Promise<PromptReader> {
+async function reader(
+  config: object = {},
+  hasEngine = true,
+  before: readonly EndpointId[] = [],
+): Promise<PromptReader> {
   const { port } = server.address() as AddressInfo;
+  const own = endpointId(`127.0.0.1:${port}`);
   return new PromptReader({
     config: promptConfigSchema.parse(config),
     model: "base",
     hasher: await createBlockHasher(0),
-    engine: () => (hasEngine ? endpointId(`127.0.0.1:${port}`) : null),
+    engines: () => (hasEngine ? [...before, own] : []),
+    clock: nodeClock,
     meter: silentMeter,
   });
 }
@@ -102,6 +109,27 @@ describe("prompt reader", () => {
     answer = { status: 200, body: JSON.stringify({ tokens: [1, "2"] }) };
     expect(await reasonOf(await reader())).toBe("engine-answer");
   });
+});
+
+describe("an engine that fails to tokenise", () => {
+  it("is not asked again for a while when there is another", async () => {
+    const mute = http.createServer(() => {});
+    await new Promise<void>((resolve) => mute.listen(0, "127.0.0.1", resolve));
+    const hung = endpointId(`127.0.0.1:${(mute.address() as AddressInfo).port}`);
+    const prompts = await reader({}, true, [hung]);
+    const first = await prompts.read("/v1/completions", text("one"), AbortSignal.timeout(50));
+    const second = await prompts.read("/v1/completions", text("two"), NEVER);
+    mute.closeAllConnections();
+    mute.close();
+    expect([first.reason, second.source]).toEqual(["engine-unreachable", "engine"]);
+  });
+});
+
+it("a chat nested deeper than it can be written is routed by load", async () => {
+  const deep = `{"messages":[{"role":"user","content":"x","y":${"[".repeat(150_000)}${"]".repeat(150_000)}}]}`;
+  const reading = await (await reader()).read("/v1/chat/completions", Buffer.from(deep), NEVER);
+  expect(reading).toMatchObject({ source: "none", tokens: null });
+  expect(["too-deep", "not-json"]).toContain(reading.reason);
 });
 
 describe("token memo", () => {

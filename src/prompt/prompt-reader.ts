@@ -1,5 +1,6 @@
 /** Request body -> namespace and token ids -> block keys. */
 import { createHash } from "node:crypto";
+import type { Clock } from "../core/clock.ts";
 import type { EndpointId } from "../core/ids.ts";
 import type { Meter } from "../core/meter.ts";
 import { ok, type Result } from "../core/result.ts";
@@ -15,13 +16,20 @@ import {
 } from "./request-body.ts";
 import { TokenMemo } from "./token-memo.ts";
 
+/** Time for which an engine that failed to tokenise, or was too late, is not asked again, ms. */
+const BENCH_MS = 5000;
 /** Bytes of text per token, to estimate a prompt whose tokens are not known. */
 const BYTES_PER_TOKEN = 4;
 
 /** given: token ids in the body; engine: its /tokenize; memo: seen before; none: routed by load. */
 export type TokenSource = "given" | "engine" | "memo" | "none";
 
-export type NoTokensReason = BodyRefusal | TokenizeRefusal | "tokenize-off" | "no-engine";
+export type NoTokensReason =
+  | BodyRefusal
+  | TokenizeRefusal
+  | "tokenize-off"
+  | "no-engine"
+  | "too-deep";
 
 export interface PromptReading {
   readonly source: TokenSource;
@@ -43,14 +51,17 @@ export interface PromptReaderDeps {
   /** Base model of the pool: another name in a request is an adapter's. */
   readonly model: string;
   readonly hasher: BlockHasher;
-  /** An engine to ask for token ids; null when none is ready. */
-  readonly engine: () => EndpointId | null;
+  /** Ready engines to ask for token ids, the preferred first. */
+  readonly engines: () => readonly EndpointId[];
+  readonly clock: Clock;
   readonly meter: Meter;
 }
 
 export class PromptReader {
   readonly #deps: PromptReaderDeps;
   readonly #memo: TokenMemo;
+  /** Engines that failed to tokenise, and until when another is asked, monotonic ms. */
+  readonly #benchedUntilMs = new Map<EndpointId, number>();
 
   constructor(deps: PromptReaderDeps) {
     this.#deps = deps;
@@ -86,29 +97,43 @@ export class PromptReader {
       return this.#withTokens(request, "given", request.prompt.tokens);
     }
     const fields = tokenizeFields(request.prompt, request.model ?? this.#deps.model);
-    const hash = createHash("sha256").update(JSON.stringify(fields)).digest("base64");
+    const text = jsonOrNull(fields);
+    if (text === null) {
+      const detail = "the prompt is nested too deep to be written as JSON";
+      return this.#withoutTokens(request, bodyBytes, { reason: "too-deep", detail });
+    }
+    const hash = createHash("sha256").update(text).digest("base64");
     const known = this.#memo.get(hash);
     if (known !== null) return this.#withTokens(request, "memo", known);
-    const tokens = await this.#tokenize(fields, signal);
+    const tokens = await this.#tokenize(text, signal);
     if (!tokens.ok) return this.#withoutTokens(request, bodyBytes, tokens);
     this.#memo.set(hash, tokens.value);
     return this.#withTokens(request, "engine", tokens.value);
   }
 
-  async #tokenize(
-    fields: Readonly<Record<string, unknown>>,
-    signal: AbortSignal,
-  ): Promise<Result<Uint32Array, NoTokensReason>> {
-    const { config, engine } = this.#deps;
+  async #tokenize(body: string, signal: AbortSignal): Promise<Result<Uint32Array, NoTokensReason>> {
+    const { config } = this.#deps;
     if (config.tokenize === "off") {
       return { ok: false, reason: "tokenize-off", detail: "prompt.tokenize is off" };
     }
-    const endpoint = engine();
+    const endpoint = this.#chooseEngine();
     if (endpoint === null) {
       return { ok: false, reason: "no-engine", detail: "no engine is ready to tokenise" };
     }
-    const answer = await tokenizeAtEngine(endpoint, fields, signal);
-    return answer.ok ? ok(answer.value) : answer;
+    const answer = await tokenizeAtEngine(endpoint, body, signal);
+    if (answer.ok) return ok(answer.value);
+    this.#benchedUntilMs.set(endpoint, this.#deps.clock.nowMs() + BENCH_MS);
+    return answer;
+  }
+
+  /** The preferred engine that did not fail lately; one that did rather than none. */
+  #chooseEngine(): EndpointId | null {
+    const engines = this.#deps.engines();
+    const nowMs = this.#deps.clock.nowMs();
+    for (const [endpoint, untilMs] of this.#benchedUntilMs) {
+      if (untilMs <= nowMs) this.#benchedUntilMs.delete(endpoint);
+    }
+    return engines.find((each) => !this.#benchedUntilMs.has(each)) ?? engines[0] ?? null;
   }
 
   #withTokens(request: RequestBody, source: TokenSource, tokens: Uint32Array): PromptReading {
@@ -150,5 +175,17 @@ function tokenizeFields(
   prompt: Exclude<Prompt, { kind: "tokens" }>,
   model: string,
 ): Readonly<Record<string, unknown>> {
-  return prompt.kind === "text" ? { model, prompt: prompt.text } : { model, ...prompt.fields };
+  if (prompt.kind === "chat") return { model, ...prompt.fields };
+  const { text, addSpecialTokens } = prompt;
+  const special = addSpecialTokens === null ? {} : { add_special_tokens: addSpecialTokens };
+  return { model, prompt: text, ...special };
+}
+
+/** JSON text; null when the value is nested deeper than the stack allows. */
+function jsonOrNull(value: unknown): string | null {
+  try {
+    return JSON.stringify(value);
+  } catch {
+    return null;
+  }
 }

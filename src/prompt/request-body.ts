@@ -8,7 +8,8 @@ import { ok, type Result, refused } from "../core/result.ts";
 
 export type Prompt =
   | { readonly kind: "tokens"; readonly tokens: Uint32Array }
-  | { readonly kind: "text"; readonly text: string }
+  /** `addSpecialTokens`: as the request says; null leaves it to the engine. */
+  | { readonly kind: "text"; readonly text: string; readonly addSpecialTokens: boolean | null }
   /** The fields of a chat request that its template sees, as the engine's /tokenize takes them. */
   | { readonly kind: "chat"; readonly fields: Readonly<Record<string, unknown>> };
 
@@ -62,9 +63,9 @@ export function readRequestBody(path: string, body: Uint8Array): Result<RequestB
 
 function parseObject(body: Uint8Array): Result<Fields, "not-json"> {
   try {
-    const parsed: unknown = JSON.parse(
-      Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString("utf8"),
-    );
+    const text = Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString("utf8");
+    // Engines accept a byte order mark, which JSON.parse does not.
+    const parsed: unknown = JSON.parse(text.startsWith("\ufeff") ? text.slice(1) : text);
     if (isFields(parsed)) return ok(parsed);
     return refused("not-json", "the body is not a JSON object");
   } catch (error) {
@@ -74,15 +75,17 @@ function parseObject(body: Uint8Array): Result<Fields, "not-json"> {
   }
 }
 
-function completionPrompt({ prompt }: Fields): Result<Prompt, BodyRefusal> {
-  if (typeof prompt === "string") return ok({ kind: "text", text: prompt });
+function completionPrompt(fields: Fields): Result<Prompt, BodyRefusal> {
+  const { prompt, add_special_tokens: special } = fields;
+  const addSpecialTokens = typeof special === "boolean" ? special : null;
+  if (typeof prompt === "string") return ok({ kind: "text", text: prompt, addSpecialTokens });
   if (!Array.isArray(prompt) || prompt.length === 0) {
     return refused("no-prompt", "field prompt is neither text nor token ids");
   }
   const [first] = prompt as readonly unknown[];
   if (typeof first === "number") return tokenPrompt(prompt);
   if (prompt.length > 1) return refused("batch", `${prompt.length} prompts in one request`);
-  if (typeof first === "string") return ok({ kind: "text", text: first });
+  if (typeof first === "string") return ok({ kind: "text", text: first, addSpecialTokens });
   if (Array.isArray(first) && first.length > 0) return tokenPrompt(first);
   return refused("no-prompt", "field prompt is neither text nor token ids");
 }

@@ -1,5 +1,7 @@
 /** Messages of a gateway, and a session to feed them to. */
+
 import { endpointId } from "../../src/core/ids.ts";
+import { BodyBudget } from "../../src/extproc/body-budget.ts";
 import type { ProcessingRequest__Output } from "../../src/extproc/gen/envoy/service/ext_proc/v3/ProcessingRequest.ts";
 import type { ProcessingResponse } from "../../src/extproc/gen/envoy/service/ext_proc/v3/ProcessingResponse.ts";
 import type { PickOutcome } from "../../src/extproc/picker.ts";
@@ -18,10 +20,15 @@ export const shed: PickOutcome = {
 export type Mode = "FULL_DUPLEX_STREAMED" | "BUFFERED" | "STREAMED" | "NONE";
 
 export function newSession(
-  options: { bodyBytesMax?: number; bodyMode?: "full-duplex" | "buffered" } = {},
+  options: {
+    bodyBytesMax?: number;
+    bodyBudget?: BodyBudget;
+    bodyMode?: "full-duplex" | "buffered";
+  } = {},
 ) {
   return new Session({
     bodyBytesMax: options.bodyBytesMax ?? 1_000_000,
+    bodyBudget: options.bodyBudget ?? new BodyBudget(10_000_000),
     bodyModeDefault: options.bodyMode ?? "full-duplex",
     claimRequestId: (clientId) => ({
       requestId: clientId ?? "own-id",
