@@ -4,6 +4,7 @@ import { messageOf } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
 import type { IndexerConfig } from "../indexer/config.ts";
+import { EvictionWatch } from "../indexer/eviction-watch.ts";
 import { LmdbStore } from "../indexer/lmdb-store.ts";
 import { MemoryIndex } from "../indexer/memory-index.ts";
 import { Residency } from "../indexer/residency.ts";
@@ -18,6 +19,7 @@ export interface IndexCoreDeps {
 
 export class IndexCore {
   readonly index = new MemoryIndex();
+  readonly evictions: EvictionWatch = new EvictionWatch(this.index);
   readonly residency: Residency;
   readonly #meter: Meter;
   readonly #writeBehind: WriteBehind | null;
@@ -26,7 +28,7 @@ export class IndexCore {
 
   constructor(config: IndexerConfig, deps: IndexCoreDeps) {
     this.#meter = deps.meter;
-    this.residency = new Residency({ index: this.index, entriesMax: config.entriesMax });
+    this.residency = new Residency({ index: this.evictions, entriesMax: config.entriesMax });
     const store = openStore(config, this.residency, deps);
     this.storeDetail = store.detail;
     this.#writeBehind =
@@ -48,18 +50,6 @@ export class IndexCore {
       this.#meter.gauge("kvatlas_index_entries", { tier }, entriesByTier[tier]);
     }
     this.#meter.gauge("kvatlas_store_dirty_rows", {}, this.#writeBehind?.rowsPending ?? 0);
-    this.#meter.resetGauge("kvatlas_holder_state");
-    for (const holder of this.residency.holders()) {
-      const cursor = this.residency.cursorOf(holder);
-      if (cursor === null) continue;
-      const labels = {
-        endpoint: holder.endpointId,
-        rank: String(holder.rank),
-        state: cursor.state,
-        reason: cursor.reason ?? "",
-      };
-      this.#meter.gauge("kvatlas_holder_state", labels, 1);
-    }
   }
 
   async stop(): Promise<void> {

@@ -16,6 +16,8 @@ export interface UndecodableFacts {
 }
 
 export interface StreamFacts {
+  /** Where the socket connects to. */
+  readonly address: string;
   /** Since when the socket is followed, monotonic ms. */
   readonly sinceMs: number;
   /** Connections that stood so far. */
@@ -29,13 +31,15 @@ export interface StreamFacts {
 }
 
 export class StreamWatch {
+  readonly #address: string;
   readonly #sinceMs: number;
   #handshakes = 0;
   #heardMs: number | null = null;
   #topicBytes: Uint8Array | null = null;
   #undecodable: UndecodableFacts | null = null;
 
-  constructor(nowMs: number) {
+  constructor(address: string, nowMs: number) {
+    this.#address = address;
     this.#sinceMs = nowMs;
   }
 
@@ -62,6 +66,7 @@ export class StreamWatch {
 
   facts(): StreamFacts {
     return {
+      address: this.#address,
       sinceMs: this.#sinceMs,
       handshakes: this.#handshakes,
       heardMs: this.#heardMs,

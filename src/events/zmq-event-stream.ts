@@ -52,7 +52,7 @@ export class EventStream {
     this.relay = deps.relay;
     this.#source = source;
     this.#deps = deps;
-    this.#watch = new StreamWatch(deps.clock.nowMs());
+    this.#watch = new StreamWatch(source.address, deps.clock.nowMs());
     this.#reading = this.#read();
   }
 

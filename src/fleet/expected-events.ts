@@ -44,14 +44,18 @@ export class ExpectedEvents {
   }
 
   /** Null while nothing is owed, or not for long enough. */
-  silence(endpointId: EndpointId, { heardMs, nowMs }: Heard): Silence | null {
+  silence(
+    endpointId: EndpointId,
+    heard: { readonly heardMs: () => number | null; readonly nowMs: number },
+  ): Silence | null {
     const owed = this.#owed.get(endpointId);
     if (owed === undefined) return null;
+    const heardMs = heard.heardMs();
     if (heardMs !== null && heardMs >= owed.dispatchedMs) {
       this.#owed.delete(endpointId);
       return null;
     }
-    const silentMs = nowMs - owed.answeredMs;
+    const silentMs = heard.nowMs - owed.answeredMs;
     return silentMs < SILENT_AFTER_MS ? null : { requests: owed.requests, silentMs };
   }
 

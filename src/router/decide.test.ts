@@ -37,6 +37,7 @@ function input(
   return {
     fleet: { nowMs: NOW_MS, endpoints },
     subset: null,
+    states: new Map(),
     matches: new Map(),
     inputTokens: 4000,
     popularPrefix: null,

@@ -44,6 +44,11 @@ export function worstState(ranks: readonly KnownState[]): KnownState {
   return { state, reason };
 }
 
+/** "EXACT", "DEGRADED(reason)" or "FALLBACK(reason)". */
+export function stateText({ state, reason }: KnownState): string {
+  return reason === null ? state : `${state}(${reason})`;
+}
+
 function fallback(reason: FallbackReason): KnownState {
   return { state: "FALLBACK", reason };
 }
