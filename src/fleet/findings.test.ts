@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { endpointId } from "../core/ids.ts";
 import type { EndpointSpec } from "./endpoint.ts";
-import { type EndpointFacts, FINDING_NAMES, findingsOf, type RankFacts } from "./findings.ts";
+import { type EndpointFacts, findingsOf, type RankFacts } from "./findings.ts";
 
 const spec: EndpointSpec = {
   ...{ id: endpointId("10.0.0.1:8000"), name: "pod", pool: "p", model: "org/m" },
@@ -94,7 +94,10 @@ describe("findings", () => {
       ...{ ...whole, silence: { requests: 1, silentMs: 30_000 } },
       ranks: [{ ...healthy, ...rank }],
     });
-    expect(all.map(({ name }) => name)).toEqual([...FINDING_NAMES]);
+    expect(all.map(({ name }) => name)).toEqual([
+      ...["events-silent", "never-connected", "undecodable"],
+      ...["identity-mismatch", "block-size-mismatch"],
+    ]);
     for (const { fix } of all) expect(fix.length).toBeGreaterThan(20);
   });
 });

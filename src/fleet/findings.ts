@@ -18,14 +18,12 @@ const UNDECODABLE_TOLD_MS = 300_000;
  * - identity-mismatch: the topic names another address or model than configured
  * - block-size-mismatch: the engine's metrics and its events differ about the block size
  */
-export const FINDING_NAMES = [
-  "events-silent",
-  "never-connected",
-  "undecodable",
-  "identity-mismatch",
-  "block-size-mismatch",
-] as const;
-export type FindingName = (typeof FINDING_NAMES)[number];
+export type FindingName =
+  | "events-silent"
+  | "never-connected"
+  | "undecodable"
+  | "identity-mismatch"
+  | "block-size-mismatch";
 
 export interface Finding {
   readonly name: FindingName;
