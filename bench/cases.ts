@@ -184,6 +184,7 @@ function decideCase(endpoints: number): BenchCase {
   const input = {
     fleet: { nowMs: 500, endpoints: views },
     subset: null,
+    states: new Map(),
     matches,
     inputTokens: 8192,
     popularPrefix: null,

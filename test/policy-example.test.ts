@@ -150,6 +150,7 @@ function routed(popularPrefix: PopularPrefix | null): Extract<Decision, { kind: 
   const decision = decide({
     fleet: fleetOf(PODS),
     subset: null,
+    states: new Map(),
     matches: new Map(PODS.map((pod) => [pod.id, matchOf(pod)])),
     inputTokens: INPUT_TOKENS,
     popularPrefix,

@@ -161,6 +161,10 @@ describe("docs/operations.md", () => {
     ["src/fleet/scrape-report.ts", "ScrapeFailure"],
     ["src/fleet/fleet.ts", "ReadyReason"],
     ["src/fleet/ledger.ts", "LedgerDrop"],
+    ["src/fleet/audit.ts", "AuditOutcome"],
+    ["src/fleet/audit.ts", "AuditState"],
+    ["src/router/known-state.ts", "FallbackReason"],
+    ["src/fleet/findings.ts", "FindingName"],
   ])("explains every member of %s %s", (file, type) => {
     const members = membersOf(file, type);
     expect(members.length).toBeGreaterThan(0);

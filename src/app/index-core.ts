@@ -5,6 +5,7 @@ import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
 import type { BlockIndex, IndexReader } from "../indexer/block-index.ts";
 import type { IndexerConfig } from "../indexer/config.ts";
+import { EvictionWatch } from "../indexer/eviction-watch.ts";
 import { beginOpening, endOpening } from "../indexer/file-store-guard.ts";
 import { LmdbStore } from "../indexer/lmdb-store.ts";
 import { MemoryIndex } from "../indexer/memory-index.ts";
@@ -20,6 +21,7 @@ export interface IndexCoreDeps {
 
 export class IndexCore {
   readonly index: IndexReader;
+  readonly evictions: EvictionWatch;
   readonly residency: Residency;
   readonly #meter: Meter;
   readonly #writeBehind: WriteBehind | null;
@@ -30,6 +32,7 @@ export class IndexCore {
     this.#meter = deps.meter;
     const opened = openIndex(config, deps);
     this.index = opened.index;
+    this.evictions = opened.evictions;
     this.residency = opened.residency;
     this.storeDetail = opened.detail;
     const { store, residency } = opened;
@@ -50,18 +53,6 @@ export class IndexCore {
       {},
       this.#writeBehind === null ? 0 : this.residency.dirtyRows,
     );
-    this.#meter.resetGauge("kvatlas_holder_state");
-    for (const holder of this.residency.holders()) {
-      const cursor = this.residency.cursorOf(holder);
-      if (cursor === null) continue;
-      const labels = {
-        endpoint: holder.endpointId,
-        rank: String(holder.rank),
-        state: cursor.state,
-        reason: cursor.reason ?? "",
-      };
-      this.#meter.gauge("kvatlas_holder_state", labels, 1);
-    }
   }
 
   async stop(): Promise<void> {
@@ -71,6 +62,7 @@ export class IndexCore {
 
 interface OpenedIndex {
   readonly index: BlockIndex;
+  readonly evictions: EvictionWatch;
   readonly residency: Residency;
   readonly store: LmdbStore | null;
   readonly detail: string;
@@ -109,5 +101,7 @@ function openIndex(config: IndexerConfig, { log, meter }: IndexCoreDeps): Opened
 
 function emptyIndex(entriesMax: number, detail: string): OpenedIndex {
   const index = new MemoryIndex();
-  return { index, residency: new Residency({ index, entriesMax }), store: null, detail };
+  const evictions = new EvictionWatch(index);
+  const residency = new Residency({ index: evictions, entriesMax });
+  return { index, evictions, residency, store: null, detail };
 }

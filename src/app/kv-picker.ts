@@ -16,20 +16,35 @@ import type { IndexReader } from "../indexer/block-index.ts";
 import type { Residency } from "../indexer/residency.ts";
 import type { PromptReader, PromptReading } from "../prompt/prompt-reader.ts";
 import type { RouterConfig } from "../router/config.ts";
-import { type Decision, decide } from "../router/decide.ts";
-import { endpointMatches, type SizedMatches } from "../router/endpoint-match.ts";
+import { type Candidate, type Decision, decide } from "../router/decide.ts";
+import { endpointMatches } from "../router/endpoint-match.ts";
+import { stateText } from "../router/known-state.ts";
 import { Popularity } from "../router/popularity.ts";
+import type { AnswerBook } from "./answer-book.ts";
+import type { KnownFleet, PodKnowledge } from "./pod-knowledge.ts";
+import { type MatchInput, matchPrompt, type PromptMatch } from "./prompt-match.ts";
 
 export interface KvPickerDeps {
   readonly index: IndexReader;
   readonly residency: Residency;
   readonly fleet: Fleet;
   readonly prompt: PromptReader;
+  readonly knowledge: PodKnowledge;
+  readonly answers: AnswerBook;
   readonly config: RouterConfig;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
   readonly meter: Meter;
+}
+
+interface DecidedPrompt {
+  readonly inputTokens: number;
+  /** The finest of `keysBySize`. */
+  readonly keys: BigUint64Array;
+  readonly keysBySize: ReadonlyMap<number, BigUint64Array>;
+  readonly known: KnownFleet;
+  readonly nowMs: number;
 }
 
 type Routed = Extract<Decision, { kind: "routed" }>;
@@ -64,7 +79,8 @@ export class KvPicker implements Picker {
     return this.#decide(request, null);
   }
 
-  responseStarted(requestId: string, _status: number, servedBy: string | null): void {
+  responseStarted(requestId: string, status: number, servedBy: string | null): void {
+    this.#deps.answers.started(requestId, status);
     const flight = this.#flights.get(requestId);
     if (flight === undefined || servedBy === null || !isEndpointAddress(servedBy)) return;
     if (servedBy === flight.endpointId) return;
@@ -72,25 +88,31 @@ export class KvPicker implements Picker {
     const moved = { ...flight, endpointId: endpointId(servedBy) };
     this.#flights.set(requestId, moved);
     this.#deps.fleet.ledger.dispatched(moved);
+    this.#deps.answers.moved(requestId, moved.endpointId);
   }
 
   firstByte(requestId: string): void {
-    this.#deps.fleet.ledger.firstToken(requestId, this.#deps.clock.nowMs());
+    const nowMs = this.#deps.clock.nowMs();
+    this.#deps.fleet.ledger.firstToken(requestId, nowMs);
+    this.#deps.answers.firstByte(requestId, nowMs);
   }
 
-  ended(requestId: string, { usage }: EndOfRequest): void {
+  ended(requestId: string, end: EndOfRequest): void {
     this.#flights.delete(requestId);
     this.#deps.fleet.ledger.ended(requestId);
-    const cachedTokens = usage?.cachedTokens ?? 0;
+    this.#deps.answers.ended(requestId, end, this.#deps.clock.nowMs());
+    const cachedTokens = end.usage?.cachedTokens ?? 0;
     this.#deps.meter.count("kvatlas_delivered_tokens_total", {}, cachedTokens);
   }
 
   /** `reading` null: by load alone. */
   #decide(request: PickRequest, reading: PromptReading | null): PickOutcome {
-    const { fleet, config, clock, random, meter } = this.#deps;
+    const { fleet, config, clock, random, meter, knowledge } = this.#deps;
     const nowMs = clock.nowMs();
     const view = fleet.view(nowMs);
-    const { sized, keys } = this.#match(reading);
+    const known = knowledge.known(view.endpoints, nowMs);
+    const { sized, keysBySize } = this.#match(reading, { ...view, known });
+    const keys = finestOf(keysBySize);
     const popularPrefix = this.#popularity.popularPrefix(keys, nowMs);
     this.#turn += 1;
     const inputTokens = reading?.inputTokens ?? Math.ceil(request.body.length / BYTES_PER_TOKEN);
@@ -98,6 +120,7 @@ export class KvPicker implements Picker {
       fleet: view,
       subset: request.subset,
       matches: endpointMatches(view.endpoints, sized),
+      states: known.states,
       inputTokens,
       popularPrefix,
       prefixWork: popularPrefix === null ? new Map() : fleet.ledger.prefixWork(popularPrefix.key),
@@ -109,49 +132,40 @@ export class KvPicker implements Picker {
       meter.count("kvatlas_decisions_total", { outcome: decision.reason });
       return { ...NO_ENDPOINT, reason: decision.reason, message: noneMessage(view, decision) };
     }
-    this.#book(request, decision, { inputTokens, keys, nowMs });
+    this.#book(request, decision, { inputTokens, keys, keysBySize, known, nowMs });
     return { kind: "route", endpointId: decision.chosen.endpointId };
   }
 
-  #match(reading: PromptReading | null): { sized: SizedMatches[]; keys: BigUint64Array } {
-    const { index, residency, prompt, clock, meter } = this.#deps;
-    let keys = new BigUint64Array(0);
-    const sized: SizedMatches[] = [];
-    if (reading === null || reading.tokens === null) return { sized, keys };
+  #match(reading: PromptReading | null, input: MatchInput): PromptMatch {
+    if (reading === null || reading.tokens === null) return { sized: [], keysBySize: new Map() };
+    const { clock, meter } = this.#deps;
     const startMs = clock.nowMs();
-    for (const blockSizeTokens of residency.blockSizes()) {
-      const sizedKeys = prompt.keysOf(reading, blockSizeTokens);
-      sized.push({ blockSizeTokens, matches: index.match(sizedKeys) });
-      // The finest keys say most about what prompts share.
-      if (sizedKeys.length > keys.length) keys = sizedKeys as typeof keys;
-    }
+    const match = matchPrompt(this.#deps, reading, input);
     meter.observe("kvatlas_match_seconds", {}, (clock.nowMs() - startMs) / 1000);
-    return { sized, keys };
+    return match;
   }
 
-  #book(
-    request: PickRequest,
-    decision: Routed,
-    known: { readonly inputTokens: number; readonly keys: BigUint64Array; readonly nowMs: number },
-  ): void {
+  #book(request: PickRequest, decision: Routed, prompt: DecidedPrompt): void {
     const { fleet, meter } = this.#deps;
     const { chosen, popularPrefix, reason } = decision;
     const dispatch: Dispatch = {
       requestId: request.requestId,
       endpointId: chosen.endpointId,
-      inputTokens: known.inputTokens,
-      uncachedTokens: known.inputTokens - chosen.reusedTokens,
+      inputTokens: prompt.inputTokens,
+      uncachedTokens: prompt.inputTokens - chosen.reusedTokens,
       workSeconds: chosen.workSeconds,
       prefixKey: popularPrefix?.key ?? null,
-      atMs: known.nowMs,
+      atMs: prompt.nowMs,
     };
     this.#flights.set(request.requestId, dispatch);
     fleet.ledger.dispatched(dispatch);
-    this.#popularity.observe(known.keys, chosen.workSeconds, known.nowMs);
+    const { requestId } = request;
+    this.#deps.answers.decided({ requestId, chosen, candidates: decision.candidates, ...prompt });
+    this.#popularity.observe(prompt.keys, chosen.workSeconds, prompt.nowMs);
     meter.count("kvatlas_decisions_total", { outcome: "routed" });
     meter.count("kvatlas_endpoint_decisions_total", { endpoint: chosen.endpointId });
     if (reason === "popularity-cap") meter.count("kvatlas_popularity_capped_total");
-    meter.count("kvatlas_prompt_tokens_total", {}, known.inputTokens);
+    meter.count("kvatlas_prompt_tokens_total", {}, prompt.inputTokens);
     meter.count("kvatlas_predicted_tokens_total", {}, chosen.reusedTokens);
     meter.count("kvatlas_possible_tokens_total", {}, decision.possibleTokens);
     this.#deps.log.debug(
@@ -159,14 +173,36 @@ export class KvPicker implements Picker {
         request_id: request.requestId,
         endpoint: chosen.endpointId,
         reason,
+        state: stateText(chosen.known),
+        states: statesText(decision.candidates),
         reused_tokens: chosen.reusedTokens,
-        input_tokens: known.inputTokens,
+        input_tokens: prompt.inputTokens,
         cost_ms: Math.round(chosen.costSeconds * 1000),
         runner_up: decision.runnerUp?.endpointId ?? null,
       },
       "decided",
     );
   }
+}
+
+/** The finest keys say most about what prompts share. */
+function finestOf(keysBySize: ReadonlyMap<number, BigUint64Array>): BigUint64Array {
+  return [...keysBySize.values()].reduce(
+    (finest, keys) => (keys.length > finest.length ? keys : finest),
+    new BigUint64Array(0),
+  );
+}
+
+/** Candidates by state: endpoints of a healthy fleet share one, and need not be named each. */
+function statesText(candidates: readonly Candidate[]): Readonly<Record<string, readonly string[]>> {
+  const byState: Record<string, string[]> = {};
+  for (const { endpointId: id, known } of candidates) {
+    const text = stateText(known);
+    const ids = byState[text] ?? [];
+    ids.push(id);
+    byState[text] = ids;
+  }
+  return byState;
 }
 
 const NO_ENDPOINT = {

@@ -1,11 +1,18 @@
 import { expect, it } from "vitest";
 import { endpointId } from "../core/ids.ts";
+import { silentLog } from "../core/log.ts";
+import { silentMeter } from "../core/meter.ts";
+import { nodeClock } from "../core/node-clock.ts";
+import { Audit } from "../fleet/audit.ts";
+import { Fleet } from "../fleet/fleet.ts";
 import { IDLE_LOAD } from "../fleet/ledger.ts";
+import { EvictionWatch } from "../indexer/eviction-watch.ts";
 import { MemoryIndex } from "../indexer/memory-index.ts";
 import { Residency } from "../indexer/residency.ts";
+import { createPods } from "./pods.ts";
 import { podsReport } from "./pods-report.ts";
 
-it("tells of each rank how well it is known, and of an endpoint without events that it has none", () => {
+it("tells of each rank how well it is known, and of an endpoint without events that it is approximated", () => {
   const residency = new Residency({ index: new MemoryIndex(), entriesMax: 100 });
   const id = endpointId("10.0.0.1:8000");
   const holder = { endpointId: id, rank: 1 };
@@ -27,10 +34,22 @@ it("tells of each rank how well it is known, and of an endpoint without events t
     { ...state, spec: { ...spec, id, kvEvents }, signals },
     { ...state, spec: { ...spec, id: other, name: "pod-2", kvEvents: null }, signals: null },
   ];
-  const silent = { state: "silent", reason: null, epoch: null, seq: null, blocks: 0 };
-  expect(podsReport({ nowMs: 1000, endpoints }, residency)).toEqual([
+  const ports = { clock: nodeClock, log: silentLog, meter: silentMeter };
+  const pods = createPods({
+    ...{ ...ports, residency, fleet: new Fleet(ports), assumedLifeMs: 1000 },
+    evictions: new EvictionWatch(new MemoryIndex()),
+    ingest: { heardMsOf: () => null, factsOf: () => null, resync: () => false },
+  });
+  const audit = { state: "pending", overRatio: 0, underRatio: 0, samples: 0, resyncs: 0 };
+  const rest = { assumedBlocks: 0, audit, findings: [] };
+  const notHeard = { state: "FALLBACK", reason: "not-heard" };
+  const silent = { ...notHeard, epoch: null, seq: null, blocks: 0 };
+  const noSource = { state: "FALLBACK", reason: "no-event-source" };
+  const deps = { ...pods, residency, audit: new Audit({ onOutcome: () => {} }) };
+  expect(podsReport({ nowMs: 1000, endpoints }, deps)).toEqual([
     {
       ...{ name: "pod-1", endpoint: id, ready: "ready", requests: 0, signalAgeMs: 600 },
+      ...{ ...notHeard, ...rest },
       ranks: [
         { rank: 0, ...silent, blockSizeTokens: null },
         {
@@ -41,7 +60,8 @@ it("tells of each rank how well it is known, and of an endpoint without events t
     },
     {
       ...{ name: "pod-2", endpoint: other, ready: "ready", requests: 0, signalAgeMs: null },
-      ranks: [],
+      ...{ ...noSource, ...rest },
+      ranks: [{ rank: 0, ...noSource, epoch: null, seq: null, blocks: 0, blockSizeTokens: null }],
     },
   ]);
 });

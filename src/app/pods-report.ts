@@ -1,6 +1,11 @@
 /** What is known of every endpoint and rank, as the admin server's /pods says it. Pure. */
+import type { Audit, AuditReport } from "../fleet/audit.ts";
+import type { Finding } from "../fleet/findings.ts";
 import type { FleetView } from "../fleet/fleet.ts";
 import type { Residency } from "../indexer/residency.ts";
+import { type KnownState, worstState } from "../router/known-state.ts";
+import type { PodKnowledge } from "./pod-knowledge.ts";
+import type { PodWatch } from "./pod-watch.ts";
 
 export interface PodReport {
   readonly name: string;
@@ -11,13 +16,20 @@ export interface PodReport {
   readonly requests: number;
   /** Age of the newest scrape, ms; null: none yet. */
   readonly signalAgeMs: number | null;
+  /** Of the worst rank. */
+  readonly state: KnownState["state"];
+  readonly reason: string | null;
+  /** Blocks assumed from answered requests; 0 unless in FALLBACK. */
+  readonly assumedBlocks: number;
+  readonly audit: AuditReport;
+  readonly findings: readonly Finding[];
+  /** An endpoint without event source has one that stands for it. */
   readonly ranks: readonly RankReport[];
 }
 
 export interface RankReport {
   readonly rank: number;
-  /** silent: no KV event was heard so far. */
-  readonly state: "EXACT" | "DEGRADED" | "silent";
+  readonly state: KnownState["state"];
   readonly reason: string | null;
   readonly epoch: number | null;
   readonly seq: number | null;
@@ -25,28 +37,44 @@ export interface RankReport {
   readonly blockSizeTokens: number | null;
 }
 
-export function podsReport(fleet: FleetView, residency: Residency): PodReport[] {
-  return fleet.endpoints.map(({ spec, readyReason, signals, load }) => ({
-    name: spec.name,
-    endpoint: spec.id,
-    ready: readyReason,
-    requests: load.requests,
-    signalAgeMs: signals === null ? null : Math.round(Math.max(0, fleet.nowMs - signals.atMs)),
-    ranks: Array.from({ length: spec.kvEvents?.ranks ?? 0 }, (_, rank) =>
-      rankReport(residency, { endpointId: spec.id, rank }),
-    ),
-  }));
+export interface PodsReportDeps {
+  readonly residency: Residency;
+  readonly knowledge: PodKnowledge;
+  readonly audit: Audit;
+  readonly watch: PodWatch;
+}
+
+export function podsReport({ nowMs, endpoints }: FleetView, deps: PodsReportDeps): PodReport[] {
+  const { knowledge, residency, audit, watch } = deps;
+  return endpoints.map(({ spec, readyReason, signals, load }) => {
+    const ranks = knowledge.ranksOf(spec, nowMs);
+    return {
+      name: spec.name,
+      endpoint: spec.id,
+      ready: readyReason,
+      requests: load.requests,
+      signalAgeMs: signals === null ? null : Math.round(Math.max(0, nowMs - signals.atMs)),
+      ...worstState(ranks),
+      assumedBlocks: knowledge.assumed.blocksOf(spec.id),
+      audit: audit.report(spec.id),
+      findings: watch.findingsOf(spec.id),
+      ranks: ranks.map((known, rank) =>
+        rankReport(residency, { endpointId: spec.id, rank }, known),
+      ),
+    };
+  });
 }
 
 function rankReport(
   residency: Residency,
   holder: Parameters<Residency["cursorOf"]>[0],
+  { state, reason }: KnownState,
 ): RankReport {
   const cursor = residency.cursorOf(holder);
   return {
     rank: holder.rank,
-    state: cursor?.state ?? "silent",
-    reason: cursor?.reason ?? null,
+    state,
+    reason,
     epoch: cursor?.epoch ?? null,
     seq: cursor?.seq ?? null,
     blocks: residency.blocksOf(holder),

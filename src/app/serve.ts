@@ -16,7 +16,7 @@ import { PromptReader } from "../prompt/prompt-reader.ts";
 import { FollowedFleet } from "./followed-fleet.ts";
 import { IndexCore } from "./index-core.ts";
 import { KvPicker } from "./kv-picker.ts";
-import { podsReport } from "./pods-report.ts";
+import { createPods, type Pods } from "./pods.ts";
 import { startWritePath } from "./write-path.ts";
 
 export interface ServeDeps {
@@ -50,7 +50,7 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
   try {
     const indexCore = new IndexCore(config.index, ports);
     stops.push(() => indexCore.stop());
-    const { index, residency } = indexCore;
+    const { index, residency, evictions } = indexCore;
     const hasher = await createBlockHasher(config.index.keySeed);
 
     const writePath = startWritePath(config, { ...ports, residency, hasher });
@@ -68,12 +68,19 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
       clock,
       meter,
     });
+    const pods = createPods({
+      ...{ ...ports, ingest, residency, evictions, fleet: followed.fleet },
+      assumedLifeMs: config.router.assumedLifeMs,
+    });
+    pods.watch.start();
+    stops.push(() => pods.watch.stop());
     const picker = new KvPicker({
       ...ports,
       index,
       residency,
       fleet: followed.fleet,
       prompt,
+      ...pods,
       config: config.router,
       random,
     });
@@ -84,19 +91,16 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
       { name: "events", isOk: true, detail: writePath.detail() },
       { name: "draining", isOk: !isDraining, detail: isDraining ? "SIGTERM received" : "no" },
     ];
-    const pods = (): AdminAnswer => {
-      const view = followed.fleet.view(clock.nowMs());
-      return { status: 200, body: { pods: podsReport(view, residency) } };
-    };
     const admin = new HttpAdmin({
       log,
       metrics: (): Promise<MetricsText> => {
         followed.fleet.report(meter);
         indexCore.report();
+        pods.watch.report();
         return meter.text();
       },
       readyChecks,
-      routes: [{ path: "/pods", handle: pods }],
+      routes: [{ path: "/pods", handle: (): AdminAnswer => answerOf(pods) }],
     });
     const adminAddress = await admin.start(config.observe.adminListen);
     stops.push(() => admin.stop());
@@ -118,4 +122,8 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
     await stop();
     throw error;
   }
+}
+
+function answerOf(pods: Pods): AdminAnswer {
+  return { status: 200, body: { pods: pods.report() } };
 }

@@ -19,6 +19,17 @@ const podsSchema = z.object({
       ready: z.string(),
       requests: z.number(),
       signalAgeMs: z.number().nullable(),
+      state: z.string(),
+      reason: z.string().nullable(),
+      assumedBlocks: z.number(),
+      audit: z.object({
+        state: z.string(),
+        overRatio: z.number(),
+        underRatio: z.number(),
+        samples: z.number(),
+        resyncs: z.number(),
+      }),
+      findings: z.array(z.object({ name: z.string(), detail: z.string(), fix: z.string() })),
       ranks: z.array(
         z.object({
           rank: z.number(),
@@ -35,7 +46,10 @@ const podsSchema = z.object({
 });
 type Pod = z.infer<typeof podsSchema>["pods"][number];
 
-const HEAD = ["POD", "ENDPOINT", "READY", "IN FLIGHT", "RANK", "STATE", "BLOCKS", "SEQ", "EPOCH"];
+const HEAD = [
+  ...["POD", "ENDPOINT", "READY", "IN FLIGHT", "RANK", "STATE", "BLOCKS", "SEQ", "EPOCH"],
+  "AUDIT",
+];
 
 export async function showPods({ url, output }: PodsFlags): Promise<void> {
   const { pods } = await ask(url);
@@ -48,6 +62,11 @@ export async function showPods({ url, output }: PodsFlags): Promise<void> {
   for (const row of rows) {
     const line = row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ");
     await printLine(line.trimEnd());
+  }
+  for (const { name, findings } of pods) {
+    for (const { name: finding, detail, fix } of findings) {
+      process.stdout.write(`\n${name}: ${finding}: ${detail}\n  fix: ${fix}\n`);
+    }
   }
 }
 
@@ -62,9 +81,8 @@ async function ask(url: string): Promise<z.infer<typeof podsSchema>> {
   }
 }
 
-function rowsOf({ name, endpoint, ready, requests, ranks }: Pod): string[][] {
+function rowsOf({ name, endpoint, ready, requests, audit, ranks }: Pod): string[][] {
   const place = [name, endpoint, ready, String(requests)];
-  if (ranks.length === 0) return [[...place, "-", "no KV events", "-", "-", "-"]];
   return ranks.map(({ rank, state, reason, blocks, seq, epoch }) => [
     ...place,
     String(rank),
@@ -72,5 +90,6 @@ function rowsOf({ name, endpoint, ready, requests, ranks }: Pod): string[][] {
     String(blocks),
     seq === null ? "-" : String(seq),
     epoch === null ? "-" : String(epoch),
+    audit.state,
   ]);
 }

@@ -86,6 +86,14 @@ export const COUNTERS = {
     help: "Cached prompt tokens that the engines reported in usage.",
     labels: [],
   },
+  kvatlas_audit_samples_total: {
+    help: "Answers compared with their prediction, by outcome (exact, over, under, stale, dropped).",
+    labels: ["endpoint", "outcome"],
+  },
+  kvatlas_audit_resyncs_total: {
+    help: "Endpoints whose holders started anew because predictions exceeded what was delivered.",
+    labels: ["endpoint"],
+  },
   kvatlas_extproc_streams_total: {
     help: "ext_proc streams by how they ended.",
     labels: ["outcome"],
@@ -115,8 +123,24 @@ export const GAUGES = {
     labels: ["endpoint"],
   },
   kvatlas_holder_state: {
-    help: "1 for the state a holder is in: EXACT, or DEGRADED with its reason.",
+    help: "1 for the state a holder is in: EXACT, or DEGRADED or FALLBACK with its reason.",
     labels: ["endpoint", "rank", "state", "reason"],
+  },
+  kvatlas_finding: {
+    help: "1 while something is wrong with an endpoint's KV events; /pods says how to mend it.",
+    labels: ["endpoint", "finding"],
+  },
+  kvatlas_assumed_blocks: {
+    help: "Blocks assumed at an endpoint without KV events.",
+    labels: ["endpoint"],
+  },
+  kvatlas_audit_state: {
+    help: "1 for the state of an endpoint's audit (pending, ok, drifted, unavailable).",
+    labels: ["endpoint", "state"],
+  },
+  kvatlas_audit_drift_ratio: {
+    help: "Decayed mean of wrong predictions as a share of the prompt, by kind (over, under).",
+    labels: ["endpoint", "kind"],
   },
   kvatlas_store_dirty_rows: { help: "Rows waiting for the next LMDB flush.", labels: [] },
   kvatlas_nats_connected: { help: "1 while the NATS connection is up.", labels: [] },

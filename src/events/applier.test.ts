@@ -52,6 +52,22 @@ const refusedFor = (meter: RecordingMeter, reason: string): number =>
   meter.total("kvatlas_events_refused_total", { reason });
 
 describe("a holder's state", () => {
+  it("is DEGRADED(resync) from a start anew until the engine's first message is told again", () => {
+    const { applier, residency, meter } = parts();
+    applier.accept(batch(0, [stored([1])]));
+    const resync: KeyedEvent = { type: "lost", reason: "resync" };
+    applier.accept(batch(-1, [resync], { epoch: 2 }));
+    const place = { epoch: 2, state: "DEGRADED", reason: "resync" };
+    expect(residency.cursorOf(holder)).toMatchObject({ ...place, seq: -1 });
+    expect(residency.blocksOf(holder)).toBe(0);
+    applier.accept(batch(0, [stored([1])], { epoch: 2 }));
+    expect(residency.cursorOf(holder)).toMatchObject({ state: "EXACT", reason: null, epoch: 2 });
+    applier.accept(batch(0, [resync], { epoch: 3 }));
+    applier.accept(batch(1, [stored([2])], { epoch: 3 }));
+    expect(residency.cursorOf(holder)).toMatchObject({ ...place, seq: 1, epoch: 3 });
+    expect(meter.total("kvatlas_events_restarts_total")).toBe(0);
+  });
+
   it("is EXACT from the first message of a life on", () => {
     const { applier, residency } = parts();
     applier.accept(batch(0, [stored([1])]));

@@ -37,7 +37,7 @@ export class Applier implements KeyedSink {
     }
     const isNewLife = cursor !== null && batch.epoch > cursor.epoch;
     const isOtherModel = cursor !== null && batch.model !== cursor.model;
-    if (isNewLife || isOtherModel) this.#startAnew(batch.holder);
+    if (isNewLife || isOtherModel) this.#startAnew(batch);
     const known = isNewLife || isOtherModel ? null : cursor;
 
     let state = this.#stateAfter(batch, known);
@@ -55,9 +55,14 @@ export class Applier implements KeyedSink {
     return true;
   }
 
-  #startAnew(holder: Holder): void {
+  #startAnew({ holder, events }: KeyedBatch): void {
     const { residency, log, meter } = this.#deps;
     residency.cleared(holder);
+    const [first] = events;
+    if (first?.type === "lost" && first.reason === "resync") {
+      log.info({ holder: holderName(holder) }, "resynchronised: its blocks are dropped");
+      return;
+    }
     meter.count("kvatlas_events_restarts_total", { endpoint: holder.endpointId });
     log.info({ holder: holderName(holder) }, "engine restarted: its blocks are dropped");
   }
@@ -66,6 +71,8 @@ export class Applier implements KeyedSink {
     if (cursor === null) {
       return batch.seq <= 0 ? EXACT : { state: "DEGRADED", reason: "late-subscription" };
     }
+    // Behind -1 comes the engine's first message: all that it said in this life is known.
+    if (batch.seq === 0) return EXACT;
     if (batch.seq === cursor.seq + 1) return { state: cursor.state, reason: cursor.reason };
     const { log, meter } = this.#deps;
     const endpoint = batch.holder.endpointId;

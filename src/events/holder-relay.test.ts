@@ -303,3 +303,38 @@ describe("taking over from an earlier relay", () => {
     });
   });
 });
+
+describe("resynchronisation", () => {
+  const at = (seq: number, ...events: KvEvent[]): Parameters<HolderRelay["live"]>[0] => ({
+    seq,
+    batch: { ts: seq + 1, rank: 0, events },
+  });
+  const lostResync = [{ type: "lost", reason: "resync" }];
+
+  it("without replay: another epoch behind the last message, handles forgotten, no gap", () => {
+    const relay = newRelay();
+    relay.live(at(0, stored([1])));
+    relay.live(at(1, stored([2], parent(1))));
+    const [begin] = relay.resync().batches;
+    expect(begin).toMatchObject({ epoch: 2, seq: 1, engineMs: 2000, events: lostResync });
+    const next = relay.live(at(2, stored([3], parent(1)))).batches[0];
+    expect(next).toMatchObject({ epoch: 2, seq: 2 });
+    expect(next?.events).toEqual([{ type: "lost", reason: "unknown-parent" }]);
+    expect(relay.live(at(1, stored([2]))).drops).toEqual(["duplicate"]);
+  });
+
+  it("with replay: the engine is asked from its first message", () => {
+    const relay = new HolderRelay({ holder, model: MODEL, hasher, canReplay: true });
+    relay.live(at(0, stored([1])));
+    const step = relay.resync();
+    expect(step).toMatchObject({ replayFrom: 0, batches: [{ epoch: 2, seq: -1 }] });
+    expect(step.batches[0]?.events).toEqual(lostResync);
+    expect(relay.live(at(1, stored([2], parent(1)))).batches).toEqual([]);
+    expect(relay.replayed(at(0, stored([1]))).batches).toMatchObject([{ epoch: 2, seq: 0 }]);
+    expect(relay.replayEnded().batches).toMatchObject([{ epoch: 2, seq: 1 }]);
+  });
+
+  it("of a holder that said nothing changes nothing", () => {
+    expect(newRelay().resync()).toEqual({ batches: [], replayFrom: null, drops: [] });
+  });
+});

@@ -84,6 +84,17 @@ export class HolderRelay {
     return this.#relay(this.#sequencer.replayFailed());
   }
 
+  /** Gives up what is known, because it has drifted, and asks the engine again where that can be. */
+  resync(): RelayStep {
+    const step = this.#relay(this.#sequencer.startAnew());
+    const [begin, ...rest] = step.batches;
+    if (begin === undefined) return step;
+    return {
+      ...step,
+      batches: [{ ...begin, events: [{ type: "lost", reason: "resync" }] }, ...rest],
+    };
+  }
+
   #relay({ deliveries, replayFrom, drops }: SequencerStep): RelayStep {
     return { batches: deliveries.map((each) => this.#keyed(each)), replayFrom, drops };
   }

@@ -8,6 +8,7 @@ import type { Residency } from "../indexer/residency.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
 import { HolderRelay } from "./holder-relay.ts";
 import type { KeyedBatch } from "./keyed-batch.ts";
+import type { StreamFacts } from "./stream-facts.ts";
 import { EventStream, type EventStreamDeps, type EventStreamSource } from "./zmq-event-stream.ts";
 
 /** Where one holder's events come from. */
@@ -55,6 +56,23 @@ export class Ingest {
   /** Lets the relays follow what an earlier process published. */
   adopt(batch: KeyedBatch): void {
     this.#subscriptions.get(holderName(batch.holder))?.stream.relay.adopt(batch);
+  }
+
+  /** What was seen on a holder's socket; null: it has none. */
+  factsOf(holder: Holder): StreamFacts | null {
+    return this.#subscriptions.get(holderName(holder))?.stream.facts() ?? null;
+  }
+
+  /** Newest message of a holder's socket, monotonic ms; null: none. */
+  heardMsOf(holder: Holder): number | null {
+    return this.#subscriptions.get(holderName(holder))?.stream.heardMs ?? null;
+  }
+
+  /** Gives up what is known of a holder, and learns it anew. False: it has no socket. */
+  resync(holder: Holder): boolean {
+    const subscription = this.#subscriptions.get(holderName(holder));
+    subscription?.stream.resync();
+    return subscription !== undefined;
   }
 
   async stop(): Promise<void> {

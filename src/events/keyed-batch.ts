@@ -45,6 +45,7 @@ export interface KeyedCleared {
  * - length-mismatch: hashes and tokens that do not fit together
  * - handles-full: the handle map is at its limit
  * - oversized: a batch that does not fit into one log message
+ * - resync: all that was known is given up, because it had drifted from what the engine delivers
  */
 export const LOSS_REASONS = [
   "undecodable",
@@ -57,6 +58,7 @@ export const LOSS_REASONS = [
   "length-mismatch",
   "handles-full",
   "oversized",
+  "resync",
 ] as const;
 export type LossReason = (typeof LOSS_REASONS)[number];
 

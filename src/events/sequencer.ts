@@ -101,6 +101,21 @@ export class Sequencer {
     return this.#step();
   }
 
+  /**
+   * Gives up what is known: another epoch, told again from the engine's first message where it can
+   * be asked. The first delivery, without events, begins it.
+   */
+  startAnew(): SequencerStep {
+    const cursor = this.#cursor;
+    if (cursor === null) return this.#step();
+    this.#replayRounds = 0;
+    if (this.#canReplay) return this.#askNewLife();
+    // Live messages go on behind the cursor, whose time still bounds what is a repeat.
+    const batch = { ts: cursor.engineMs / 1000, rank: null, events: [] };
+    this.#deliver({ seq: cursor.seq, batch }, this.#epochNext());
+    return this.#step();
+  }
+
   /** Takes a message of the live socket. */
   live(message: EngineMessage): SequencerStep {
     if (this.#replay === null) this.#placeLive(message);

@@ -11,6 +11,7 @@ import { type EventMessage, parseFrames } from "./frames.ts";
 import type { HolderRelay, RelayStep } from "./holder-relay.ts";
 import type { KeyedSink } from "./keyed-batch.ts";
 import type { EngineMessage } from "./sequencer.ts";
+import { type StreamFacts, StreamWatch } from "./stream-facts.ts";
 import { decodeVllmBatch } from "./vllm-decoder.ts";
 import { replayZmqEvents } from "./zmq-replay.ts";
 import { readZmqEvents, type ZmqSource } from "./zmq-subscriber.ts";
@@ -18,6 +19,8 @@ import { readZmqEvents, type ZmqSource } from "./zmq-subscriber.ts";
 /** Attempts of one replay before the gap is left open, and the pause between them. */
 const REPLAY_ATTEMPTS_MAX = 3;
 const REPLAY_RETRY_MS = 500;
+
+const EMPTY = new Uint8Array(0);
 
 export interface EventStreamSource extends ZmqSource {
   /** "tcp://host:port" of the engine's replay socket; null: it has none. */
@@ -39,6 +42,7 @@ export class EventStream {
   readonly #source: EventStreamSource;
   readonly #deps: EventStreamDeps;
   readonly #abort = new AbortController();
+  readonly #watch: StreamWatch;
   readonly #reading: Promise<void>;
   #replaying: Promise<void> = Promise.resolve();
   #replayAbort = new AbortController();
@@ -49,7 +53,22 @@ export class EventStream {
     this.relay = deps.relay;
     this.#source = source;
     this.#deps = deps;
+    this.#watch = new StreamWatch(source.address, deps.clock.nowMs());
     this.#reading = this.#read();
+  }
+
+  facts(): StreamFacts {
+    return this.#watch.facts();
+  }
+
+  /** Newest message of the live socket, monotonic ms; null: none. */
+  get heardMs(): number | null {
+    return this.#watch.heardMs;
+  }
+
+  /** Gives up what is known of the holder, and asks its engine again where that can be. */
+  resync(): void {
+    this.#take(this.relay.resync());
   }
 
   async stop(): Promise<void> {
@@ -75,9 +94,11 @@ export class EventStream {
         // Before the tail is adopted nothing is known that could be asked from.
         onConnected: () => {
           this.#isConnected = true;
+          this.#watch.connected();
           if (this.#isReady) this.#take(this.relay.connected());
         },
-        onViolation: () => this.#refuse("protocol-violation", "the connection is opened anew"),
+        onViolation: () =>
+          this.#refuse("protocol-violation", "the connection is opened anew", EMPTY),
       });
     } catch (error) {
       const fields = { holder: holderName(this.relay.holder), address: this.#source.address };
@@ -88,15 +109,16 @@ export class EventStream {
   #receive(frames: readonly Uint8Array[]): void {
     const { endpointId } = this.relay.holder;
     this.#deps.meter.count("kvatlas_events_messages_total", { endpoint: endpointId });
+    this.#watch.heard(frames, this.#deps.clock.nowMs());
     const message = parseFrames(frames);
     if (message.ok) this.#take(this.relay.live(this.#decode(message.value)));
-    else this.#refuse(message.reason, message.detail);
+    else this.#refuse(message.reason, message.detail, frames[2] ?? frames[0] ?? EMPTY);
   }
 
   #decode({ seq, payload }: EventMessage): EngineMessage {
     const decoded = decodeVllmBatch(payload);
     if (decoded.ok) return { seq, batch: decoded.value };
-    this.#refuse(decoded.reason, decoded.detail);
+    this.#refuse(decoded.reason, decoded.detail, payload);
     return { seq, batch: null };
   }
 
@@ -130,7 +152,8 @@ export class EventStream {
     if (!signal.aborted) this.#take(this.relay.replayFailed());
   }
 
-  #refuse(reason: string, detail: string): void {
+  #refuse(reason: string, detail: string, payload: Uint8Array): void {
+    this.#watch.refused(reason, payload, this.#deps.clock.nowMs());
     this.#deps.meter.count("kvatlas_events_refused_total", { reason });
     const fields = { holder: holderName(this.relay.holder), reason, detail };
     this.#deps.log.warn(fields, "KV event message refused");

@@ -19,7 +19,7 @@ export interface EndpointSpec {
   readonly pool: string;
   /** Base model that the endpoint serves. Any other model name in a request is a LoRA adapter's. */
   readonly model: string;
-  /** Null: the engine publishes no KV events, and the endpoint is scored by load alone. */
+  /** Null: the engine publishes no KV events, and its blocks are assumed from answered requests. */
   readonly kvEvents: KvEventSource | null;
   /** URL of the engine's Prometheus metrics; null: none are scraped. */
   readonly metricsUrl: string | null;

@@ -59,7 +59,9 @@ const endpointSchema = z.strictObject({
   kvEvents: kvEventsSchema
     .nullable()
     .default(null)
-    .describe("where the engine publishes KV events; null: it does not, and is scored by load"),
+    .describe(
+      "where the engine publishes KV events; null: it does not, and its blocks are assumed",
+    ),
   metrics: z
     .string()
     .refine((text) => text === "off" || isHttpUrl(text), { error: 'an http(s) URL or "off"' })

@@ -134,6 +134,12 @@ export class Fleet {
     return { nowMs, endpoints: this.#endpoints };
   }
 
+  /** One endpoint of the view; null: it is not in the fleet. */
+  endpoint(endpointId: EndpointId): EndpointView | null {
+    const slot = this.#slots.get(endpointId);
+    return slot === undefined ? null : (this.view(0).endpoints[slot.index] ?? null);
+  }
+
   /** Sets the endpoint gauges; called before metrics are read. */
   report(meter: Meter): void {
     const { nowMs, endpoints } = this.view(this.#deps.clock.nowMs());

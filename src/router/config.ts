@@ -52,6 +52,12 @@ export const routerConfigSchema = z.strictObject({
     .positive()
     .default(1000)
     .describe("age at which a scraped signal counts 1/e of its value, ms"),
+  assumedLifeMs: z
+    .number()
+    .positive()
+    .max(3_600_000)
+    .default(120_000)
+    .describe("life of a block assumed at an endpoint without KV events, ms"),
   popularity: z
     .strictObject({
       isOn: z.boolean().default(true).describe("whether the popularity cap holds"),

@@ -37,6 +37,7 @@ function input(
   return {
     fleet: { nowMs: NOW_MS, endpoints },
     subset: null,
+    states: new Map(),
     matches: new Map(),
     inputTokens: 4000,
     popularPrefix: null,
@@ -56,6 +57,15 @@ function chosen(decisionInput: DecisionInput): EndpointId | string {
 const idOf = (number: number): EndpointId => endpointId(`10.0.0.${number}:8000`);
 
 describe("decide", () => {
+  it("tells of each candidate how well it is known", () => {
+    const gap = { state: "DEGRADED", reason: "gap" } as const;
+    const decision = decide(
+      input([endpoint(1), endpoint(2)], { states: new Map([[idOf(1), gap]]) }),
+    );
+    const known = decision.kind === "routed" ? decision.candidates.map((each) => each.known) : [];
+    expect(known).toEqual([gap, { state: "FALLBACK", reason: "not-heard" }]);
+  });
+
   it("prefers the holder of the prefix, and says what the others would have cost", () => {
     const decision = decide(
       input([endpoint(1), endpoint(2), endpoint(3)], { matches: new Map([[idOf(2), held(3200)]]) }),

@@ -9,6 +9,7 @@ import type { EndpointView, FleetView } from "../fleet/fleet.ts";
 import type { PrefixWork } from "../fleet/ledger.ts";
 import type { RouterConfig } from "./config.ts";
 import { type CostTerms, type EndpointMatch, endpointCosts, NO_MATCH } from "./cost.ts";
+import { type KnownState, NOT_HEARD } from "./known-state.ts";
 import type { PopularPrefix } from "./popularity.ts";
 
 export interface DecisionInput {
@@ -16,6 +17,8 @@ export interface DecisionInput {
   /** The gateway's restriction: "host:port" or "host" entries. Null: none. */
   readonly subset: readonly string[] | null;
   readonly matches: ReadonlyMap<EndpointId, EndpointMatch>;
+  /** How well each endpoint is known; one without a state was not heard. */
+  readonly states: ReadonlyMap<EndpointId, KnownState>;
   /** Tokens of the prompt, or an estimate where they are not known. */
   readonly inputTokens: number;
   readonly popularPrefix: PopularPrefix | null;
@@ -40,6 +43,8 @@ export interface Candidate {
   readonly costSeconds: number;
   readonly terms: CostTerms;
   readonly match: EndpointMatch;
+  /** How well it is known what the endpoint holds: that of its worst rank. */
+  readonly known: KnownState;
   readonly reusedTokens: number;
   readonly workSeconds: number;
   /** Age of the scraped signals, ms; null when there are none. */
@@ -115,6 +120,7 @@ function rate(allowed: readonly EndpointView[], input: DecisionInput): Candidate
         endpointId: spec.id,
         ...cost,
         match: matches[position] ?? NO_MATCH,
+        known: input.states.get(spec.id) ?? NOT_HEARD,
         signalAgeMs: signals === null ? null : Math.max(0, fleet.nowMs - signals.atMs),
         isCapped: isCapped(spec.id, cost.workSeconds),
       },

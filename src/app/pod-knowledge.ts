@@ -1,0 +1,125 @@
+/** How well each endpoint is known, and what is assumed of those without KV events. */
+import type { EndpointId, Holder } from "../core/ids.ts";
+import type { EndpointSpec } from "../fleet/endpoint.ts";
+import { ExpectedEvents, type Silence } from "../fleet/expected-events.ts";
+import type { EndpointView } from "../fleet/fleet.ts";
+import { AssumedBlocks } from "../indexer/assumed-blocks.ts";
+import type { HolderMatch } from "../indexer/block-index.ts";
+import type { Residency } from "../indexer/residency.ts";
+import { type KnownState, knownState, NO_EVENT_SOURCE, worstState } from "../router/known-state.ts";
+
+/** Tokens per block where neither the engine nor the fleet says: vLLM's default. */
+const BLOCK_SIZE_DEFAULT = 16;
+
+export interface HeardEvents {
+  /** Newest message of a holder's event socket, monotonic ms; null: none. */
+  heardMsOf(holder: Holder): number | null;
+}
+
+export interface PodKnowledgeDeps {
+  readonly residency: Residency;
+  readonly events: HeardEvents;
+  /** Life of an assumed block, ms. */
+  readonly assumedLifeMs: number;
+}
+
+/** The fleet as one decision needs it. */
+export interface KnownFleet {
+  readonly states: ReadonlyMap<EndpointId, KnownState>;
+  /** Endpoints whose blocks are assumed, each with its block size. */
+  readonly approximated: ReadonlyMap<EndpointId, number>;
+}
+
+export class PodKnowledge {
+  readonly assumed: AssumedBlocks;
+  readonly expected: ExpectedEvents = new ExpectedEvents();
+  readonly #deps: PodKnowledgeDeps;
+
+  constructor(deps: PodKnowledgeDeps) {
+    this.#deps = deps;
+    this.assumed = new AssumedBlocks({ lifeMs: deps.assumedLifeMs });
+  }
+
+  /** States of all endpoints; what was assumed of one that is heard now is dropped. */
+  known(endpoints: readonly EndpointView[], nowMs: number): KnownFleet {
+    const states = new Map<EndpointId, KnownState>();
+    const approximated = new Map<EndpointId, number>();
+    for (const endpoint of endpoints) {
+      const { spec } = endpoint;
+      const ranks = this.ranksOf(spec, nowMs);
+      states.set(spec.id, worstState(ranks));
+      if (isApproximated(ranks)) approximated.set(spec.id, this.blockSizeOf(endpoint));
+      else this.assumed.forget(spec.id);
+    }
+    return { states, approximated };
+  }
+
+  /** Drops what is noted of endpoints that are not in the fleet any more. */
+  keep(endpoints: ReadonlySet<EndpointId>): void {
+    this.expected.keep(endpoints);
+    for (const endpointId of this.assumed.endpoints()) {
+      if (!endpoints.has(endpointId)) this.assumed.forget(endpointId);
+    }
+  }
+
+  /** State of each rank; of an endpoint without event source the one that stands for it. */
+  ranksOf(spec: EndpointSpec, nowMs: number): KnownState[] {
+    if (spec.kvEvents === null) return [NO_EVENT_SOURCE];
+    const isSilent = this.silenceOf(spec, nowMs) !== null;
+    return holdersOf(spec).map((holder) =>
+      knownState(this.#deps.residency.cursorOf(holder), { isSilent }),
+    );
+  }
+
+  /** How long the endpoint has owed events; null: it owes none. */
+  silenceOf(spec: EndpointSpec, nowMs: number): Silence | null {
+    return spec.kvEvents === null
+      ? null
+      : this.expected.silence(spec.id, { heardMs: () => this.heardMsOf(spec), nowMs });
+  }
+
+  /** Newest message of any rank, monotonic ms; null: none. */
+  heardMsOf(spec: EndpointSpec): number | null {
+    const heard = holdersOf(spec).map((holder) => this.#deps.events.heardMsOf(holder) ?? -1);
+    const newest = Math.max(-1, ...heard);
+    return newest < 0 ? null : newest;
+  }
+
+  /** Tokens per block: as its events say, its metrics, the finest of the fleet, or 16. */
+  blockSizeOf({ spec, signals }: EndpointView): number {
+    const { residency } = this.#deps;
+    return (
+      residency.cursorOf({ endpointId: spec.id, rank: 0 })?.blockSizeTokens ??
+      signals?.value.blockSizeTokens ??
+      smallest(residency.blockSizes()) ??
+      BLOCK_SIZE_DEFAULT
+    );
+  }
+
+  /** What the endpoint is assumed to hold of a prompt; it counts for each of its ranks. */
+  assumedMatches(
+    { spec }: EndpointView,
+    keys: BigUint64Array,
+    nowMs: number,
+  ): readonly HolderMatch[] {
+    const blocks = this.assumed.leadingBlocks(spec.id, keys, nowMs);
+    if (blocks === 0) return [];
+    const blocksByTier = { gpu: blocks, cpu: 0, nvme: 0, shared: 0 };
+    return Array.from({ length: spec.kvEvents?.ranks ?? 1 }, (_, rank) => ({
+      ...{ holder: { endpointId: spec.id, rank }, gpuBlocks: blocks, blocks, blocksByTier },
+    }));
+  }
+}
+
+/** One rank that is heard is better than a guess that cannot tell the ranks apart. */
+function isApproximated(ranks: readonly KnownState[]): boolean {
+  return ranks.every(({ state }) => state === "FALLBACK");
+}
+
+export function holdersOf({ id, kvEvents }: EndpointSpec): Holder[] {
+  return Array.from({ length: kvEvents?.ranks ?? 0 }, (_, rank) => ({ endpointId: id, rank }));
+}
+
+function smallest(numbers: ReadonlySet<number>): number | null {
+  return numbers.size === 0 ? null : Math.min(...numbers);
+}

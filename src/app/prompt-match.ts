@@ -1,0 +1,56 @@
+/** What every endpoint holds of one prompt: from the index, or assumed where there are no events. */
+import type { EndpointId } from "../core/ids.ts";
+import type { EndpointView } from "../fleet/fleet.ts";
+import type { HolderMatch, IndexReader } from "../indexer/block-index.ts";
+import type { Residency } from "../indexer/residency.ts";
+import type { PromptReader, PromptReading } from "../prompt/prompt-reader.ts";
+import type { SizedMatches } from "../router/endpoint-match.ts";
+import type { KnownFleet, PodKnowledge } from "./pod-knowledge.ts";
+
+export interface PromptMatchDeps {
+  readonly index: IndexReader;
+  readonly residency: Residency;
+  readonly prompt: PromptReader;
+  readonly knowledge: PodKnowledge;
+}
+
+export interface PromptMatch {
+  readonly sized: readonly SizedMatches[];
+  /** The prompt's keys for each block size in the fleet. */
+  readonly keysBySize: ReadonlyMap<number, BigUint64Array>;
+}
+
+export interface MatchInput {
+  readonly endpoints: readonly EndpointView[];
+  readonly known: KnownFleet;
+  readonly nowMs: number;
+}
+
+export function matchPrompt(
+  { index, residency, prompt, knowledge }: PromptMatchDeps,
+  reading: PromptReading,
+  { endpoints, known, nowMs }: MatchInput,
+): PromptMatch {
+  const { approximated } = known;
+  const keysBySize = new Map<number, BigUint64Array>();
+  const sized: SizedMatches[] = [];
+  for (const blockSizeTokens of new Set([...residency.blockSizes(), ...approximated.values()])) {
+    const keys = prompt.keysOf(reading, blockSizeTokens);
+    keysBySize.set(blockSizeTokens, keys);
+    const exact = index.match(keys);
+    const assumed = endpoints
+      .filter(({ spec }) => approximated.get(spec.id) === blockSizeTokens)
+      .flatMap((endpoint) => knowledge.assumedMatches(endpoint, keys, nowMs));
+    sized.push({ blockSizeTokens, matches: [...heardOf(exact, approximated), ...assumed] });
+  }
+  return { sized, keysBySize };
+}
+
+/** What was heard of an endpoint before it fell silent has no bound to its life: it is not used. */
+function heardOf(
+  matches: readonly HolderMatch[],
+  approximated: ReadonlyMap<EndpointId, number>,
+): readonly HolderMatch[] {
+  if (approximated.size === 0) return matches;
+  return matches.filter(({ holder }) => !approximated.has(holder.endpointId));
+}
