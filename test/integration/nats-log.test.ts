@@ -101,8 +101,12 @@ function newRouter(address: string, options: RouterOptions = {}): Router {
     seqs.push(batch.seq);
     applier.accept(batch);
   };
-  const config = eventsConfigSchema.parse({ nats: { servers: [address] } }).nats;
-  const log = new NatsLog({ ...parts, config, pool: options.pool ?? "pool", onBatch });
+  const config = eventsConfigSchema.parse({
+    nats: { servers: [address], snapshotSeconds: null },
+  }).nats;
+  const hooks = { onRestored: () => {}, onTruncated: () => applier.truncated(), tailOf: null };
+  const place = { config, pool: options.pool ?? "pool", keySeed: 0 };
+  const log = new NatsLog({ ...parts, ...hooks, ...place, onBatch });
   stops.push(() => log.stop());
   let isCaughtUp = false;
   void log.caughtUp.then(() => {
