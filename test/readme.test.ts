@@ -73,7 +73,15 @@ describe("commands", () => {
         named.set(command, known);
       }
     }
-    const commands = ["config check", "events decode", "events record", "pods", "serve", "tour"];
+    const commands = [
+      "config check",
+      "events decode",
+      "events record",
+      "pods",
+      "relay",
+      "serve",
+      "tour",
+    ];
     expect([...named.keys()].sort()).toEqual(commands);
     for (const [command, options] of named) {
       const args = ["bin/kvatlas.js", ...command.split(" "), "--help"];
@@ -146,6 +154,8 @@ describe("docs/operations.md", () => {
     ["src/extproc/session-io.ts", "StreamOutcome"],
     ["src/events/frames.ts", "FrameRefusal"],
     ["src/events/vllm-decoder.ts", "DecodeRefusal"],
+    ["src/events/nats-snapshots.ts", "SnapshotWrite"],
+    ["src/events/nats-snapshots.ts", "SnapshotLoad"],
     ["src/prompt/request-body.ts", "BodyRefusal"],
     ["src/prompt/http-tokenize.ts", "TokenizeRefusal"],
     ["src/prompt/prompt-reader.ts", "NoTokensReason"],

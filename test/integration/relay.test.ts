@@ -275,13 +275,15 @@ describe.skipIf(nats.isMissing)(`relay and routers${nats.note}`, { timeout: 60_0
     await snapshotWritten(first);
     const other = await startRouter(undefined, { index: { keySeed: 7 } });
     await waitUntil("refused", () => snapshots(other, "load", "other-key-seed") === 1, WAIT_MS);
-    await first.path.stop();
     await other.path.stop();
+    await snapshotWritten(first);
     await relay.stop();
+    await first.path.stop();
     const manager = await streams();
-    const info = await manager.streams.info("KVATLAS_SNAPSHOTS", { subjects_filter: ">" });
-    const [part = ""] = Object.keys(info.state.subjects ?? {}).filter((s) => !s.endsWith(".head"));
-    await manager.streams.purge("KVATLAS_SNAPSHOTS", { filter: part });
+    const last = { last_by_subj: "kvatlas.snapshot.default.head" };
+    const head = await manager.streams.getMessage("KVATLAS_SNAPSHOTS", last);
+    const filter = `kvatlas.snapshot.default.${head?.json<{ id: string }>().id}.*`;
+    await manager.streams.purge("KVATLAS_SNAPSHOTS", { filter, keep: 1 });
     const later = await startRouter();
     await waitUntil("incomplete", () => snapshots(later, "load", "incomplete") === 1, WAIT_MS);
     // The log has all of it.
