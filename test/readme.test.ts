@@ -79,6 +79,7 @@ describe("commands", () => {
       "events decode",
       "events record",
       "pods",
+      "relay",
       "serve",
       "tour",
     ];
@@ -154,6 +155,8 @@ describe("docs/operations.md", () => {
     ["src/extproc/session-io.ts", "StreamOutcome"],
     ["src/events/frames.ts", "FrameRefusal"],
     ["src/events/vllm-decoder.ts", "DecodeRefusal"],
+    ["src/events/nats-snapshots.ts", "SnapshotWrite"],
+    ["src/events/nats-snapshots.ts", "SnapshotLoad"],
     ["src/prompt/request-body.ts", "BodyRefusal"],
     ["src/prompt/http-tokenize.ts", "TokenizeRefusal"],
     ["src/prompt/prompt-reader.ts", "NoTokensReason"],

@@ -18,7 +18,7 @@ import { eventSources } from "./event-sources.ts";
 const EXPIRE_MS = 60_000;
 
 export interface FollowedFleetDeps {
-  readonly ingest: Ingest;
+  readonly ingest: Pick<Ingest, "reconcile">;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;

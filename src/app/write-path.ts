@@ -1,13 +1,20 @@
-/** The write path put together: engine sockets straight into the index, or through the fleet's log. */
+/**
+ * The write path put together: engine sockets straight into the index, or through the fleet's log,
+ * with the engines' side in this process or in relays of their own.
+ */
 import type { Config } from "../config/schema.ts";
+import { type EndpointId, holderName } from "../core/ids.ts";
 import { Applier, type ApplierDeps } from "../events/applier.ts";
-import { Ingest } from "../events/ingest.ts";
+import { type EventSource, forgetOthers, Ingest } from "../events/ingest.ts";
 import type { KeyedBatch } from "../events/keyed-batch.ts";
 import { NatsLog } from "../events/nats-log.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
 
+/** The engines' side of the write path, as the rest of the router sees it. */
+export type EventSide = Pick<Ingest, "reconcile" | "factsOf" | "heardMsOf" | "resync">;
+
 export interface WritePath {
-  readonly ingest: Ingest;
+  readonly ingest: EventSide;
   /** For people: how the events come, and whether that is degraded. */
   readonly detail: () => string;
   readonly stop: () => Promise<void>;
@@ -21,27 +28,112 @@ export function startWritePath(config: Config, deps: WritePathDeps): WritePath {
     const ingest = new Ingest({ ...deps, sink: applier, ready: Promise.resolve() });
     return { ingest, detail: (): string => "direct from the engines", stop: () => ingest.stop() };
   }
-  return startLoggedWritePath(config, deps, applier);
+  const onTruncated = (): void => applier.truncated();
+  if (config.events.relay === "in-router") {
+    const onBatch = (batch: KeyedBatch): void => void applier.accept(batch);
+    return startRelayedWritePath(config, deps, { onBatch, onTruncated, tailOf: null });
+  }
+  return startReadingWritePath(config, deps, applier);
 }
 
-function startLoggedWritePath(config: Config, deps: WritePathDeps, applier: Applier): WritePath {
-  let isTail = true;
-  const onBatch = (batch: KeyedBatch): void => {
-    // What an earlier process published is news to the relays; what they publish is not.
-    if (isTail) ingest.adopt(batch);
-    applier.accept(batch);
-  };
-  const sink = new NatsLog({ ...deps, config: config.events.nats, pool: config.pool, onBatch });
-  const ready = sink.caughtUp.then((): void => {
-    isTail = false;
+/** The log alone: relays in processes of their own speak with the engines. */
+function startReadingWritePath(config: Config, deps: WritePathDeps, applier: Applier): WritePath {
+  const { residency, clock } = deps;
+  const heardMs = new Map<string, number>();
+  const log = new NatsLog({
+    ...deps,
+    ...logOptions(config),
+    onBatch: (batch): void => {
+      applier.accept(batch);
+      heardMs.set(holderName(batch.holder), clock.nowMs());
+    },
+    onTruncated: (): void => applier.truncated(),
+    onRestored: (): void => {},
+    tailOf: null,
   });
-  const ingest = new Ingest({ ...deps, sink, ready });
+  let sources: readonly EventSource[] = [];
+  const forget = (): void => {
+    forgetOthers(residency, sources);
+    const wanted = new Set(sources.map(({ holder }) => holderName(holder)));
+    for (const name of heardMs.keys()) if (!wanted.has(name)) heardMs.delete(name);
+  };
+  // The log may tell of endpoints that have left the fleet since.
+  void log.caughtUp.then(forget);
+  const ingest: EventSide = {
+    reconcile: (current): void => {
+      sources = current;
+      forget();
+    },
+    // What the engines' sockets say only their relays know.
+    factsOf: () => null,
+    heardMsOf: (holder) => heardMs.get(holderName(holder)) ?? null,
+    resync: () => false,
+  };
+  return { ingest, detail: () => logDetail(log), stop: () => log.stop() };
+}
+
+/** What reads back from the log: a router all of it, a relay the tail of its own endpoints. */
+export interface LogReader {
+  readonly onBatch: (batch: KeyedBatch) => void;
+  readonly onTruncated: () => void;
+  readonly tailOf: (() => readonly EndpointId[]) | null;
+}
+
+/** Engines -> log, and what comes back to the reader; starts from what the log has of earlier. */
+export function startRelayedWritePath(
+  config: Config,
+  deps: WritePathDeps,
+  reader: LogReader,
+): WritePath {
+  let isTail = true;
+  const log = new NatsLog({
+    ...deps,
+    ...logOptions(config),
+    ...reader,
+    onBatch: (batch): void => {
+      // What an earlier process published is news to the relays; what they publish is not.
+      if (isTail) ingest.adopt(batch);
+      reader.onBatch(batch);
+    },
+    onRestored: (): void => {
+      if (isTail) ingest.restore();
+    },
+  });
+  const ready = log.caughtUp.then((): void => {
+    isTail = false;
+    // A relay has no index: what it was given of the snapshot is in its handle maps.
+    if (reader.tailOf !== null) forgetOthers(deps.residency, []);
+  });
+  const ingest = new Ingest({
+    ...deps,
+    sink: log,
+    ready,
+    // Later than that of any earlier relay, so that routers do not fence it off where the log has
+    // lost what those said.
+    epochFirst: (): number => Math.floor(deps.clock.wallMs() / 1000),
+  });
   return {
     ingest,
-    detail: (): string => (sink.isConnected ? "NATS connected" : "DEGRADED: NATS is not connected"),
+    detail: () => logDetail(log),
     stop: async (): Promise<void> => {
-      await sink.stop();
+      await log.stop();
       await ingest.stop();
     },
   };
+}
+
+function logOptions({
+  events,
+  pool,
+  index,
+}: Config): Pick<ConstructorParameters<typeof NatsLog>[0], "config" | "pool" | "keySeed"> {
+  return { config: events.nats, pool, keySeed: index.keySeed };
+}
+
+function logDetail({ isConnected, bootstrap }: NatsLog): string {
+  const state = isConnected ? "NATS connected" : "DEGRADED: NATS is not connected";
+  if (bootstrap === null) return `${state}; reading the log's tail`;
+  const { source, rows, seconds } = bootstrap;
+  const from = source === "snapshot" ? `a snapshot of ${rows} rows and the log` : "the log";
+  return `${state}; caught up from ${from} in ${seconds.toFixed(3)} s`;
 }

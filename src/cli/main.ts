@@ -5,6 +5,7 @@ import { KvError } from "../core/errors.ts";
 import { addConfigCommand } from "./config-command.ts";
 import { addEventsCommand } from "./events-command.ts";
 import { addPodsCommand } from "./pods-command.ts";
+import { addRelayCommand } from "./relay-command.ts";
 import { addServeCommand } from "./serve-command.ts";
 import { addTourCommand } from "./tour-command.ts";
 
@@ -16,6 +17,7 @@ const program = new Command("kvatlas")
   .version(packageVersion())
   .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : NOT_ACCEPTED));
 addServeCommand(program, packageVersion());
+addRelayCommand(program, packageVersion());
 addConfigCommand(program);
 addEventsCommand(program);
 addPodsCommand(program);

@@ -42,6 +42,10 @@ export const COUNTERS = {
     help: "Failed JetStream operations, by operation.",
     labels: ["operation"],
   },
+  kvatlas_snapshots_total: {
+    help: "Snapshots for new replicas, by operation (write, load) and outcome.",
+    labels: ["operation", "outcome"],
+  },
   kvatlas_store_flushes_total: {
     help: "LMDB write-behind transactions, by outcome.",
     labels: ["outcome"],
@@ -145,6 +149,10 @@ export const GAUGES = {
   kvatlas_store_dirty_rows: { help: "Rows waiting for the next LMDB flush.", labels: [] },
   kvatlas_nats_connected: { help: "1 while the NATS connection is up.", labels: [] },
   kvatlas_nats_pending_batches: { help: "KV event batches waiting for JetStream.", labels: [] },
+  kvatlas_bootstrap_seconds: {
+    help: "From the first connection to NATS to the end of the log's tail, by source (log, snapshot).",
+    labels: ["source"],
+  },
   kvatlas_endpoint_ready: {
     help: "1 while an endpoint may be given requests.",
     labels: ["endpoint"],

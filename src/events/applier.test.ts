@@ -68,6 +68,19 @@ describe("a holder's state", () => {
     expect(meter.total("kvatlas_events_restarts_total")).toBe(0);
   });
 
+  it("is not EXACT after the log was truncated, until the next message shows nothing missing", () => {
+    const { applier, residency } = parts();
+    applier.accept(batch(0));
+    applier.accept(batch(0, [], { holder: otherRank }));
+    applier.truncated();
+    const truncated = { state: "DEGRADED", reason: "log-truncated" };
+    expect(residency.cursorOf(holder)).toMatchObject(truncated);
+    applier.accept(batch(1));
+    applier.accept(batch(2, [], { holder: otherRank }));
+    expect(residency.cursorOf(holder)).toMatchObject({ state: "EXACT", reason: null });
+    expect(residency.cursorOf(otherRank)).toMatchObject({ state: "DEGRADED", reason: "gap" });
+  });
+
   it("is EXACT from the first message of a life on", () => {
     const { applier, residency } = parts();
     applier.accept(batch(0, [stored([1])]));

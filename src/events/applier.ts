@@ -19,6 +19,7 @@ export interface ApplierDeps {
 }
 
 const EXACT: HolderState = { state: "EXACT", reason: null };
+const TRUNCATED = { state: "DEGRADED", reason: "log-truncated" } as const;
 
 export class Applier implements KeyedSink {
   readonly #deps: ApplierDeps;
@@ -55,6 +56,19 @@ export class Applier implements KeyedSink {
     return true;
   }
 
+  /**
+   * Messages of the log were gone before they were read: no holder is known to be whole, until its
+   * next message shows that none of its own was among them.
+   */
+  truncated(): void {
+    const { residency } = this.#deps;
+    for (const holder of residency.holders()) {
+      const cursor = residency.cursorOf(holder);
+      if (cursor?.state !== "EXACT") continue;
+      residency.setCursor(holder, { ...cursor, ...TRUNCATED });
+    }
+  }
+
   #startAnew({ holder, events }: KeyedBatch): void {
     const { residency, log, meter } = this.#deps;
     residency.cleared(holder);
@@ -73,7 +87,10 @@ export class Applier implements KeyedSink {
     }
     // Behind -1 comes the engine's first message: all that it said in this life is known.
     if (batch.seq === 0) return EXACT;
-    if (batch.seq === cursor.seq + 1) return { state: cursor.state, reason: cursor.reason };
+    if (batch.seq === cursor.seq + 1) {
+      if (cursor.reason === TRUNCATED.reason) return EXACT;
+      return { state: cursor.state, reason: cursor.reason };
+    }
     const { log, meter } = this.#deps;
     const endpoint = batch.holder.endpointId;
     const missed = batch.seq - cursor.seq - 1;

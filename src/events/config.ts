@@ -1,11 +1,18 @@
 /** Configuration of the event path. */
 import { z } from "zod";
 
-export const eventsConfigSchema = z.strictObject({
+const eventsSchema = z.strictObject({
   transport: z
     .enum(["direct", "nats"])
     .default("direct")
     .describe("direct: engine sockets feed the index in this process; nats: through JetStream"),
+  relay: z
+    .enum(["in-router", "separate"])
+    .default("in-router")
+    .describe(
+      "with nats, who listens to the engines: the router, or `kvatlas relay` beside them; " +
+        "several routers need separate",
+    ),
   nats: z
     .strictObject({
       servers: z
@@ -28,8 +35,25 @@ export const eventsConfigSchema = z.strictObject({
         .positive()
         .default(24)
         .describe("retention of the stream by age, hours"),
+      snapshotSeconds: z
+        .number()
+        .min(0.1)
+        .max(86_400)
+        .nullable()
+        .default(60)
+        .describe("interval in which a router writes a snapshot for new ones, seconds; null: none"),
+      snapshotBytesMax: z
+        .int()
+        .min(1_048_576)
+        .default(268_435_456)
+        .describe("largest snapshot, bytes, 24 a row; the stream of snapshots keeps twice as much"),
     })
     .prefault({}),
 });
+
+export const eventsConfigSchema: typeof eventsSchema = eventsSchema.refine(
+  ({ transport, relay }) => transport === "nats" || relay === "in-router",
+  { path: ["relay"], error: "in-router, because the transport is direct" },
+);
 
 export type EventsConfig = z.infer<typeof eventsConfigSchema>;

@@ -36,17 +36,20 @@ export class HolderRelay {
     readonly hasher: BlockHasher;
     /** Whether the engine has a replay socket. */
     readonly canReplay: boolean;
+    /** Epoch to begin with where nothing is known of the holder; default 1. */
+    readonly epochFirst?: number;
   }) {
     this.holder = deps.holder;
     this.#model = deps.model;
     this.#keyer = new HolderKeyer(deps);
-    this.#sequencer = new Sequencer({ canReplay: deps.canReplay, cursor: null });
+    this.#sequencer = new Sequencer({ ...deps, cursor: null });
   }
 
   /** Takes over what an earlier relay of this holder knew, from the store. */
   restoreCursor(cursor: SequenceCursor): void {
     this.#sequencer.adopt(cursor);
     this.#epoch = cursor.epoch;
+    this.#keyer.forget();
   }
 
   restoreHandle(handle: bigint, key: BlockKey, copies: number): void {

@@ -20,6 +20,8 @@ export interface EventSource extends EventStreamSource {
 export interface IngestDeps extends Omit<EventStreamDeps, "relay"> {
   readonly hasher: BlockHasher;
   readonly residency: Residency;
+  /** Epoch to begin with where nothing is known of a holder; default: 1 each time. */
+  readonly epochFirst?: () => number;
 }
 
 interface Subscription {
@@ -45,9 +47,7 @@ export class Ingest {
       this.#subscriptions.delete(name);
       this.#end(stream);
     }
-    for (const holder of this.#deps.residency.holders()) {
-      if (!wanted.has(holderName(holder))) this.#deps.residency.forget(holder);
-    }
+    forgetOthers(this.#deps.residency, sources);
     for (const [name, source] of wanted) {
       if (!this.#subscriptions.has(name)) this.#subscriptions.set(name, this.#subscribe(source));
     }
@@ -75,6 +75,13 @@ export class Ingest {
     return subscription !== undefined;
   }
 
+  /** Lets the relays begin anew with what the residency was given of an earlier process. */
+  restore(): void {
+    for (const { source, stream } of this.#subscriptions.values()) {
+      this.#restore(stream.relay, source);
+    }
+  }
+
   async stop(): Promise<void> {
     const subscriptions = [...this.#subscriptions.values()];
     this.#subscriptions.clear();
@@ -83,8 +90,12 @@ export class Ingest {
   }
 
   #subscribe(source: EventSource): Subscription {
-    const stream = new EventStream(source, { ...this.#deps, relay: this.#restoredRelay(source) });
-    return { source, stream };
+    const { hasher, epochFirst = (): number => 1 } = this.#deps;
+    const { holder, model, replayAddress } = source;
+    const canReplay = replayAddress !== null;
+    const relay = new HolderRelay({ holder, model, hasher, canReplay, epochFirst: epochFirst() });
+    this.#restore(relay, source);
+    return { source, stream: new EventStream(source, { ...this.#deps, relay }) };
   }
 
   #end(stream: EventStream): void {
@@ -92,18 +103,23 @@ export class Ingest {
     this.#ending.add(ending);
   }
 
-  #restoredRelay({ holder, model, replayAddress }: EventSource): HolderRelay {
-    const { hasher, residency } = this.#deps;
-    const canReplay = replayAddress !== null;
-    const relay = new HolderRelay({ holder, model, hasher, canReplay });
+  #restore(relay: HolderRelay, { holder, model }: EventSource): void {
+    const { residency } = this.#deps;
     const cursor = residency.cursorOf(holder);
-    if (cursor === null) return relay;
+    if (cursor === null) return;
     relay.restoreCursor(cursor);
-    if (cursor.model !== model) return relay;
+    if (cursor.model !== model) return;
     for (const [handle, { key, copies }] of residency.records(holder)) {
       relay.restoreHandle(handle, key, sum(copies));
     }
-    return relay;
+  }
+}
+
+/** Drops the holders that are not among the sources, with all their blocks. */
+export function forgetOthers(residency: Residency, sources: readonly EventSource[]): void {
+  const wanted = new Set(sources.map(({ holder }) => holderName(holder)));
+  for (const holder of residency.holders()) {
+    if (!wanted.has(holderName(holder))) residency.forget(holder);
   }
 }
 

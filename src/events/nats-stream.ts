@@ -23,7 +23,8 @@ export function poolSubjects(pool: string): string {
   return `kvatlas.kv.${subjectToken(pool)}.*`;
 }
 
-function subjectToken(text: string): string {
+/** A name as one token of a subject. */
+export function subjectToken(text: string): string {
   return encodeURIComponent(text).replaceAll(".", "%2E").replaceAll("*", "%2A");
 }
 

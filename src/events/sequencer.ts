@@ -61,6 +61,7 @@ type Place = "next" | "repeat" | "new-life" | "hole";
 
 export class Sequencer {
   readonly #canReplay: boolean;
+  readonly #epochFirst: number;
   #cursor: SequenceCursor | null;
   #replay: Replay | null = null;
   #replayRounds = 0;
@@ -71,8 +72,14 @@ export class Sequencer {
   #drops: SequenceDrop[] = [];
   #replayFrom: number | null = null;
 
-  constructor(options: { readonly canReplay: boolean; readonly cursor: SequenceCursor | null }) {
+  constructor(options: {
+    readonly canReplay: boolean;
+    readonly cursor: SequenceCursor | null;
+    /** Epoch of a holder of which nothing is known; default 1. */
+    readonly epochFirst?: number;
+  }) {
     this.#canReplay = options.canReplay;
+    this.#epochFirst = options.epochFirst ?? 1;
     this.#cursor = options.cursor;
   }
 
@@ -256,11 +263,11 @@ export class Sequencer {
   }
 
   #epoch(): number {
-    return this.#cursor?.epoch ?? 1;
+    return this.#cursor?.epoch ?? this.#epochFirst;
   }
 
   #epochNext(): number {
-    return (this.#cursor?.epoch ?? 0) + 1;
+    return this.#cursor === null ? this.#epochFirst : this.#cursor.epoch + 1;
   }
 
   /** Hands over what this call has brought about. */

@@ -181,6 +181,31 @@ export class Residency {
     for (const tier of TIERS) this.#addCopies(table, restored, tier, copiesIn(record, tier));
   }
 
+  /**
+   * Replaces all that is known of a holder, as another replica knew it. Returns how many rows were
+   * refused at the limit of entries.
+   */
+  replace(
+    holder: Holder,
+    rows: Iterable<readonly [bigint, BlockRecord]>,
+    cursor: HolderCursor | null,
+  ): number {
+    this.cleared(holder);
+    let refused = 0;
+    for (const [handle, record] of rows) {
+      if (this.#entries >= this.#entriesMax) {
+        refused += 1;
+        continue;
+      }
+      this.restore(holder, handle, record);
+      this.#touch(this.#table(holder), handle);
+    }
+    const isWhole = refused === 0 || cursor === null;
+    const state = isWhole ? {} : ({ state: "DEGRADED", reason: "index-full" } as const);
+    if (cursor !== null) this.setCursor(holder, { ...cursor, ...state });
+    return refused;
+  }
+
   cursorOf(holder: Holder): HolderCursor | null {
     return this.#tables.get(holderName(holder))?.cursor ?? null;
   }

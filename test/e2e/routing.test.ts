@@ -25,13 +25,15 @@ async function occupy(stack: Stack, prompt: readonly number[]): Promise<() => Pr
   };
 }
 
-describe.skipIf(isMissing).each(["direct", "nats"] as const)(
+describe.skipIf(isMissing).each(["direct", "nats", "relay"] as const)(
   `prefix routing through real Envoy, events %s${envoy.note}${nats.note}`,
   (transport) => {
     let stack: Stack;
 
     beforeAll(async () => {
-      stack = await Stack.start({ engines: 4, withNats: transport === "nats" });
+      stack = await Stack.start({
+        ...{ engines: 4, withNats: transport === "nats", withRelay: transport === "relay" },
+      });
     });
     afterAll(() => stack?.stop());
 

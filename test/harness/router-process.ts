@@ -10,7 +10,7 @@ const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
 export interface RouterEndpoint {
   readonly name: string;
   readonly address: string;
-  readonly kvEvents: { readonly address: string };
+  readonly kvEvents: { readonly address: string; readonly replay?: string };
 }
 
 export interface RouterOptions {

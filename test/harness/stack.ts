@@ -8,6 +8,7 @@ import type { LabEngineOptions } from "../../src/lab/engine/engine-options.ts";
 import { type RunningEnvoy, startEnvoy } from "../../src/lab/process-envoy.ts";
 import { type RunningNats, startNats } from "../../src/lab/process-nats.ts";
 import { requireBinary } from "./binaries.ts";
+import { RelayProcess } from "./relay-process.ts";
 import { type RouterEndpoint, type RouterOptions, RouterProcess } from "./router-process.ts";
 import { waitUntil } from "./wait-until.ts";
 
@@ -15,6 +16,8 @@ export interface StackOptions {
   readonly engines: number;
   readonly engine?: Partial<LabEngineOptions>;
   readonly withNats?: boolean;
+  /** Engines' events go to NATS by a relay process; implies withNats. */
+  readonly withRelay?: boolean;
   readonly config?: RouterOptions["config"];
   /** Replaces where an endpoint's events come from, by its position. */
   readonly kvEvents?: ReadonlyMap<number, string>;
@@ -31,6 +34,7 @@ export class Stack {
   readonly folder: string = mkdtempSync(join(tmpdir(), "kvatlas-test-"));
   readonly engines: LabEngine[] = [];
   #router: RouterProcess | null = null;
+  #relay: RelayProcess | null = null;
   #envoy: RunningEnvoy | null = null;
   nats: RunningNats | null = null;
 
@@ -65,6 +69,7 @@ export class Stack {
   async stop(): Promise<void> {
     await this.#envoy?.stop();
     await this.#router?.stop();
+    await this.#relay?.stop();
     await this.nats?.stop();
     await Promise.all(this.engines.map((engine) => engine.stop()));
     rmSync(this.folder, { recursive: true, force: true });
@@ -126,9 +131,10 @@ export class Stack {
       this.engines.push(await startLabEngine(engine, { clock: nodeClock }));
     }
     let transport = {};
-    if (options.withNats === true) {
+    if (options.withNats === true || options.withRelay === true) {
       const { address } = await this.startNats();
-      transport = { events: { transport: "nats", nats: { servers: [address] } } };
+      const relay = options.withRelay === true ? "separate" : "in-router";
+      transport = { events: { transport: "nats", relay, nats: { servers: [address] } } };
     }
     const endpoints: RouterEndpoint[] = this.engines.map((e, position) => ({
       name: `pod-${position}`,
@@ -136,6 +142,9 @@ export class Stack {
       kvEvents: { address: kvEvents.get(position) ?? e.kvEventsAddress },
     }));
     const { folder } = this;
+    if (options.withRelay === true) {
+      this.#relay = await RelayProcess.start({ folder, endpoints, config: transport });
+    }
     this.#router = await RouterProcess.start({
       folder,
       endpoints,

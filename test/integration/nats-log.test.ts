@@ -1,9 +1,4 @@
 /** The fleet's event log on a real nats-server: order, restarts of either side, losses and limits. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { type JetStreamManager, jetstreamManager } from "@nats-io/jetstream";
-import { connect } from "@nats-io/transport-node";
 import { afterEach, describe, expect, it } from "vitest";
 import { endpointId, type Holder } from "../../src/core/ids.ts";
 import { silentLog } from "../../src/core/log.ts";
@@ -17,9 +12,9 @@ import { eventSubject } from "../../src/events/nats-stream.ts";
 import { MemoryIndex } from "../../src/indexer/memory-index.ts";
 import { Residency } from "../../src/indexer/residency.ts";
 import { startChild } from "../../src/lab/process-child.ts";
-import { type RunningNats, startNats } from "../../src/lab/process-nats.ts";
 import { requireBinary } from "../harness/binaries.ts";
 import { freePort } from "../harness/free-port.ts";
+import { NatsServer } from "../harness/nats-server.ts";
 import { type RecordingMeter, recordingMeter } from "../harness/recording-meter.ts";
 import { waitUntil } from "../harness/wait-until.ts";
 
@@ -35,45 +30,17 @@ afterEach(async () => {
   for (const stop of stops.splice(0).reverse()) await stop();
 });
 
-/** A server whose files outlive it, and that comes back at the same address. */
-class Server {
-  readonly #folder = mkdtempSync(join(tmpdir(), "kvatlas-nats-"));
-  readonly #port: number;
-  #running: RunningNats | null = null;
+/** Started now, ended after the test. */
+async function startServer(): Promise<NatsServer> {
+  const server = await newServer();
+  await server.start();
+  return server;
+}
 
-  constructor(port: number) {
-    this.#port = port;
-    stops.push(async () => {
-      await this.#running?.stop();
-      rmSync(this.#folder, { recursive: true, force: true });
-    });
-  }
-
-  static async start(): Promise<Server> {
-    const server = new Server(await freePort());
-    await server.start();
-    return server;
-  }
-
-  get address(): string {
-    return `127.0.0.1:${this.#port}`;
-  }
-
-  async start(): Promise<void> {
-    const place = { storeFolder: this.#folder, port: this.#port };
-    this.#running = await startNats({ binary: nats.path, clock: nodeClock, ...place });
-  }
-
-  async kill(): Promise<void> {
-    await this.#running?.kill();
-  }
-
-  /** An operator's connection of its own. */
-  async manager(): Promise<JetStreamManager> {
-    const connection = await connect({ servers: [this.address] });
-    stops.push(() => connection.close());
-    return jetstreamManager(connection);
-  }
+async function newServer(): Promise<NatsServer> {
+  const server = new NatsServer(nats.path, await freePort());
+  stops.push(() => server.stop());
+  return server;
 }
 
 interface Router {
@@ -101,8 +68,12 @@ function newRouter(address: string, options: RouterOptions = {}): Router {
     seqs.push(batch.seq);
     applier.accept(batch);
   };
-  const config = eventsConfigSchema.parse({ nats: { servers: [address] } }).nats;
-  const log = new NatsLog({ ...parts, config, pool: options.pool ?? "pool", onBatch });
+  const config = eventsConfigSchema.parse({
+    nats: { servers: [address], snapshotSeconds: null },
+  }).nats;
+  const hooks = { onRestored: () => {}, onTruncated: () => applier.truncated(), tailOf: null };
+  const place = { config, pool: options.pool ?? "pool", keySeed: 0 };
+  const log = new NatsLog({ ...parts, ...hooks, ...place, onBatch });
   stops.push(() => log.stop());
   let isCaughtUp = false;
   void log.caughtUp.then(() => {
@@ -135,7 +106,7 @@ const caughtUp = (router: Router): Promise<void> =>
 
 describe.skipIf(nats.isMissing)(`event log on NATS${nats.note}`, { timeout: 60_000 }, () => {
   it("hands batches over in order, with cursors that say where it stands", async () => {
-    const server = await Server.start();
+    const server = await startServer();
     const router = newRouter(server.address);
     await caughtUp(router);
     publish(router, 0, 99);
@@ -152,7 +123,7 @@ describe.skipIf(nats.isMissing)(`event log on NATS${nats.note}`, { timeout: 60_0
   });
 
   it("goes on from a restored cursor without repeats, or from the start without one", async () => {
-    const server = await Server.start();
+    const server = await startServer();
     const first = newRouter(server.address);
     publish(first, 0, 9);
     await seqReached(first, 9);
@@ -172,7 +143,7 @@ describe.skipIf(nats.isMissing)(`event log on NATS${nats.note}`, { timeout: 60_0
   });
 
   it("loses nothing that was accepted while the server was killed and away", async () => {
-    const server = await Server.start();
+    const server = await startServer();
     const router = newRouter(server.address);
     publish(router, 0, 49);
     await seqReached(router, 49);
@@ -193,7 +164,7 @@ describe.skipIf(nats.isMissing)(`event log on NATS${nats.note}`, { timeout: 60_0
   });
 
   it("reads on after the stream was deleted and made anew", async () => {
-    const server = await Server.start();
+    const server = await startServer();
     const router = newRouter(server.address);
     publish(router, 0, 9);
     await seqReached(router, 9);
@@ -211,7 +182,7 @@ describe.skipIf(nats.isMissing)(`event log on NATS${nats.note}`, { timeout: 60_0
   });
 
   it("counts a message that kvatlas did not write, and applies the next", async () => {
-    const server = await Server.start();
+    const server = await startServer();
     const router = newRouter(server.address);
     await caughtUp(router);
     const client = (await server.manager()).jetstream();
@@ -226,7 +197,7 @@ describe.skipIf(nats.isMissing)(`event log on NATS${nats.note}`, { timeout: 60_0
   });
 
   it("says what was lost when a batch does not fit into one message", async () => {
-    const server = await Server.start();
+    const server = await startServer();
     const router = newRouter(server.address);
     publish(router, 0, 0);
     const handles = BigUint64Array.from({ length: 70_000 }, (_, at) => BigInt(at));
@@ -241,7 +212,7 @@ describe.skipIf(nats.isMissing)(`event log on NATS${nats.note}`, { timeout: 60_0
   });
 
   it("refuses and counts what is over the limit of waiting batches; the gap shows", async () => {
-    const server = new Server(await freePort());
+    const server = await newServer();
     const router = newRouter(server.address);
     publish(router, 0, PENDING_BATCHES_MAX - 1);
     expect(router.log.accept(batchOf(PENDING_BATCHES_MAX))).toBe(false);
@@ -258,7 +229,7 @@ describe.skipIf(nats.isMissing)(`event log on NATS${nats.note}`, { timeout: 60_0
   });
 
   it("keeps the pools that share a stream apart", async () => {
-    const server = await Server.start();
+    const server = await startServer();
     const [red, blue] = [
       newRouter(server.address, { pool: "red.*" }),
       newRouter(server.address, { pool: "blue" }),
@@ -280,12 +251,12 @@ describe.skipIf(nats.isMissing)(`event log on NATS${nats.note}`, { timeout: 60_0
 
   describe("catching up", () => {
     it("is done at once on an empty log", async () => {
-      const server = await Server.start();
+      const server = await startServer();
       await caughtUp(newRouter(server.address));
     });
 
     it("is done when the tail has been handed over", async () => {
-      const server = await Server.start();
+      const server = await startServer();
       const first = newRouter(server.address);
       for (const from of range(0, 9)) {
         publish(first, from * 10, from * 10 + 9);
@@ -297,7 +268,7 @@ describe.skipIf(nats.isMissing)(`event log on NATS${nats.note}`, { timeout: 60_0
     });
 
     it.each(["all", "last", "first"])("is done when %s messages were deleted", async (which) => {
-      const server = await Server.start();
+      const server = await startServer();
       const first = newRouter(server.address);
       for (const seq of range(0, 4)) {
         publish(first, seq, seq);
@@ -326,7 +297,7 @@ describe.skipIf(nats.isMissing)(`event log on NATS${nats.note}`, { timeout: 60_0
       expect(nobody.isCaughtUp()).toBe(false);
       await nobody.log.stop();
       await caughtUp(nobody);
-      const server = await Server.start();
+      const server = await startServer();
       const hasty = newRouter(server.address);
       await hasty.log.stop();
       await caughtUp(hasty);
@@ -351,8 +322,45 @@ describe.skipIf(nats.isMissing)(`event log on NATS${nats.note}`, { timeout: 60_0
     expect(router.log.isConnected).toBe(false);
   });
 
+  it("splits messages to what the server accepts, and says what cannot be split", async () => {
+    const server = await newServer();
+    const router = newRouter(server.address);
+    publish(router, 0, 0);
+    const more = (words: number): KeyedEvent[] => [
+      { type: "removed", tier: "gpu", handles: new BigUint64Array(words).fill(999n) },
+    ];
+    // Each fits into a message of 16 KiB alone, the last one does not.
+    for (const seq of range(1, 9)) router.log.accept(batchOf(seq, podA, more(500)));
+    await server.startWith("max_payload: 16384");
+    await seqReached(router, 9);
+    expect(blocksOf(router)).toEqual(range(0, 9));
+    expect(router.residency.cursorOf(podA)).toMatchObject({ state: "EXACT" });
+    router.log.accept(batchOf(10, podA, more(2000)));
+    await seqReached(router, 10);
+    expect(router.residency.cursorOf(podA)).toMatchObject({ reason: "oversized" });
+  });
+
+  it("connects anew after a server that closed the connection for good", async () => {
+    const server = await startServer();
+    const router = newRouter(server.address);
+    publish(router, 0, 9);
+    await seqReached(router, 9);
+    await server.kill();
+    await server.startWith("authorization { user: u, password: p }");
+    const errors = (): number =>
+      router.meter.total("kvatlas_nats_errors_total", { operation: "connect" });
+    await waitUntil("refused for good", () => errors() > 0, WAIT_MS);
+    publish(router, 10, 19);
+    await server.kill();
+    await server.start();
+    await seqReached(router, 19);
+    expect(blocksOf(router)).toEqual(range(0, 19));
+    expect(router.residency.cursorOf(podA)).toMatchObject({ state: "EXACT" });
+    expect(router.log.isConnected).toBe(true);
+  });
+
   it("stops while the server is away, with batches that were not published", async () => {
-    const server = await Server.start();
+    const server = await startServer();
     const router = newRouter(server.address);
     await caughtUp(router);
     await server.kill();

@@ -1,0 +1,81 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { blockKey, endpointId, type Holder } from "../core/ids.ts";
+import { MemoryIndex } from "../indexer/memory-index.ts";
+import { type BlockRecord, type HolderCursor, Residency } from "../indexer/residency.ts";
+import { decodeHead, decodePart, encodeHead, encodeParts } from "./snapshot-codec.ts";
+
+const holder: Holder = { endpointId: endpointId("[fe80::1]:8000"), rank: 3 };
+const cursor: HolderCursor = {
+  ...{ state: "DEGRADED", reason: "gap", epoch: 2, seq: 7, engineMs: 1234.5 },
+  ...{ blockSizeTokens: 16, model: "m" },
+};
+const head = { keySeed: 1, id: "A1", parts: 2, rows: 3, stream: "s", seq: 4, atMs: 5 };
+
+function residencyOf(rows: Iterable<readonly [bigint, BlockRecord]>): Residency {
+  const residency = new Residency({ index: new MemoryIndex(), entriesMax: 1000 });
+  residency.replace(holder, rows, cursor);
+  return residency;
+}
+
+const u64 = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n });
+const recordArb = fc.record({
+  key: u64.map(blockKey),
+  copies: fc.array(fc.integer({ min: 0, max: 65_535 }), { minLength: 4, maxLength: 4 }),
+});
+
+describe("parts of a snapshot", () => {
+  it("give back every row and the cursor, however many parts they take", () => {
+    fc.assert(
+      fc.property(fc.array(fc.tuple(u64, recordArb), { maxLength: 20 }), (entries) => {
+        const rows = [...new Map(entries)];
+        // Four rows a part.
+        const encoded = encodeParts(residencyOf(rows), holder, 1024 + 4 * 24);
+        expect(encoded).toHaveLength(Math.max(1, Math.ceil(rows.length / 4)));
+        const parts = encoded.map((data) => {
+          expect(data.length).toBeLessThanOrEqual(1024 + 4 * 24);
+          const part = decodePart(data);
+          if (!part.ok) throw new Error(part.detail);
+          return part.value;
+        });
+        expect(parts.flatMap((part) => part.rows)).toEqual(rows);
+        expect(parts.map((part) => part.isLast)).toEqual(
+          parts.map((_, position) => position === parts.length - 1),
+        );
+        for (const part of parts) expect(part).toMatchObject({ holder, cursor });
+      }),
+    );
+  });
+
+  it("are refused when they are none, and never throw", () => {
+    const [data = new Uint8Array()] = encodeParts(residencyOf([]), holder, 4096);
+    fc.assert(
+      fc.property(fc.nat(data.length - 1), fc.nat(255), (at, byte) => {
+        const damaged = data.slice();
+        damaged[at] = byte;
+        decodePart(damaged);
+        expect(decodePart(data.subarray(0, at))).toMatchObject({ ok: false, reason: "malformed" });
+      }),
+    );
+  });
+
+  it("are none for a holder of which nothing is known", () => {
+    const residency = new Residency({ index: new MemoryIndex(), entriesMax: 1 });
+    expect(encodeParts(residency, holder, 4096)).toEqual([]);
+  });
+});
+
+describe("head of a snapshot", () => {
+  const text = (fields: Parameters<typeof encodeHead>[0]): string =>
+    new TextDecoder().decode(encodeHead(fields));
+
+  it("is read back, and refused by name where it does not fit", () => {
+    expect(decodeHead(text(head), 1)).toMatchObject({ ok: true, value: head });
+    expect(decodeHead(text(head), 2)).toMatchObject({ ok: false, reason: "other-key-seed" });
+    const other = text(head).replace('"layout":1', '"layout":9');
+    expect(decodeHead(other, 1)).toMatchObject({ ok: false, reason: "other-layout" });
+    for (const none of ["", "{}", "null", text({ ...head, id: "a.b" })]) {
+      expect(decodeHead(none, 1)).toMatchObject({ ok: false, reason: "malformed" });
+    }
+  });
+});

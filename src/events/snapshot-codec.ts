@@ -1,0 +1,176 @@
+/**
+ * A snapshot of the residency as messages: one or more parts for each holder, then a head that
+ * names them. Pure.
+ *
+ * A part is msgpack `[endpoint, rank, isLast, cursor, handles, keys, copies]`: u64, u64 and four u16
+ * little endian per row. A holder's parts are made in one turn, so that rows and cursor fit together;
+ * holders may differ in age, because each one's cursor says which batches of the log it has.
+ */
+import { Decoder, Encoder } from "@msgpack/msgpack";
+import { z } from "zod";
+import { messageOf } from "../core/errors.ts";
+import { blockKey, endpointId, type Holder, isEndpointAddress, RANK_MAX } from "../core/ids.ts";
+import { ok, type Result, refused } from "../core/result.ts";
+import type { BlockRecord, HolderCursor, Residency } from "../indexer/residency.ts";
+import { msgpackShapeProblem } from "./msgpack-shape.ts";
+
+/** Layout of head and parts. */
+const LAYOUT = 1;
+export const ROW_BYTES = 24;
+/** Bytes of a part beside its rows. */
+const PART_BYTES = 1024;
+/** Part, cursor. */
+const DEPTH_MAX = 2;
+
+export interface SnapshotPart {
+  readonly holder: Holder;
+  /** The holder's last part. */
+  readonly isLast: boolean;
+  readonly cursor: HolderCursor;
+  readonly rows: readonly (readonly [bigint, BlockRecord])[];
+}
+
+export interface SnapshotHead {
+  readonly layout: number;
+  readonly keySeed: number;
+  /** Token of the subjects of its parts. */
+  readonly id: string;
+  readonly parts: number;
+  readonly rows: number;
+  /** Position in the event log that every holder has at least reached. */
+  readonly stream: string;
+  readonly seq: number;
+  /** Unix ms. */
+  readonly atMs: number;
+}
+
+const headSchema = z.object({
+  layout: z.literal(LAYOUT),
+  keySeed: z.int(),
+  id: z.string().regex(/^[A-Za-z0-9]{1,64}$/),
+  parts: z.int().min(0),
+  rows: z.int().min(0),
+  stream: z.string(),
+  seq: z.int().min(0),
+  atMs: z.number(),
+});
+
+const cursorSchema = z
+  .tuple([
+    z.enum(["EXACT", "DEGRADED"]),
+    z.string().nullable(),
+    z.int().min(1),
+    z.int().min(-1),
+    z.number().min(0),
+    z.int().positive().nullable(),
+    z.string(),
+  ])
+  .transform(
+    ([state, reason, epoch, seq, engineMs, blockSizeTokens, model]): HolderCursor => ({
+      ...{ state, reason, epoch, seq, engineMs, blockSizeTokens, model },
+    }),
+  );
+
+const partSchema = z
+  .tuple([
+    z.string().refine(isEndpointAddress, "not host:port"),
+    z.int().min(0).max(RANK_MAX),
+    z.boolean(),
+    cursorSchema,
+    z.instanceof(Uint8Array),
+    z.instanceof(Uint8Array),
+    z.instanceof(Uint8Array),
+  ])
+  .refine(
+    ([, , , , handles, keys, copies]) =>
+      handles.length % 8 === 0 && keys.length === handles.length && copies.length === keys.length,
+    "columns differ",
+  );
+
+const encoder = new Encoder();
+const decoder = new Decoder({ maxArrayLength: 16, maxMapLength: 0, maxExtLength: 0 });
+
+export function encodeHead(head: Omit<SnapshotHead, "layout">): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify({ layout: LAYOUT, ...head }));
+}
+
+export function decodeHead(
+  text: string,
+  keySeed: number,
+): Result<SnapshotHead, "malformed" | "other-layout" | "other-key-seed"> {
+  let fields: unknown;
+  try {
+    fields = JSON.parse(text);
+  } catch (error) {
+    return refused("malformed", messageOf(error));
+  }
+  const version = z.object({ layout: z.int() }).safeParse(fields);
+  if (version.success && version.data.layout !== LAYOUT) {
+    return refused("other-layout", `layout ${version.data.layout}, this is ${LAYOUT}`);
+  }
+  const head = headSchema.safeParse(fields);
+  if (!head.success) return refused("malformed", z.prettifyError(head.error));
+  if (head.data.keySeed !== keySeed) {
+    return refused("other-key-seed", `index.keySeed ${head.data.keySeed}, this is ${keySeed}`);
+  }
+  return ok(head.data);
+}
+
+/** All parts of one holder, at least one; none of a holder of which nothing is known. */
+export function encodeParts(
+  residency: Residency,
+  holder: Holder,
+  partBytesMax: number,
+): Uint8Array[] {
+  const cursor = residency.cursorOf(holder);
+  if (cursor === null) return [];
+  const rows = residency.blocksOf(holder);
+  const handles = new BigUint64Array(rows);
+  const keys = new BigUint64Array(rows);
+  const copies = new Uint16Array(rows * 4);
+  let row = 0;
+  for (const [handle, record] of residency.records(holder)) {
+    handles[row] = handle;
+    keys[row] = record.key;
+    copies.set(record.copies, row * 4);
+    row += 1;
+  }
+  const { state, reason, epoch, seq, engineMs, blockSizeTokens, model } = cursor;
+  const cursorFields = [state, reason, epoch, seq, engineMs, blockSizeTokens, model];
+  const rowsMax = Math.max(1, Math.floor((partBytesMax - PART_BYTES) / ROW_BYTES));
+  const partCount = Math.max(1, Math.ceil(rows / rowsMax));
+  return Array.from({ length: partCount }, (_, part) => {
+    const [start, end] = [part * rowsMax, (part + 1) * rowsMax];
+    return encoder.encode([
+      ...[holder.endpointId, holder.rank, part === partCount - 1, cursorFields],
+      ...[bytesOf(handles.subarray(start, end)), bytesOf(keys.subarray(start, end))],
+      bytesOf(copies.subarray(start * 4, end * 4)),
+    ]);
+  });
+}
+
+export function decodePart(data: Uint8Array): Result<SnapshotPart, "malformed"> {
+  const problem = msgpackShapeProblem(data, { depthMax: DEPTH_MAX });
+  if (problem !== null) return refused("malformed", problem);
+  let fields: unknown;
+  try {
+    fields = decoder.decode(data);
+  } catch (error) {
+    return refused("malformed", messageOf(error));
+  }
+  const part = partSchema.safeParse(fields);
+  if (!part.success) return refused("malformed", z.prettifyError(part.error));
+  const [endpoint, rank, isLast, cursor, handleBytes, keyBytes, copyBytes] = part.data;
+  const handles = new BigUint64Array(new Uint8Array(handleBytes).buffer);
+  const keys = new BigUint64Array(new Uint8Array(keyBytes).buffer);
+  const copies = new Uint16Array(new Uint8Array(copyBytes).buffer);
+  const rows = Array.from(handles, (handle, row): readonly [bigint, BlockRecord] => [
+    handle,
+    { key: blockKey(keys[row] ?? 0n), copies: [...copies.subarray(row * 4, row * 4 + 4)] },
+  ]);
+  return ok({ holder: { endpointId: endpointId(endpoint), rank }, isLast, cursor, rows });
+}
+
+function bytesOf(words: BigUint64Array | Uint16Array): Uint8Array {
+  return new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
+}
