@@ -18,6 +18,8 @@ import { decide } from "../src/router/decide.ts";
 import type { BenchCase } from "./harness.ts";
 
 const BLOCK = 16;
+/** Engines send their time as a float. */
+const TS = 0.5;
 const NAMESPACE = { model: "bench", lora: null, blockSizeTokens: BLOCK };
 
 export async function benchCases(): Promise<BenchCase[]> {
@@ -123,11 +125,11 @@ function ingestCases(hasher: BlockHasher): BenchCase[] {
       const handles = Array.from({ length: blocksPerEvent }, (_, i) => wide(first + i));
       const parent = first === 0 ? null : wide(first - 1);
       const stored = ["BlockStored", handles, parent, [...part], BLOCK, null, "GPU"];
-      return encode([0, [stored], 0], { useBigInt64: true });
+      return encode([TS, [stored], 0], { useBigInt64: true });
     });
   };
   const removes = Array.from({ length: blocks }, (_, block) =>
-    encode([0, [["BlockRemoved", [wide(block)], "GPU"]], 0], { useBigInt64: true }),
+    encode([TS, [["BlockRemoved", [wide(block)], "GPU"]], 0], { useBigInt64: true }),
   );
   const feed = (blocksPerEvent: number): (() => void) => {
     const messages = stores(blocksPerEvent);
