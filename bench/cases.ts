@@ -10,7 +10,7 @@ import { HolderRelay } from "../src/events/holder-relay.ts";
 import { decodeVllmBatch } from "../src/events/vllm-decoder.ts";
 import type { EndpointView } from "../src/fleet/fleet.ts";
 import { IDLE_LOAD } from "../src/fleet/ledger.ts";
-import { MemoryIndex } from "../src/indexer/memory-index.ts";
+import { HotIndex } from "../src/indexer/hot-index.ts";
 import { Residency } from "../src/indexer/residency.ts";
 import { type BlockHasher, createBlockHasher } from "../src/keys/block-hasher.ts";
 import { routerConfigSchema } from "../src/router/config.ts";
@@ -67,7 +67,7 @@ function matchCases(hasher: BlockHasher, blocks: number): BenchCase[] {
   const tokens = tokensOf(blocks);
   const parent = hasher.rootKey(NAMESPACE);
   const keys = hasher.chainKeys({ parent, tokens, blockSizeTokens: BLOCK });
-  const index = new MemoryIndex();
+  const index = new HotIndex();
   const sets = Array.from({ length: 64 }, () => new Set<bigint>());
   for (let holder = 0; holder < 8; holder += 1) {
     for (const key of keys.subarray(0, (blocks * (holder + 1)) / 8)) {
@@ -105,7 +105,7 @@ function ingestCases(hasher: BlockHasher): BenchCase[] {
   const blocks = 2048;
   const path = (): ((payload: Uint8Array) => void) => {
     const relay = new HolderRelay({ holder, model: "bench", hasher, canReplay: false });
-    const residency = new Residency({ index: new MemoryIndex(), entriesMax: 10_000_000 });
+    const residency = new Residency({ index: new HotIndex(), entriesMax: 10_000_000 });
     const ports = { clock: nodeClock, log: silentLog, meter: silentMeter };
     const applier = new Applier({ ...ports, residency });
     let seq = 0;

@@ -4,8 +4,8 @@ import { messageOf } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
 import type { IndexerConfig } from "../indexer/config.ts";
+import { HotIndex } from "../indexer/hot-index.ts";
 import { LmdbStore } from "../indexer/lmdb-store.ts";
-import { MemoryIndex } from "../indexer/memory-index.ts";
 import { Residency } from "../indexer/residency.ts";
 import { TIERS } from "../tiers/tier.ts";
 import { WriteBehind } from "./write-behind.ts";
@@ -17,7 +17,7 @@ export interface IndexCoreDeps {
 }
 
 export class IndexCore {
-  readonly index = new MemoryIndex();
+  readonly index = new HotIndex();
   readonly residency: Residency;
   readonly #meter: Meter;
   readonly #writeBehind: WriteBehind | null;

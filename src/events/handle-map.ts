@@ -82,8 +82,9 @@ export class HandleMap {
   }
 
   #bury(id: number): void {
-    const moved = this.#tombstones.makeRoom();
-    if (moved) this.#tombstones.forEach((each, place) => this.#markTombstone(each, place));
+    if (this.#tombstones.makeRoom()) {
+      for (const [each, place] of this.#tombstones.places()) this.#markTombstone(each, place);
+    }
     this.#markTombstone(id, this.#tombstones.push(id));
     if (this.#tombstones.size > TOMBSTONES_MAX) this.#table.delete(this.#tombstones.shift());
   }

@@ -45,7 +45,9 @@ export class HolderKeyer {
   /** `batch` null: a message that could not be decoded; only its loss is reported. */
   keyEvents(batch: KvEventBatch | null): KeyedEvent[] {
     if (batch === null) return [lost("undecodable")];
-    return batch.events.flatMap((event) => this.#key(event));
+    const keyed: KeyedEvent[] = [];
+    for (const event of batch.events) for (const each of this.#key(event)) keyed.push(each);
+    return keyed;
   }
 
   /** Follows events that an earlier relay keyed. */
@@ -100,14 +102,14 @@ export class HolderKeyer {
    */
   #preferKnownKeys({ handles, tokens, blockSizeTokens }: BlockStored, keys: BigUint64Array): void {
     let isMoved = false;
-    for (const [position, handle] of handles.entries()) {
+    for (let position = 0; position < handles.length; position += 1) {
       if (isMoved) {
         const parent = blockKey(keys[position - 1] ?? 0n);
         const start = position * blockSizeTokens;
         const block = tokens.subarray(start, start + blockSizeTokens);
         keys.set(this.#hasher.chainKeys({ parent, tokens: block, blockSizeTokens }), position);
       }
-      const known = this.#handles.keyOf(handle);
+      const known = this.#handles.keyOf(handles[position] ?? NO_HANDLE);
       if (known === null || known === keys[position]) continue;
       keys[position] = known;
       isMoved = true;
@@ -135,12 +137,15 @@ export class HolderKeyer {
     readonly keys: BigUint64Array;
     readonly blockSizeTokens: number;
   }): KeyedEvent[] {
-    for (const [position, handle] of event.handles.entries()) {
-      const key = blockKey(event.keys[position] ?? 0n);
-      if (!this.#handles.add(handle, key)) return [lost("handles-full")];
+    const { tier, keys, blockSizeTokens } = event;
+    const handles = handlesOf(event.handles);
+    for (let position = 0; position < handles.length; position += 1) {
+      const key = blockKey(keys[position] ?? 0n);
+      if (!this.#handles.add(event.handles[position] ?? NO_HANDLE, key)) {
+        return [lost("handles-full")];
+      }
     }
-    const handles = BigUint64Array.from(event.handles);
-    return [{ ...event, type: "stored", handles }];
+    return [{ type: "stored", tier, handles, keys, blockSizeTokens }];
   }
 
   #keyRemoved(event: BlockRemoved): KeyedEvent[] {
@@ -148,7 +153,7 @@ export class HolderKeyer {
     const tier = tierOfMedium(event.medium);
     if (tier === "unknown") return [lost("unknown-tier")];
     for (const handle of event.handles) this.#handles.remove(handle);
-    return [{ type: "removed", tier, handles: BigUint64Array.from(event.handles) }];
+    return [{ type: "removed", tier, handles: handlesOf(event.handles) }];
   }
 
   #adoptEvent(event: KeyedEvent): void {
@@ -162,6 +167,17 @@ export class HolderKeyer {
       }
     }
   }
+}
+
+/** Stands for a position that an array does not have. */
+const NO_HANDLE = engineKey(0n);
+
+function handlesOf(handles: readonly EngineKey[]): BigUint64Array {
+  const packed = new BigUint64Array(handles.length);
+  for (let position = 0; position < handles.length; position += 1) {
+    packed[position] = handles[position] ?? NO_HANDLE;
+  }
+  return packed;
 }
 
 function lost(reason: LossReason): KeyedEvent {

@@ -74,10 +74,11 @@ export class TombstoneQueue {
     return id;
   }
 
-  forEach(visit: (id: number, place: number) => void): void {
+  /** Every (id, place), oldest first. */
+  *places(): Generator<readonly [number, number]> {
     for (let place = this.#start; place < this.#end; place += 1) {
       const id = this.#ids[place] ?? HOLE;
-      if (id !== HOLE) visit(id, place);
+      if (id !== HOLE) yield [id, place];
     }
   }
 

@@ -98,7 +98,11 @@ describe("scan of vLLM's common forms", () => {
 
   it("says what the general decoder says of made-up batches", () => {
     const event = fc.oneof(asMap, asArray, asRemoval);
-    const batch = fc.tuple(fc.oneof(fc.double(), fc.nat()), fc.array(event, { maxLength: 3 }), count);
+    const batch = fc.tuple(
+      fc.oneof(fc.double(), fc.nat()),
+      fc.array(event, { maxLength: 3 }),
+      count,
+    );
     fc.assert(
       fc.property(batch, fc.integer({ min: 1, max: 3 }), (fields, length) => {
         expectSame(encoder.encode(fields.slice(0, length)));
