@@ -4,6 +4,7 @@
  * A value of another kind makes the whole scan unusual: what is read after that means nothing, and
  * the caller gives up. Lengths are held against the bytes that are left before anything is allocated.
  */
+import { U64Cell } from "../indexer/u64-words.ts";
 import { EVENT_TOKENS_MAX } from "./kv-event.ts";
 
 /** What numbers are when the scan is unusual. */
@@ -12,15 +13,18 @@ export const UNUSUAL = -1;
 const NO_HEAD = 0xc1;
 const NIL = 0xc0;
 
+/** Scratch of every scan: a view on each message costs more than reading it. */
+const cell = new U64Cell();
+const float64Cell = new Float64Array(1);
+const float64Words = new Uint32Array(float64Cell.buffer);
+
 export class MsgpackScan {
   readonly #bytes: Uint8Array;
-  readonly #view: DataView;
   #at = 0;
   #isUnusual = false;
 
   constructor(bytes: Uint8Array) {
     this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
   get isUnusual(): boolean {
@@ -60,8 +64,9 @@ export class MsgpackScan {
 
   float64(): number {
     if (this.#head() !== 0xcb || !this.#has(8)) return this.#unusual();
-    this.#at += 8;
-    return this.#view.getFloat64(this.#at - 8);
+    float64Words[1] = this.#uint(4);
+    float64Words[0] = this.#uint(4);
+    return float64Cell[0] ?? 0;
   }
 
   /** An unsigned integer of at most 32 bits. */
@@ -83,8 +88,9 @@ export class MsgpackScan {
     else if (head !== 0xcf && head !== 0xd3) this.giveUp();
     if (length < 8 || !this.#has(length)) this.giveUp();
     if (this.#isUnusual) return 0n;
-    this.#at += length;
-    return this.#view.getBigUint64(this.#at - 8);
+    this.#at += length - 8;
+    const high = this.#uint(4);
+    return cell.join(this.#uint(4), high);
   }
 
   /** An array of unsigned integers of at most 32 bits. */
@@ -100,8 +106,11 @@ export class MsgpackScan {
         values[position] = head;
         at += 1;
       } else if (head === 0xcd && at + 2 < bytes.length) {
-        values[position] = ((bytes[at + 1] ?? 0) << 8) | (bytes[at + 2] ?? 0);
+        values[position] = u16At(bytes, at + 1);
         at += 3;
+      } else if (head === 0xce && at + 4 < bytes.length) {
+        values[position] = u32At(bytes, at + 1);
+        at += 5;
       } else {
         this.#at = at;
         values[position] = this.count();
@@ -149,7 +158,7 @@ export class MsgpackScan {
     const at = this.#at;
     this.#at += bytes;
     if (bytes === 1) return this.#bytes[at] ?? 0;
-    return bytes === 2 ? this.#view.getUint16(at) : this.#view.getUint32(at);
+    return bytes === 2 ? u16At(this.#bytes, at) : u32At(this.#bytes, at);
   }
 
   #has(bytes: number): boolean {
@@ -166,6 +175,14 @@ export class MsgpackScan {
     this.#isUnusual = true;
     return UNUSUAL;
   }
+}
+
+function u16At(bytes: Uint8Array, at: number): number {
+  return ((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0);
+}
+
+function u32At(bytes: Uint8Array, at: number): number {
+  return ((u16At(bytes, at) << 16) | u16At(bytes, at + 2)) >>> 0;
 }
 
 /** Words of the protocol, to be had without making a string: by length, then compared. */

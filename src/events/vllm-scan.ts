@@ -53,8 +53,17 @@ export function scanVllmBatch(payload: Uint8Array, tsMax: number): KvEventBatch 
 
 function scanEvent(scan: MsgpackScan): KvEvent | null {
   const draft: Draft = {
-    ...{ type: null, handles: null, parent: null, tokens: null, blockSizeTokens: null },
-    ...{ loraId: null, medium: null, loraName: null, extraKeys: null, group: null, specKind: null },
+    type: null,
+    handles: null,
+    parent: null,
+    tokens: null,
+    blockSizeTokens: null,
+    loraId: null,
+    medium: null,
+    loraName: null,
+    extraKeys: null,
+    group: null,
+    specKind: null,
   };
   const fields = scan.mapLength();
   if (fields === UNUSUAL) scanFields(scan, draft);
@@ -71,8 +80,17 @@ function storedOf(draft: Draft): BlockStored | null {
   if (blockSizeTokens > BLOCK_SIZE_TOKENS_MAX) return null;
   const { loraName, loraId, extraKeys, group, specKind } = draft;
   return {
-    ...{ type: "stored", handles, parent, tokens, blockSizeTokens, medium },
-    ...{ loraName, loraId, extraKeys, group, specKind },
+    type: "stored",
+    handles,
+    parent,
+    tokens,
+    blockSizeTokens,
+    medium,
+    loraName,
+    loraId,
+    extraKeys,
+    group,
+    specKind,
   };
 }
 
