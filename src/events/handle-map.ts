@@ -15,7 +15,7 @@ export const HANDLES_MAX = 8_388_608;
 /** Handles remembered after their block is gone, oldest forgotten first. */
 export const TOMBSTONES_MAX = 65_536;
 /** Copies of a block counted; more are taken as this many. */
-const COPIES_MAX = 0x7fff_ffff;
+const COPIES_HELD = 0x7fff_ffff;
 /** Marks a tombstone in the column of copies; the other bits are its place in the queue. */
 const TOMBSTONE = 0x8000_0000;
 
@@ -50,7 +50,7 @@ export class HandleMap {
     let id = this.#find(handle);
     const known = id === NO_ID ? TOMBSTONE : (this.#copies[id] ?? 0);
     if (known < TOMBSTONE) {
-      this.#copies[id] = Math.min(COPIES_MAX, known + copies);
+      this.#copies[id] = Math.min(COPIES_HELD, known + copies);
       return true;
     }
     if (this.size >= HANDLES_MAX) return false;

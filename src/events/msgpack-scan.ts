@@ -191,7 +191,8 @@ const KNOWN = [
   ...["lora_name", "extra_keys", "group_idx", "kv_cache_spec_kind"],
   ...["BlockStored", "BlockRemoved", "AllBlocksCleared", "GPU", "CPU", "full_attention"],
 ];
-const KNOWN_LENGTH_MAX = 32;
+/** Longer texts are not looked for among them. */
+const KNOWN_LENGTH = 32;
 /** By length and first byte: a word that meets another there is only slower. */
 const KNOWN_BY_ENDS: (readonly [string, Uint8Array])[] = [];
 for (const word of KNOWN) {
@@ -203,7 +204,7 @@ function slotOf(first: number, length: number): number {
 }
 
 function knownText(bytes: Uint8Array, start: number, length: number): string | null {
-  if (length > KNOWN_LENGTH_MAX) return null;
+  if (length > KNOWN_LENGTH) return null;
   const known = KNOWN_BY_ENDS[slotOf(bytes[start] ?? 0, length)];
   if (known === undefined) return null;
   const [word, expected] = known;

@@ -10,8 +10,9 @@ import { BLOCK_SIZE_TOKENS_MAX } from "../keys/namespace.ts";
 import type { BlockRemoved, BlockStored, KvEvent, KvEventBatch } from "./kv-event.ts";
 import { MsgpackScan, UNUSUAL } from "./msgpack-scan.ts";
 
-const STORED_FIELDS_MAX = 11;
-const REMOVED_FIELDS_MAX = 4;
+/** Fields of the longest array that is read here; a longer one is of a later version. */
+const STORED_FIELDS = 11;
+const REMOVED_FIELDS = 4;
 
 /** One of these is filled field by field, in any order. */
 interface Draft {
@@ -112,7 +113,7 @@ function scanFields(scan: MsgpackScan, draft: Draft): void {
 }
 
 function scanStoredFields(scan: MsgpackScan, draft: Draft, fields: number): void {
-  if (fields < 5 || fields > STORED_FIELDS_MAX) {
+  if (fields < 5 || fields > STORED_FIELDS) {
     scan.giveUp();
     return;
   }
@@ -129,7 +130,7 @@ function scanStoredFields(scan: MsgpackScan, draft: Draft, fields: number): void
 }
 
 function scanRemovedFields(scan: MsgpackScan, draft: Draft, fields: number): void {
-  if (fields < 2 || fields > REMOVED_FIELDS_MAX) {
+  if (fields < 2 || fields > REMOVED_FIELDS) {
     scan.giveUp();
     return;
   }
