@@ -3,10 +3,10 @@ import { nodeClock } from "../src/core/node-clock.ts";
 
 export interface BenchRow {
   readonly name: string;
-  readonly unit: "ns/block" | "us";
-  /** Median over the samples. */
+  readonly unit: "ns/block" | "us" | "bytes" | "blocks/s";
+  /** Median over the samples, or the only value. */
   readonly p50: number;
-  readonly p99: number;
+  readonly p99?: number;
   /** Row that this one is compared with, and own p50 / its p50. */
   readonly reference?: string;
   readonly ratio?: number;
@@ -14,11 +14,21 @@ export interface BenchRow {
 
 export interface BenchCase {
   readonly name: string;
-  readonly unit: BenchRow["unit"];
+  readonly unit: "ns/block" | "us";
   /** Work done by one call, for "ns/block". */
   readonly blocks: number;
+  /** Done before each call, and not measured. */
+  readonly prepare?: () => void;
   readonly run: () => void;
   readonly reference?: string;
+}
+
+/** A row that is one value, found out by its own means. */
+export interface ValueCase {
+  readonly name: string;
+  readonly unit: "bytes" | "blocks/s";
+  /** `isQuick`: as little as shows that it works. */
+  readonly value: (isQuick: boolean) => Promise<number>;
 }
 
 export interface BenchBudget {
@@ -31,13 +41,21 @@ export const FULL: BenchBudget = { warmupMs: 200, sampleMs: 1500, samplesMax: 20
 /** Runs everything once: shows that the bench still works, measures nothing. */
 export const QUICK: BenchBudget = { warmupMs: 0, sampleMs: 1, samplesMax: 2 };
 
-export function measure({ name, unit, blocks, run }: BenchCase, budget: BenchBudget): BenchRow {
+export async function rowOf(each: BenchCase | ValueCase, budget: BenchBudget): Promise<BenchRow> {
+  if ("run" in each) return measure(each, budget);
+  return { name: each.name, unit: each.unit, p50: await each.value(budget === QUICK) };
+}
+
+function measure({ name, unit, blocks, prepare, run }: BenchCase, budget: BenchBudget): BenchRow {
   const warmupEnd = nodeClock.nowMs() + budget.warmupMs;
-  do run();
-  while (nodeClock.nowMs() < warmupEnd);
+  do {
+    prepare?.();
+    run();
+  } while (nodeClock.nowMs() < warmupEnd);
   const samples: number[] = [];
   const end = nodeClock.nowMs() + budget.sampleMs;
   while (samples.length < budget.samplesMax && nodeClock.nowMs() < end) {
+    prepare?.();
     const startMs = nodeClock.nowMs();
     run();
     samples.push(nodeClock.nowMs() - startMs);
@@ -53,14 +71,18 @@ export function measure({ name, unit, blocks, run }: BenchCase, budget: BenchBud
 /** Adds the ratio against each row's reference; all rows are of one run on one machine. */
 export function withRatios(
   rows: readonly BenchRow[],
-  cases: readonly BenchCase[],
+  cases: readonly (BenchCase | ValueCase)[],
 ): readonly BenchRow[] {
   const p50Of = new Map(rows.map(({ name, p50 }) => [name, p50]));
   return rows.map((row) => {
-    const reference = cases.find(({ name }) => name === row.name)?.reference;
+    const reference = referenceOf(cases.find(({ name }) => name === row.name));
     const p50 = reference === undefined ? undefined : p50Of.get(reference);
     return reference === undefined || p50 === undefined
       ? row
       : { ...row, reference, ratio: row.p50 / p50 };
   });
+}
+
+export function referenceOf(each: BenchCase | ValueCase | undefined): string | undefined {
+  return each !== undefined && "run" in each ? each.reference : undefined;
 }

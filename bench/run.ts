@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import os from "node:os";
 import { parseArgs } from "node:util";
 import { benchCases } from "./cases.ts";
-import { FULL, measure, QUICK, withRatios } from "./harness.ts";
+import { type BenchRow, FULL, QUICK, referenceOf, rowOf, withRatios } from "./harness.ts";
 
 const { values } = parseArgs({
   options: {
@@ -14,9 +14,7 @@ const { values } = parseArgs({
 });
 
 const all = await benchCases();
-const references = new Set(
-  all.filter(({ name }) => name === values.only).map(({ reference }) => reference),
-);
+const references = new Set(all.filter(({ name }) => name === values.only).map(referenceOf));
 const cases = all.filter(
   ({ name }) => values.only === undefined || name === values.only || references.has(name),
 );
@@ -26,10 +24,11 @@ if (cases.length === 0) {
   );
   process.exit(2);
 }
-const rows = cases.map((benchCase) => measure(benchCase, values.quick ? QUICK : FULL));
+const rows: BenchRow[] = [];
+for (const each of cases) rows.push(await rowOf(each, values.quick ? QUICK : FULL));
 const results = withRatios(rows, cases);
 for (const { name, unit, p50, p99, ratio } of results) {
-  const figures = `${p50.toFixed(2).padStart(10)} ${p99.toFixed(2).padStart(10)} ${unit.padEnd(9)}`;
+  const figures = `${p50.toFixed(2).padStart(10)} ${(p99?.toFixed(2) ?? "").padStart(10)} ${unit.padEnd(9)}`;
   const compared = ratio === undefined ? "" : `${ratio.toFixed(2)} x naive`;
   process.stdout.write(`${name.padEnd(28)} ${figures} ${compared}\n`);
 }

@@ -24,7 +24,7 @@ const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const MODULES = readdirSync(join(ROOT, "src"), { withFileTypes: true })
   .filter((entry) => entry.isDirectory())
   .map(({ name }) => name);
-const README_LINES_MAX = 40;
+const README_LINES_MAX = 60;
 
 const pages = [
   ...["README.md", "CONTRIBUTING.md", "SECURITY.md"],

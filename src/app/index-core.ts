@@ -7,8 +7,8 @@ import type { BlockIndex, IndexReader } from "../indexer/block-index.ts";
 import type { IndexerConfig } from "../indexer/config.ts";
 import { EvictionWatch } from "../indexer/eviction-watch.ts";
 import { beginOpening, endOpening } from "../indexer/file-store-guard.ts";
+import { HotIndex } from "../indexer/hot-index.ts";
 import { LmdbStore } from "../indexer/lmdb-store.ts";
-import { MemoryIndex } from "../indexer/memory-index.ts";
 import { Residency } from "../indexer/residency.ts";
 import { TIERS } from "../tiers/tier.ts";
 import { WriteBehind } from "./write-behind.ts";
@@ -100,7 +100,7 @@ function openIndex(config: IndexerConfig, { log, meter }: IndexCoreDeps): Opened
 }
 
 function emptyIndex(entriesMax: number, detail: string): OpenedIndex {
-  const index = new MemoryIndex();
+  const index = new HotIndex();
   const evictions = new EvictionWatch(index);
   const residency = new Residency({ index: evictions, entriesMax });
   return { index, evictions, residency, store: null, detail };

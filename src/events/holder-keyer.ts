@@ -50,7 +50,9 @@ export class HolderKeyer {
   /** `batch` null: a message that could not be decoded; only its loss is reported. */
   keyEvents(batch: KvEventBatch | null): KeyedEvent[] {
     if (batch === null) return [lost("undecodable")];
-    return batch.events.flatMap((event) => this.#key(event));
+    const keyed: KeyedEvent[] = [];
+    for (const event of batch.events) for (const each of this.#key(event)) keyed.push(each);
+    return keyed;
   }
 
   /** Follows events that an earlier relay keyed. */
@@ -114,13 +116,14 @@ export class HolderKeyer {
     const { handles, tokens, blockSizeTokens } = event;
     const rekeyed: KeyedEvent[] = [];
     let isMoved = false;
-    for (const [position, handle] of handles.entries()) {
+    for (let position = 0; position < handles.length; position += 1) {
       if (isMoved) {
         const parent = blockKey(keys[position - 1] ?? 0n);
         const start = position * blockSizeTokens;
         const block = tokens.subarray(start, start + blockSizeTokens);
         keys.set(this.#hasher.chainKeys({ parent, tokens: block, blockSizeTokens }), position);
       }
+      const handle = handles[position] ?? NO_HANDLE;
       const computed = blockKey(keys[position] ?? 0n);
       const known = this.#handles.keyOf(handle);
       const plain = known === null ? this.#plainKeys.resolve(handle, computed) : null;
@@ -157,15 +160,15 @@ export class HolderKeyer {
     readonly keys: BigUint64Array;
     readonly blockSizeTokens: number;
   }): KeyedEvent[] {
-    for (const [position, handle] of event.handles.entries()) {
-      const key = blockKey(event.keys[position] ?? 0n);
-      if (!this.#handles.add(handle, key)) return [lost("handles-full")];
+    const { tier, keys, blockSizeTokens } = event;
+    const handles = handlesOf(event.handles);
+    for (let position = 0; position < handles.length; position += 1) {
+      const key = blockKey(keys[position] ?? 0n);
+      if (!this.#handles.add(event.handles[position] ?? NO_HANDLE, key)) {
+        return [lost("handles-full")];
+      }
     }
-    const stored: KeyedEvent = {
-      ...event,
-      type: "stored",
-      handles: BigUint64Array.from(event.handles),
-    };
+    const stored: KeyedEvent = { type: "stored", tier, handles, keys, blockSizeTokens };
     if (this.#orphans.size === 0) return [stored];
     const waiting = event.handles.flatMap((handle) => this.#orphans.take(handle));
     return [stored, ...waiting.flatMap((each) => this.#key(each))];
@@ -175,6 +178,10 @@ export class HolderKeyer {
     if (event.group !== null && this.#ignoredGroups.has(event.group)) return [];
     const tier = tierOfMedium(event.medium);
     if (tier === "unknown") return [lost("unknown-tier")];
+    if (this.#orphans.size === 0) {
+      for (const handle of event.handles) this.#handles.remove(handle);
+      return [{ type: "removed", tier, handles: handlesOf(event.handles) }];
+    }
     // A copy that is placed goes first: the one that waits is unknown to the index anyway.
     const placed = event.handles.filter(
       (handle) => this.#handles.has(handle) || !this.#orphans.removed(handle, event),
@@ -202,6 +209,17 @@ export class HolderKeyer {
       }
     }
   }
+}
+
+/** Stands for a position that an array does not have. */
+const NO_HANDLE = engineKey(0n);
+
+function handlesOf(handles: readonly EngineKey[]): BigUint64Array {
+  const packed = new BigUint64Array(handles.length);
+  for (let position = 0; position < handles.length; position += 1) {
+    packed[position] = handles[position] ?? NO_HANDLE;
+  }
+  return packed;
 }
 
 function lost(reason: LossReason): KeyedEvent {

@@ -20,6 +20,7 @@ import {
   type KvEventBatch,
 } from "./kv-event.ts";
 import { msgpackShapeProblem } from "./msgpack-shape.ts";
+import { scanVllmBatch } from "./vllm-scan.ts";
 
 /** Bytes of one message; a step that stores a million tokens stays below. */
 export const PAYLOAD_BYTES_MAX = 16_777_216;
@@ -64,6 +65,12 @@ const decoder = new Decoder({
 
 /** Decodes one message; never throws. Events that cannot be used come out as "skipped". */
 export function decodeVllmBatch(payload: Uint8Array): Result<KvEventBatch, DecodeRefusal> {
+  const batch = payload.length > PAYLOAD_BYTES_MAX ? null : scanVllmBatch(payload, TS_MAX);
+  return batch === null ? decodeAnyVllmBatch(payload) : ok(batch);
+}
+
+/** The general way, which decides about everything that is unusual. */
+export function decodeAnyVllmBatch(payload: Uint8Array): Result<KvEventBatch, DecodeRefusal> {
   if (payload.length > PAYLOAD_BYTES_MAX) {
     return refused("oversized", `${payload.length} bytes, limit ${PAYLOAD_BYTES_MAX}`);
   }

@@ -72,6 +72,8 @@ class Model {
   readonly cpu = new Map<number, number>();
   /** Blocks that the relay can place, held or lately removed. */
   readonly known = new Set<number>();
+  /** Blocks placed since the engine began or was cleared: what the log tells. */
+  readonly told = new Set<number>();
   /** Stores that wait for their parent, with what was removed of them. */
   waiting: { readonly before: number; readonly blocks: number[]; readonly removals: Step[] }[] = [];
   /** Copies that the relay has placed. */
@@ -80,7 +82,7 @@ class Model {
   isExact = true;
 
   drop(): void {
-    for (const table of [this.gpu, this.cpu, this.known, this.placed]) table.clear();
+    for (const table of [this.gpu, this.cpu, this.known, this.told, this.placed]) table.clear();
     this.waiting = [];
     this.hasSeenCpu = false;
   }
@@ -91,6 +93,11 @@ class Model {
       if (!this.gpu.get(block) && !this.cpu.get(block)) this.known.delete(block);
       this.placed.set(block, (this.gpu.get(block) ?? 0) + (this.cpu.get(block) ?? 0));
     }
+  }
+
+  /** A relay that starts from the log knows all that it tells, also what was removed. */
+  readLog(): void {
+    for (const block of this.told) this.known.add(block);
   }
 
   apply(step: Step): void {
@@ -118,6 +125,7 @@ class Model {
     if (tier === "cpu") this.hasSeenCpu = true;
     for (const block of blocks) {
       this.known.add(block);
+      this.told.add(block);
       this.placed.set(block, (this.placed.get(block) ?? 0) + 1);
       this.#add(tier, block, 1);
     }
@@ -218,6 +226,7 @@ describe("the write path under any history", () => {
           if (kind === "from-store") relay = relayFromStore(residency);
           if (kind === "from-store" || kind === "from-log") model.waiting = [];
           if (kind === "from-store") model.forgetRemoved();
+          if (kind === "from-log") model.readLog();
           if (kind === "from-log") relay = relayFromLog(log);
           if (kind === "restart") model.drop();
           if (kind === "restart" || kind === "missed") model.isExact = kind === "restart";

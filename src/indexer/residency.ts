@@ -5,18 +5,16 @@
  * de-duplicate: a block stored twice must be removed twice before it is gone. Every holder has its
  * own table, so that a holder that goes away is dropped by its own list.
  */
-import { type BlockKey, blockKey, type Holder, holderName } from "../core/ids.ts";
+import { type BlockKey, type Holder, holderName } from "../core/ids.ts";
 import { TIERS, type Tier, tierOrder } from "../tiers/tier.ts";
 import type { IndexWriter } from "./block-index.ts";
+import { type BlockRecord, HolderTable } from "./holder-table.ts";
+import { NO_ID } from "./u64-table.ts";
+
+export type { BlockRecord } from "./holder-table.ts";
 
 /** Copies of a block counted per tier; more are taken as this many. */
 export const COPIES_MAX = 65_535;
-
-export interface BlockRecord {
-  readonly key: BlockKey;
-  /** Copies in each tier, in the order of TIERS. */
-  readonly copies: readonly number[];
-}
 
 /**
  * - EXACT: seen from the first event of the engine's life, without a gap
@@ -55,15 +53,9 @@ export interface DirtyRow {
   readonly record: BlockRecord | null;
 }
 
-interface MutableRecord {
-  key: BlockKey;
-  copies: number[];
-}
-
-interface HolderTable {
+interface Tenant {
   readonly holder: Holder;
-  readonly records: Map<bigint, MutableRecord>;
-  readonly dirtyHandles: Set<bigint>;
+  readonly table: HolderTable;
   cursor: HolderCursor | null;
   isForgotten: boolean;
   hasSeenLowerTiers: boolean;
@@ -79,7 +71,9 @@ export interface DirtyState {
 export class Residency {
   readonly #index: IndexWriter;
   readonly #entriesMax: number;
-  readonly #tables = new Map<string, HolderTable>();
+  readonly #tenants = new Map<string, Tenant>();
+  /** The same by identity, because a name costs more than a block. */
+  #tenantOf = new WeakMap<Holder, Tenant>();
   #entries = 0;
   #dirtyRows = 0;
   #isCursorDirty = false;
@@ -92,93 +86,101 @@ export class Residency {
 
   /** Adds one copy of each block. Returns how many were refused at the limit of entries. */
   stored(holder: Holder, tier: Tier, handles: BigUint64Array, keys: BigUint64Array): number {
-    const table = this.#table(holder);
-    table.isForgotten = false;
+    const tenant = this.#tenant(holder);
+    const { table } = tenant;
+    const order = tierOrder(tier);
+    tenant.isForgotten = false;
     let refused = 0;
-    for (const [position, handle] of handles.entries()) {
-      let record = table.records.get(handle);
-      const isEntryNew = record === undefined || copiesIn(record, tier) === 0;
+    for (let position = 0; position < handles.length; position += 1) {
+      const handle = handles[position] ?? 0n;
+      let row = table.find(handle);
+      const isEntryNew = row === NO_ID || table.copies(row, order) === 0;
       if (isEntryNew && this.#entries >= this.#entriesMax) {
         refused += 1;
         continue;
       }
-      if (record === undefined) {
-        record = { key: blockKey(keys[position] ?? 0n), copies: [0, 0, 0, 0] };
-        table.records.set(handle, record);
-      }
-      this.#addCopies(table, record, tier, 1);
-      this.#touch(table, handle);
+      if (row === NO_ID) row = table.insert(handle);
+      if (isEntryNew && !table.hasCopies(row)) table.setKey(row, keys[position] ?? 0n);
+      this.#addCopies(tenant, { row, tier }, 1);
+      this.#touch(table, row);
     }
     return refused;
   }
 
   /** Takes one copy of each block away. Returns how many were not known in that tier. */
   removed(holder: Holder, tier: Tier, handles: BigUint64Array): number {
-    const table = this.#table(holder);
+    const tenant = this.#tenant(holder);
+    const { table } = tenant;
+    const order = tierOrder(tier);
     let unknown = 0;
-    for (const handle of handles) {
-      const record = table.records.get(handle);
-      if (record === undefined || copiesIn(record, tier) === 0) {
+    for (let position = 0; position < handles.length; position += 1) {
+      const row = table.find(handles[position] ?? 0n);
+      const copies = row === NO_ID ? 0 : table.copies(row, order);
+      if (copies === 0) {
         unknown += 1;
         continue;
       }
-      this.#takeCopy(table, record, tier);
-      if (record.copies.every((copies) => copies === 0)) table.records.delete(handle);
-      this.#touch(table, handle);
+      table.setCopies(row, order, copies - 1);
+      if (copies === 1) this.#dropEntry(tenant, { row, tier });
+      this.#touch(table, row);
     }
     return unknown;
   }
 
   /** Gives a block another key. */
   rekeyed(holder: Holder, handle: bigint, key: BlockKey): void {
-    const table = this.#table(holder);
-    const record = table.records.get(handle);
-    if (record === undefined) return;
-    const former = record.key;
-    record.key = key;
-    for (const tier of TIERS) {
-      if (copiesIn(record, tier) === 0) continue;
+    const { table } = this.#tenant(holder);
+    const row = table.find(handle);
+    if (row === NO_ID || !table.hasCopies(row)) return;
+    const former = table.key(row);
+    table.setKey(row, key);
+    for (const [order, tier] of TIERS.entries()) {
+      if (table.copies(row, order) === 0) continue;
       this.#index.remove(holder, tier, former);
       this.#index.store(holder, tier, key);
     }
-    this.#touch(table, handle);
+    this.#touch(table, row);
   }
 
   /** Whether a block of this holder was in a tier below the GPU, in this life of its engine. */
   hasSeenLowerTiers(holder: Holder): boolean {
-    return this.#tables.get(holderName(holder))?.hasSeenLowerTiers === true;
+    return this.#known(holder)?.hasSeenLowerTiers === true;
   }
 
   /** Drops all blocks of a holder, in every tier. */
   cleared(holder: Holder): void {
-    const table = this.#table(holder);
-    for (const [handle, record] of table.records) {
-      for (const tier of TIERS) {
-        if (copiesIn(record, tier) === 0) continue;
-        this.#index.remove(holder, tier, record.key);
-        this.#entries -= 1;
+    const tenant = this.#tenant(holder);
+    const { table } = tenant;
+    for (const row of table.rows()) {
+      for (const [order, tier] of TIERS.entries()) {
+        if (table.copies(row, order) === 0) continue;
+        table.setCopies(row, order, 0);
+        this.#dropEntry(tenant, { row, tier });
       }
-      this.#touch(table, handle);
+      this.#touch(table, row);
     }
-    table.records.clear();
-    table.hasSeenLowerTiers = false;
+    tenant.hasSeenLowerTiers = false;
   }
 
   /** Drops a holder that left the fleet, with its cursor. */
   forget(holder: Holder): void {
     this.cleared(holder);
-    const table = this.#table(holder);
-    table.cursor = null;
-    table.isForgotten = true;
+    const tenant = this.#tenant(holder);
+    tenant.cursor = null;
+    tenant.isForgotten = true;
     this.#isCursorDirty = true;
   }
 
   /** Puts a row from the store back, without marking it dirty. */
   restore(holder: Holder, handle: bigint, record: BlockRecord): void {
-    const table = this.#table(holder);
-    const restored: MutableRecord = { key: record.key, copies: [0, 0, 0, 0] };
-    table.records.set(handle, restored);
-    for (const tier of TIERS) this.#addCopies(table, restored, tier, copiesIn(record, tier));
+    const tenant = this.#tenant(holder);
+    const { table } = tenant;
+    const found = table.find(handle);
+    const row = found === NO_ID ? table.insert(handle) : found;
+    table.setKey(row, record.key);
+    for (const [order, tier] of TIERS.entries()) {
+      this.#addCopies(tenant, { row, tier }, record.copies[order] ?? 0);
+    }
   }
 
   /**
@@ -198,7 +200,8 @@ export class Residency {
         continue;
       }
       this.restore(holder, handle, record);
-      this.#touch(this.#table(holder), handle);
+      const { table } = this.#tenant(holder);
+      this.#touch(table, table.find(handle));
     }
     const isWhole = refused === 0 || cursor === null;
     const state = isWhole ? {} : ({ state: "DEGRADED", reason: "index-full" } as const);
@@ -207,13 +210,13 @@ export class Residency {
   }
 
   cursorOf(holder: Holder): HolderCursor | null {
-    return this.#tables.get(holderName(holder))?.cursor ?? null;
+    return this.#known(holder)?.cursor ?? null;
   }
 
   setCursor(holder: Holder, cursor: HolderCursor): void {
-    const table = this.#table(holder);
-    table.cursor = cursor;
-    table.isForgotten = false;
+    const tenant = this.#tenant(holder);
+    tenant.cursor = cursor;
+    tenant.isForgotten = false;
     this.#isCursorDirty = true;
   }
 
@@ -227,26 +230,35 @@ export class Residency {
   }
 
   holders(): Holder[] {
-    return [...this.#tables.values()].map(({ holder }) => holder);
+    return [...this.#tenants.values()].map(({ holder }) => holder);
   }
 
   /** Distinct handles that a holder has in any tier. */
   blocksOf(holder: Holder): number {
-    return this.#tables.get(holderName(holder))?.records.size ?? 0;
+    return this.#known(holder)?.table.blocks ?? 0;
   }
 
   /** Sizes of the fleet's blocks, tokens: a prompt is keyed once for each. */
   blockSizes(): ReadonlySet<number> {
     const sizes = new Set<number>();
-    for (const { cursor } of this.#tables.values()) {
+    for (const { cursor } of this.#tenants.values()) {
       if (cursor !== null && cursor.blockSizeTokens !== null) sizes.add(cursor.blockSizeTokens);
     }
     return sizes;
   }
 
   /** Every (handle, record) of a holder, as of the moment it is read. */
-  records(holder: Holder): Iterable<readonly [bigint, BlockRecord]> {
-    return this.#tables.get(holderName(holder))?.records ?? [];
+  *records(holder: Holder): Iterable<readonly [bigint, BlockRecord]> {
+    const table = this.#known(holder)?.table;
+    if (table === undefined) return;
+    for (const row of table.rows()) yield [table.handle(row), table.record(row)];
+  }
+
+  /** Bytes of the tables of all holders. */
+  get byteLength(): number {
+    let bytes = 0;
+    for (const { table } of this.#tenants.values()) bytes += table.byteLength;
+    return bytes;
   }
 
   get dirtyRows(): number {
@@ -262,19 +274,15 @@ export class Residency {
   takeDirty(): DirtyState {
     const rows: DirtyRow[] = [];
     const forgotten: Holder[] = [];
-    for (const [name, { holder, records, dirtyHandles, isForgotten }] of this.#tables) {
-      for (const handle of dirtyHandles) {
-        const record = records.get(handle);
-        rows.push({
-          holder,
-          handle,
-          record: record === undefined ? null : { key: record.key, copies: [...record.copies] },
-        });
-      }
-      dirtyHandles.clear();
+    for (const [name, { holder, table, isForgotten }] of this.#tenants) {
+      table.takeDirty((row) => {
+        const record = table.hasCopies(row) ? table.record(row) : null;
+        rows.push({ holder, handle: table.handle(row), record });
+      });
       if (!isForgotten) continue;
       forgotten.push(holder);
-      this.#tables.delete(name);
+      this.#tenants.delete(name);
+      this.#tenantOf = new WeakMap();
     }
     this.#dirtyRows = 0;
     this.#isCursorDirty = false;
@@ -283,57 +291,62 @@ export class Residency {
 
   /** Marks rows dirty again after a write that failed. */
   putBackDirty({ rows, forgotten }: DirtyState): void {
-    for (const { holder, handle } of rows) this.#touch(this.#table(holder), handle);
+    for (const { holder, handle } of rows) {
+      const { table } = this.#tenant(holder);
+      const row = table.find(handle);
+      this.#touch(table, row === NO_ID ? table.insert(handle) : row);
+    }
     for (const holder of forgotten) {
-      const table = this.#table(holder);
+      const tenant = this.#tenant(holder);
       // One that returned meanwhile stays: its own row replaces that of its former stay.
-      table.isForgotten = table.cursor === null && table.records.size === 0;
+      tenant.isForgotten = tenant.cursor === null && tenant.table.blocks === 0;
     }
     this.#isCursorDirty = true;
   }
 
-  #table(holder: Holder): HolderTable {
-    const name = holderName(holder);
-    let table = this.#tables.get(name);
-    if (table === undefined) {
-      table = {
-        holder,
-        records: new Map(),
-        dirtyHandles: new Set(),
-        cursor: null,
-        isForgotten: false,
-        hasSeenLowerTiers: false,
-      };
-      this.#tables.set(name, table);
-    }
-    return table;
+  #known(holder: Holder): Tenant | undefined {
+    return this.#tenantOf.get(holder) ?? this.#tenants.get(holderName(holder));
   }
 
-  #addCopies(table: HolderTable, record: MutableRecord, tier: Tier, copies: number): void {
+  #tenant(holder: Holder): Tenant {
+    const known = this.#tenantOf.get(holder);
+    if (known !== undefined) return known;
+    const name = holderName(holder);
+    let tenant = this.#tenants.get(name);
+    if (tenant === undefined) {
+      tenant = {
+        ...{ holder, table: new HolderTable(), cursor: null },
+        ...{ isForgotten: false, hasSeenLowerTiers: false },
+      };
+      this.#tenants.set(name, tenant);
+    }
+    this.#tenantOf.set(holder, tenant);
+    return tenant;
+  }
+
+  #addCopies(tenant: Tenant, { row, tier }: Entry, copies: number): void {
     if (copies === 0) return;
-    if (tier !== "gpu") table.hasSeenLowerTiers = true;
-    const before = copiesIn(record, tier);
-    record.copies[tierOrder(tier)] = Math.min(COPIES_MAX, before + copies);
+    const { holder, table } = tenant;
+    if (tier !== "gpu") tenant.hasSeenLowerTiers = true;
+    const order = tierOrder(tier);
+    const before = table.copies(row, order);
+    table.setCopies(row, order, Math.min(COPIES_MAX, before + copies));
     if (before > 0) return;
-    this.#index.store(table.holder, tier, record.key);
+    this.#index.store(holder, tier, table.key(row));
     this.#entries += 1;
   }
 
-  #takeCopy(table: HolderTable, record: MutableRecord, tier: Tier): void {
-    const before = copiesIn(record, tier);
-    record.copies[tierOrder(tier)] = before - 1;
-    if (before > 1) return;
-    this.#index.remove(table.holder, tier, record.key);
+  #dropEntry({ holder, table }: Tenant, { row, tier }: Entry): void {
+    this.#index.remove(holder, tier, table.key(row));
     this.#entries -= 1;
   }
 
-  #touch(table: HolderTable, handle: bigint): void {
-    if (table.dirtyHandles.has(handle)) return;
-    table.dirtyHandles.add(handle);
-    this.#dirtyRows += 1;
+  #touch(table: HolderTable, row: number): void {
+    if (table.touch(row)) this.#dirtyRows += 1;
   }
 }
 
-function copiesIn(record: BlockRecord, tier: Tier): number {
-  return record.copies[tierOrder(tier)] ?? 0;
+interface Entry {
+  readonly row: number;
+  readonly tier: Tier;
 }

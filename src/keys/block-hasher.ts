@@ -36,6 +36,9 @@ export async function createBlockHasher(seed: number): Promise<BlockHasher> {
   const seed64 = BigInt(seed);
   const encoder = new TextEncoder();
 
+  // Kept from call to call: making three views costs more than hashing a block.
+  let input = hashInputOf(0);
+
   const foldExtras = (parent: bigint, extras: string | null | undefined): bigint =>
     extras === null || extras === undefined ? parent : h64Raw(encoder.encode(extras), parent);
 
@@ -51,18 +54,33 @@ export async function createBlockHasher(seed: number): Promise<BlockHasher> {
       assert(blockSizeTokens > 0, "block size must be positive", { blockSizeTokens });
       const blocks = Math.floor(tokens.length / blockSizeTokens);
       const keys = new BigUint64Array(blocks);
-      const input = new Uint8Array(blockSizeTokens * 4 + 8);
-      const inputTokens = new Uint32Array(input.buffer, 0, blockSizeTokens);
-      const inputParent = new DataView(input.buffer, blockSizeTokens * 4, 8);
+      if (input.blockSizeTokens !== blockSizeTokens) input = hashInputOf(blockSizeTokens);
       let previous: bigint = parent;
+      let start = 0;
       for (let depth = 0; depth < blocks; depth += 1) {
-        const start = depth * blockSizeTokens;
-        inputTokens.set(tokens.subarray(start, start + blockSizeTokens));
-        inputParent.setBigUint64(0, foldExtras(previous, extras?.[depth]), true);
-        previous = h64Raw(input, seed64);
+        for (let at = 0; at < blockSizeTokens; at += 1) input.tokens[at] = tokens[start + at] ?? 0;
+        start += blockSizeTokens;
+        const folded = extras === undefined ? previous : foldExtras(previous, extras[depth]);
+        input.parent.setBigUint64(0, folded, true);
+        previous = h64Raw(input.bytes, seed64);
         keys[depth] = previous;
       }
       return keys;
     },
   };
+}
+
+/** The bytes that one block is hashed from, and the places in them. */
+interface HashInput {
+  readonly blockSizeTokens: number;
+  readonly bytes: Uint8Array;
+  readonly tokens: Uint32Array;
+  readonly parent: DataView;
+}
+
+function hashInputOf(blockSizeTokens: number): HashInput {
+  const bytes = new Uint8Array(blockSizeTokens * 4 + 8);
+  const tokens = new Uint32Array(bytes.buffer, 0, blockSizeTokens);
+  const parent = new DataView(bytes.buffer, blockSizeTokens * 4, 8);
+  return { blockSizeTokens, bytes, tokens, parent };
 }

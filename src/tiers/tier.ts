@@ -14,9 +14,11 @@ export const TIERS = ["gpu", "cpu", "nvme", "shared"] as const;
  */
 export type Tier = (typeof TIERS)[number];
 
+const ORDER_OF_TIER: Readonly<Record<Tier, number>> = { gpu: 0, cpu: 1, nvme: 2, shared: 3 };
+
 /** A tier's place in TIERS: 0 is the cheapest. */
 export function tierOrder(tier: Tier): number {
-  return TIERS.indexOf(tier);
+  return ORDER_OF_TIER[tier];
 }
 
 const TIER_OF_MEDIUM: ReadonlyMap<string, Tier> = new Map([
