@@ -92,6 +92,7 @@ export class Ingest {
 function isSameSource(source: EventSource, wanted: EventSource | undefined): boolean {
   return (
     wanted !== undefined &&
+    wanted.engine === source.engine &&
     wanted.address === source.address &&
     wanted.replayAddress === source.replayAddress &&
     wanted.topic === source.topic &&
