@@ -1,6 +1,7 @@
 /** Fields of engines' events, read and checked: undefined means a bad value, wherever it came from. */
 import { type EngineKey, engineKey } from "../core/ids.ts";
 import type { ExtraKey } from "../keys/extra-keys.ts";
+import { markedInteger } from "./json-values.ts";
 
 export type Fields = Readonly<Record<string, unknown>>;
 
@@ -23,6 +24,8 @@ export function readHash(value: unknown): EngineKey | undefined {
   if (typeof value === "bigint") return engineKey(value);
   if (typeof value === "number" && Number.isSafeInteger(value)) return engineKey(BigInt(value));
   if (typeof value === "string") {
+    const integer = markedInteger(value);
+    if (integer !== null) return engineKey(integer);
     return HEX_HASH.test(value) ? engineKey(BigInt(`0x${value.slice(-16)}`)) : undefined;
   }
   if (!(value instanceof Uint8Array) || value.length < 8) return undefined;

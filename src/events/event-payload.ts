@@ -2,7 +2,7 @@
 import { Decoder } from "@msgpack/msgpack";
 import { messageOf } from "../core/errors.ts";
 import { ok, type Result, refused } from "../core/result.ts";
-import { jsonNestingProblem, parseJson } from "./json-values.ts";
+import { parseJson } from "./json-values.ts";
 import { EVENT_TOKENS_MAX } from "./kv-event.ts";
 import { msgpackShapeProblem } from "./msgpack-shape.ts";
 
@@ -40,13 +40,10 @@ export function readMsgpack(payload: Uint8Array): Result<unknown, DecodeRefusal>
   }
 }
 
-/** Integers beyond 2^53 come as bigint, with all their digits. */
+/** Integers of 16 digits and more come as the marked strings of json-values.ts. */
 export function readJson(payload: Uint8Array): Result<unknown, DecodeRefusal> {
   if (payload.length > PAYLOAD_BYTES_MAX) return oversized(payload);
-  const problem = jsonNestingProblem(payload, { depthMax: DEPTH_MAX });
-  if (problem !== null) return refused("not-json", problem);
-  const parsed = parseJson(payload);
-  return parsed.ok ? parsed : refused("not-json", parsed.detail);
+  return parseJson(payload, { depthMax: DEPTH_MAX });
 }
 
 function oversized(payload: Uint8Array): Result<never, "oversized"> {

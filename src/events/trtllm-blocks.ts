@@ -70,7 +70,7 @@ function tokenFields(tokens: unknown, name: string): unknown {
 function extraIds(ids: unknown): ExtraKey[] {
   if (!Array.isArray(ids)) return [];
   const told = new Set(
-    ids.filter((id) => (typeof id === "number" && id !== 0) || typeof id === "bigint"),
+    ids.filter((id) => (typeof id === "number" && id !== 0) || typeof id === "string"),
   );
   return told.size === 0 ? [] : [["token_extra_ids", ...told]];
 }
@@ -89,7 +89,5 @@ function readMultimodal(value: unknown): ExtraKey[] | undefined {
 }
 
 function readSalt(value: unknown): ExtraKey | undefined {
-  return typeof value === "string" || typeof value === "number" || typeof value === "bigint"
-    ? value
-    : undefined;
+  return typeof value === "string" || typeof value === "number" ? value : undefined;
 }
