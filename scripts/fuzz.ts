@@ -1,9 +1,9 @@
 /**
  * `npm run fuzz -- [--cases N | --seconds N] [--seed N]`: changed payloads through every decoder.
  *
- * A case is one payload, captured or made after an engine's schema, changed at random and given to the
- * decoder of every engine. Prints the refusals by reason and the largest allocation that one message
- * caused; ends with 1 when a decoder throws or takes more than ALLOCATION_BYTES_MAX.
+ * A case is one payload of an engine, captured or made after its schema, changed at random and given
+ * to the decoder of every engine. Prints the refusals by reason and the largest allocation of one
+ * message; ends with 1 when a decoder throws or takes more than ALLOCATION_BYTES_MAX.
  */
 import { parseArgs } from "node:util";
 import { getHeapStatistics } from "node:v8";
@@ -36,7 +36,8 @@ if (!(seconds > 0) || !(casesMax > 0) || !Number.isInteger(seed)) {
 }
 
 const random = seededRandom(seed);
-const payloads = Object.values(eventSamples()).flat();
+const samples = Object.values(eventSamples());
+const payloads = samples.flat();
 const outcomes = new Map<string, number>();
 const startMs = nodeClock.nowMs();
 let decoders = newDecoders();
@@ -46,7 +47,7 @@ let allocationMaxBy = "none";
 
 while (cases < casesMax && nodeClock.nowMs() - startMs < seconds * 1000) {
   if (cases % STREAM_CASES === 0) decoders = newDecoders();
-  const payload = mutatePayload(choose(payloads, random), random);
+  const payload = mutatePayload(choose(choose(samples, random), random), random);
   for (const { engine, decoder } of decoders) {
     const before = memoryBytes();
     try {
@@ -87,8 +88,10 @@ function newDecoders() {
   return ENGINE_NAMES.map((engine) => ({ engine, decoder: createEventDecoder(engine) }));
 }
 
-function choose(all: readonly Uint8Array[], from: Random): Uint8Array {
-  return all[Math.floor(from.next() * all.length)] ?? new Uint8Array();
+function choose<Choice>(all: readonly Choice[], from: Random): Choice {
+  const chosen = all[Math.floor(from.next() * all.length)];
+  if (chosen === undefined) throw new Error("nothing to choose from");
+  return chosen;
 }
 
 function count(outcome: string): void {
