@@ -154,9 +154,10 @@ describe("docs/operations.md", () => {
     ["src/extproc/session-io.ts", "CountedReason"],
     ["src/extproc/session-io.ts", "StreamOutcome"],
     ["src/events/frames.ts", "FrameRefusal"],
-    ["src/events/vllm-decoder.ts", "DecodeRefusal"],
     ["src/events/nats-snapshots.ts", "SnapshotWrite"],
     ["src/events/nats-snapshots.ts", "SnapshotLoad"],
+    ["src/events/event-payload.ts", "DecodeRefusal"],
+    ["src/events/http-trtllm-poll.ts", "PollFailure"],
     ["src/prompt/request-body.ts", "BodyRefusal"],
     ["src/prompt/http-tokenize.ts", "TokenizeRefusal"],
     ["src/prompt/prompt-reader.ts", "NoTokensReason"],
@@ -184,7 +185,8 @@ describe("docs/operations.md", () => {
   });
 
   it("explains every reason for which an event or a prompt is refused", () => {
-    const counted = /^src\/(prompt\/|events\/(frames|vllm-decoder|keyed-batch-codec)\.ts)/;
+    const counted =
+      /^src\/(prompt\/|events\/(frames|event-payload|json-values|[a-z]+-decoder|keyed-batch-codec)\.ts)/;
     const sources = sourceFiles().filter((file) => counted.test(file));
     const refusals = sources.flatMap((file) => [...read(file).matchAll(/refused\("([a-z-]+)"/g)]);
     // The applier's literals with a hyphen are reasons, of which some are chosen in an expression.

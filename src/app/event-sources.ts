@@ -6,10 +6,11 @@ import type { EndpointSpec } from "../fleet/endpoint.ts";
 export function eventSources(specs: readonly EndpointSpec[]): EventSource[] {
   return specs.flatMap(({ id, model, kvEvents }) => {
     if (kvEvents === null) return [];
-    const { address, replay, ranks, topic } = kvEvents;
+    const { engine, address, replay, ranks, topic } = kvEvents;
     return Array.from({ length: ranks }, (_, rank) => ({
       holder: { endpointId: id, rank },
       model,
+      engine,
       address: withPortPlus(address, rank),
       replayAddress: replay === null ? null : withPortPlus(replay, rank),
       topic,
@@ -18,6 +19,7 @@ export function eventSources(specs: readonly EndpointSpec[]): EventSource[] {
 }
 
 function withPortPlus(address: string, rank: number): string {
+  if (rank === 0) return address;
   const colon = address.lastIndexOf(":");
   return `${address.slice(0, colon)}:${Number(address.slice(colon + 1)) + rank}`;
 }

@@ -23,7 +23,8 @@ it("tells of each rank how well it is known, and of an endpoint without events t
     model: "m",
   });
   const spec = { name: "pod-1", pool: "p", model: "m", metricsUrl: null, isDraining: false };
-  const kvEvents = { address: "tcp://10.0.0.1:5557", ranks: 2, replay: null, topic: "" };
+  const address = "tcp://10.0.0.1:5557";
+  const kvEvents = { engine: "vllm", address, ranks: 2, replay: null, topic: "" } as const;
   const state = { isReady: true, readyReason: "ready", load: IDLE_LOAD } as const;
   const signals = {
     atMs: 400,

@@ -1,5 +1,6 @@
 /** `kvatlas events`: looks at KV events as an engine sends them. */
-import { type Command, InvalidArgumentError } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { ENGINE_DEFAULT, ENGINE_NAMES, type EngineName } from "../core/engine-name.ts";
 import type { RecordFlags } from "./events.ts";
 import type { ApplyFlags } from "./events-apply.ts";
 
@@ -8,11 +9,16 @@ export function addEventsCommand(program: Command): void {
   events
     .command("decode")
     .argument("<file>", 'capture: one JSON object per message, {"topic","seq","payload_hex"}')
+    .addOption(
+      new Option("--engine <name>", "whose events they are")
+        .choices(ENGINE_NAMES)
+        .default(ENGINE_DEFAULT),
+    )
     .description("print what each message of a capture says, one JSON object a line")
-    .addHelpText("after", "\nExample:\n  kvatlas events decode capture.jsonl")
-    .action(async (file: string) => {
+    .addHelpText("after", "\nExample:\n  kvatlas events decode capture.jsonl --engine sglang")
+    .action(async (file: string, { engine }: { readonly engine: EngineName }) => {
       const { decodeCapture } = await import("./events.ts");
-      await decodeCapture(file);
+      await decodeCapture(file, engine);
     });
   events
     .command("apply")

@@ -1,12 +1,13 @@
 /** `kvatlas events decode` and `record`: captures in, JSON out, and an engine's messages in. */
 import { createReadStream, createWriteStream } from "node:fs";
 import { createInterface } from "node:readline";
+import type { EngineName } from "../core/engine-name.ts";
 import { KvError, messageOf } from "../core/errors.ts";
 import { nodeClock } from "../core/node-clock.ts";
 import { captureLine, parseCaptureLine } from "../events/capture.ts";
+import { createEventDecoder } from "../events/event-decoder.ts";
 import { messageJson } from "../events/event-json.ts";
 import { parseFrames } from "../events/frames.ts";
-import { decodeVllmBatch } from "../events/vllm-decoder.ts";
 import { readZmqEvents } from "../events/zmq-subscriber.ts";
 import { printLine } from "./print.ts";
 
@@ -18,7 +19,8 @@ export interface RecordFlags {
 }
 
 /** Prints one line for each message; a line that is no message ends it, naming file and line. */
-export async function decodeCapture(file: string): Promise<void> {
+export async function decodeCapture(file: string, engine: EngineName): Promise<void> {
+  const decoder = createEventDecoder(engine);
   let lineNumber = 0;
   try {
     for await (const line of createInterface({ input: createReadStream(file) })) {
@@ -29,7 +31,7 @@ export async function decodeCapture(file: string): Promise<void> {
         throw new KvError("ERR_CAPTURE_INVALID", `${file}:${lineNumber}: ${message.detail}`);
       }
       const { seq, payload } = message.value;
-      await printLine(JSON.stringify(messageJson(seq, decodeVllmBatch(payload))));
+      await printLine(JSON.stringify(messageJson(seq, decoder.decode(payload))));
     }
   } catch (cause) {
     if (cause instanceof KvError) throw cause;

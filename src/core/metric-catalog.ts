@@ -33,6 +33,10 @@ export const COUNTERS = {
     help: "Replays asked of engines, by outcome (ended, failed).",
     labels: ["outcome"],
   },
+  kvatlas_events_polls_total: {
+    help: "Polls of TensorRT-LLM's events, by outcome (answered, or why not).",
+    labels: ["outcome"],
+  },
   kvatlas_events_restarts_total: {
     help: "Engine restarts seen in sequences.",
     labels: ["endpoint"],

@@ -63,6 +63,9 @@ export class HolderKeyer {
   #key(event: KvEvent): KeyedEvent[] {
     switch (event.type) {
       case "stored":
+        // Kept without an end, such blocks would be claimed long after they are gone.
+        if (event.caveat === "no-removals") return [lost("no-removals")];
+        if (event.caveat === "token-pairs") return [...this.#keyStored(event), lost("token-pairs")];
         return this.#keyStored(event);
       case "removed":
         return this.#keyRemoved(event);

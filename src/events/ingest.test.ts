@@ -21,8 +21,8 @@ import { MemoryIndex } from "../indexer/memory-index.ts";
 import { Residency } from "../indexer/residency.ts";
 import { type BlockHasher, createBlockHasher } from "../keys/block-hasher.ts";
 import { Applier } from "./applier.ts";
+import { PAYLOAD_BYTES_MAX } from "./event-payload.ts";
 import { type EventSource, Ingest } from "./ingest.ts";
-import { PAYLOAD_BYTES_MAX } from "./vllm-decoder.ts";
 
 const SEED = 7;
 const MODEL = "model";

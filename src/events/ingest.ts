@@ -126,6 +126,7 @@ export function forgetOthers(residency: Residency, sources: readonly EventSource
 function isSameSource(source: EventSource, wanted: EventSource | undefined): boolean {
   return (
     wanted !== undefined &&
+    wanted.engine === source.engine &&
     wanted.address === source.address &&
     wanted.replayAddress === source.replayAddress &&
     wanted.topic === source.topic &&

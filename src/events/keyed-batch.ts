@@ -43,6 +43,8 @@ export interface KeyedCleared {
  * - unknown-handle: blocks moved between tiers that were never seen
  * - unknown-tier: a medium that maps to no tier
  * - length-mismatch: hashes and tokens that do not fit together
+ * - token-pairs: blocks placed by the first tokens of pairs: a match may be one block too long
+ * - no-removals: a connector's store that no removal will follow; it is left out
  * - handles-full: the handle map is at its limit
  * - oversized: a batch that does not fit into one log message
  * - resync: all that was known is given up, because it had drifted from what the engine delivers
@@ -56,6 +58,8 @@ export const LOSS_REASONS = [
   "unknown-handle",
   "unknown-tier",
   "length-mismatch",
+  "token-pairs",
+  "no-removals",
   "handles-full",
   "oversized",
   "resync",

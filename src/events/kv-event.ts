@@ -20,7 +20,16 @@ export interface BlockStored {
   readonly group: number | null;
   /** vLLM 0.22 and later: kind of attention of the group. */
   readonly specKind: string | null;
+  /** Why the event says less than it seems to; absent on plain ones. */
+  readonly caveat?: StoredCaveat;
 }
+
+/**
+ * - token-pairs: each token was a pair with the next one (EAGLE): the engine's last block also needs
+ *   the token behind it, so that a match may be one block too long
+ * - no-removals: a connector's store that no removal will follow: nobody knows how long it holds
+ */
+export type StoredCaveat = "token-pairs" | "no-removals";
 
 export interface BlockRemoved {
   readonly type: "removed";
@@ -58,3 +67,11 @@ export interface KvEventBatch {
 
 /** Tokens in one event that are read; a scheduler step stores far fewer. */
 export const EVENT_TOKENS_MAX = 4_194_304;
+
+/** The batch of a connector that never tells of removals. */
+export function withoutRemovals(batch: KvEventBatch): KvEventBatch {
+  const events = batch.events.map(
+    (event): KvEvent => (event.type === "stored" ? { ...event, caveat: "no-removals" } : event),
+  );
+  return { ...batch, events };
+}

@@ -9,8 +9,9 @@ import {
   loadCapture,
   loadMessages,
 } from "../../test/harness/golden.ts";
+import { PAYLOAD_BYTES_MAX } from "./event-payload.ts";
 import type { KvEvent, KvEventBatch } from "./kv-event.ts";
-import { decodeVllmBatch, PAYLOAD_BYTES_MAX } from "./vllm-decoder.ts";
+import { decodeVllmBatch } from "./vllm-decoder.ts";
 
 const encoder = new Encoder({ useBigInt64: true });
 const names = goldenNames("vllm");

@@ -1,18 +1,21 @@
 /**
  * One holder's events from its sockets to the sink: live socket -> frames -> decoder -> relay, and the
- * replay socket whenever the relay asks for what is missing.
+ * replay socket whenever the relay asks for what is missing. TensorRT-LLM is polled in place of that.
  */
 import { type Clock, sleep } from "../core/clock.ts";
+import { ENGINE_DEFAULT, type EngineName } from "../core/engine-name.ts";
 import { messageOf } from "../core/errors.ts";
 import { holderName } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
+import { createEventDecoder, type EventDecoder } from "./event-decoder.ts";
 import { type EventMessage, parseFrames } from "./frames.ts";
 import type { HolderRelay, RelayStep } from "./holder-relay.ts";
+import { type PollOutcome, pollTrtllmEvents } from "./http-trtllm-poll.ts";
 import type { KeyedSink } from "./keyed-batch.ts";
 import type { EngineMessage } from "./sequencer.ts";
 import { type StreamFacts, StreamWatch } from "./stream-facts.ts";
-import { decodeVllmBatch } from "./vllm-decoder.ts";
+import { TrtllmDecoder } from "./trtllm-decoder.ts";
 import { replayZmqEvents } from "./zmq-replay.ts";
 import { readZmqEvents, type ZmqSource } from "./zmq-subscriber.ts";
 
@@ -23,6 +26,8 @@ const REPLAY_RETRY_MS = 500;
 const EMPTY = new Uint8Array(0);
 
 export interface EventStreamSource extends ZmqSource {
+  /** Whose events they are; default ENGINE_DEFAULT. With trtllm `address` is the URL to poll. */
+  readonly engine?: EngineName;
   /** "tcp://host:port" of the engine's replay socket; null: it has none. */
   readonly replayAddress: string | null;
 }
@@ -40,6 +45,7 @@ export interface EventStreamDeps {
 export class EventStream {
   readonly relay: HolderRelay;
   readonly #source: EventStreamSource;
+  readonly #decoder: EventDecoder;
   readonly #deps: EventStreamDeps;
   readonly #abort = new AbortController();
   readonly #watch: StreamWatch;
@@ -52,9 +58,10 @@ export class EventStream {
   constructor(source: EventStreamSource, deps: EventStreamDeps) {
     this.relay = deps.relay;
     this.#source = source;
+    this.#decoder = createEventDecoder(source.engine ?? ENGINE_DEFAULT);
     this.#deps = deps;
     this.#watch = new StreamWatch(source.address, deps.clock.nowMs());
-    this.#reading = this.#read();
+    this.#reading = source.engine === "trtllm" ? this.#poll() : this.#read();
   }
 
   facts(): StreamFacts {
@@ -106,6 +113,43 @@ export class EventStream {
     }
   }
 
+  #poll(): Promise<void> {
+    const { clock, ready } = this.#deps;
+    const decoder = new TrtllmDecoder();
+    const onPoll = (outcome: PollOutcome): void => this.#receivePoll(outcome, decoder);
+    return pollTrtllmEvents(this.#source.address, {
+      clock,
+      ready,
+      signal: this.#abort.signal,
+      onPoll,
+    });
+  }
+
+  #receivePoll(outcome: PollOutcome, decoder: TrtllmDecoder): void {
+    const { clock, log, meter } = this.#deps;
+    const { endpointId, rank } = this.relay.holder;
+    const label = outcome.ok ? "answered" : outcome.reason;
+    meter.count("kvatlas_events_polls_total", { outcome: label });
+    if (!outcome.ok) {
+      const { reason, detail } = outcome;
+      log.debug({ holder: holderName(this.relay.holder), reason, detail }, "poll failed");
+      return;
+    }
+    this.#watch.connected();
+    const messages = decoder.drain(outcome.value);
+    if (!messages.ok) {
+      this.#refuse(messages.reason, messages.detail, outcome.value);
+      return;
+    }
+    for (const message of messages.value) {
+      this.#watch.heard([], clock.nowMs());
+      meter.count("kvatlas_events_messages_total", { endpoint: endpointId });
+      // One answer has the events of all ranks, each with numbers of its own.
+      if ((message.batch?.rank ?? rank) === rank) this.#take(this.relay.live(message));
+      else meter.count("kvatlas_events_refused_total", { reason: "other-rank" });
+    }
+  }
+
   #receive(frames: readonly Uint8Array[]): void {
     const { endpointId } = this.relay.holder;
     this.#deps.meter.count("kvatlas_events_messages_total", { endpoint: endpointId });
@@ -116,7 +160,7 @@ export class EventStream {
   }
 
   #decode({ seq, payload }: EventMessage): EngineMessage {
-    const decoded = decodeVllmBatch(payload);
+    const decoded = this.#decoder.decode(payload);
     if (decoded.ok) return { seq, batch: decoded.value };
     this.#refuse(decoded.reason, decoded.detail, payload);
     return { seq, batch: null };

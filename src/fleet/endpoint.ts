@@ -1,8 +1,13 @@
 /** What is configured about an endpoint; what is measured about it is in signals.ts. */
+import type { EngineName } from "../core/engine-name.ts";
 import type { EndpointId } from "../core/ids.ts";
 
 export interface KvEventSource {
-  /** ZMQ address of rank 0 that the engine binds, "tcp://host:port"; rank r is at port + r. */
+  readonly engine: EngineName;
+  /**
+   * ZMQ address of rank 0 that the engine binds, "tcp://host:port"; rank r is at port + r. With
+   * trtllm the URL that is polled for events.
+   */
   readonly address: string;
   /** Data-parallel ranks behind the endpoint, at least 1. */
   readonly ranks: number;

@@ -41,7 +41,13 @@ describe("endpointsFileSchema", () => {
         name: "b",
         pool: "p",
         model: "n",
-        kvEvents: { address: "tcp://b.svc:5557", ranks: 1, replay: null, topic: "" },
+        kvEvents: {
+          engine: "vllm",
+          address: "tcp://b.svc:5557",
+          ranks: 1,
+          replay: null,
+          topic: "",
+        },
         metricsUrl: null,
         isDraining: true,
       },
@@ -71,6 +77,23 @@ describe("endpointsFileSchema", () => {
     ],
   ])("refuses %j", (endpoint, path) => {
     expect(issuesOf([endpoint])).toEqual([expect.stringContaining(`${path}: `)]);
+  });
+
+  it("takes a URL, one rank and no replay where TensorRT-LLM is polled", () => {
+    const issues = (kvEvents: object): string[] =>
+      issuesOf([{ name: "a", address: "h:1", kvEvents: { engine: "trtllm", ...kvEvents } }]);
+    const address = "http://h:8000/kv_cache_events";
+    const path = "endpoints.0.kvEvents";
+    expect(issues({ address })).toEqual([]);
+    expect(issues({ address: "tcp://h:5557" })).toEqual([
+      expect.stringContaining(`${path}.address`),
+    ]);
+    expect(issues({ address, ranks: 2 })).toEqual([expect.stringContaining(`${path}.ranks`)]);
+    expect(issues({ address, replay: "tcp://h:1" })).toEqual([
+      expect.stringContaining(`${path}.replay`),
+    ]);
+    const vllm = { name: "a", address: "h:1", kvEvents: { address } };
+    expect(issuesOf([vllm])).toEqual([expect.stringContaining(`${path}.address`)]);
   });
 
   it("refuses more endpoints than the limit", () => {

@@ -4,6 +4,7 @@
  * Reading YAML with places and hints is the duty of config/, which takes the schema from here.
  */
 import { z } from "zod";
+import { ENGINE_DEFAULT, ENGINE_NAMES } from "../core/engine-name.ts";
 import { endpointId, isEndpointAddress, RANK_MAX } from "../core/ids.ts";
 import type { EndpointSpec } from "./endpoint.ts";
 
@@ -15,10 +16,15 @@ const PORT_MAX = 65_535;
 
 const kvEventsSchema = z
   .strictObject({
+    engine: z
+      .enum(ENGINE_NAMES)
+      .default(ENGINE_DEFAULT)
+      .describe("whose events they are; lmcache and mooncake: streams of those connectors alone"),
     address: z
       .string()
-      .refine(isZmqAddress, { error: "tcp://host:port with a port from 1 to 65535" })
-      .describe("ZMQ address that rank 0 of the engine binds, tcp://host:port"),
+      .describe(
+        "ZMQ address that rank 0 of the engine binds, tcp://host:port; trtllm: URL to poll",
+      ),
     replay: z
       .string()
       .refine(isZmqAddress, { error: "tcp://host:port with a port from 1 to 65535" })
@@ -32,6 +38,22 @@ const kvEventsSchema = z
       .default(1)
       .describe("data-parallel ranks behind the endpoint; rank r publishes at port + r"),
     topic: z.string().max(1024).default("").describe("ZMQ topic prefix; empty: all topics"),
+  })
+  .refine(({ engine, address }) => engine === "trtllm" || isZmqAddress(address), {
+    path: ["address"],
+    error: "tcp://host:port with a port from 1 to 65535",
+  })
+  .refine(({ engine, address }) => engine !== "trtllm" || isHttpUrl(address), {
+    path: ["address"],
+    error: "with engine trtllm an http(s) URL, http://host:port/kv_cache_events",
+  })
+  .refine(({ engine, replay }) => engine !== "trtllm" || replay === null, {
+    path: ["replay"],
+    error: "null with engine trtllm, which has no replay socket",
+  })
+  .refine(({ engine, ranks }) => engine !== "trtllm" || ranks === 1, {
+    path: ["ranks"],
+    error: "1 with engine trtllm, which is polled at one address",
   })
   .refine(
     ({ address, replay, ranks }) =>

@@ -5,7 +5,7 @@ import { type EndpointFacts, findingsOf, type RankFacts } from "./findings.ts";
 
 const spec: EndpointSpec = {
   ...{ id: endpointId("10.0.0.1:8000"), name: "pod", pool: "p", model: "org/m" },
-  kvEvents: { address: "tcp://10.0.0.1:5557", ranks: 1, replay: null, topic: "" },
+  kvEvents: { address: "tcp://10.0.0.1:5557", engine: "vllm", ranks: 1, replay: null, topic: "" },
   ...{ metricsUrl: null, isDraining: false },
 };
 const healthy: RankFacts = {
@@ -75,7 +75,13 @@ describe("findings", () => {
     expect(rankNames({ topic: "kv@fd00::1@org/m" }, { spec: ipv6 })).toEqual([]);
     expect(rankNames({ topic: "kv@[fd00::1]:8000@org/m" }, { spec: ipv6 })).toEqual([]);
     expect(rankNames({ topic: "kv@fd00::2@org/m" }, { spec: ipv6 })).toEqual(["identity-mismatch"]);
-    const kvEvents = { address: "tcp://10.0.0.1:5557", ranks: 2, replay: null, topic: "" };
+    const kvEvents = {
+      address: "tcp://10.0.0.1:5557",
+      engine: "vllm" as const,
+      ranks: 2,
+      replay: null,
+      topic: "",
+    };
     const ranked = { spec: { ...spec, kvEvents } };
     expect(rankNames({ topic: "kv@10.0.0.1:8001@org/m" }, ranked)).toEqual([]);
     expect(rankNames({ topic: "kv@10.0.0.1:8002@org/m" }, ranked)).toEqual(["identity-mismatch"]);

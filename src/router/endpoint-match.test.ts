@@ -8,7 +8,8 @@ import { endpointMatches } from "./endpoint-match.ts";
 const id = endpointId("10.0.0.1:8000");
 
 function view(ranks: number): EndpointView {
-  const kvEvents = { address: "tcp://10.0.0.1:5557", ranks, replay: null, topic: "" };
+  const address = "tcp://10.0.0.1:5557";
+  const kvEvents = { engine: "vllm", address, ranks, replay: null, topic: "" } as const;
   const spec = { id, name: "pod", pool: "p", model: "m", kvEvents, metricsUrl: null };
   const state = { isReady: true, readyReason: "ready", signals: null, load: IDLE_LOAD } as const;
   return { spec: { ...spec, isDraining: false }, ...state };

@@ -91,6 +91,10 @@ describe("kvatlas", () => {
     expect(decoded.code).toBe(0);
     const [, second] = decoded.output.trim().split("\n");
     expect(JSON.parse(second ?? "")).toMatchObject({ seq: 1, events: [{ type: "cleared" }, {}] });
+    const sglang = new URL("../golden/sglang-0.5.23/g_hicache_media.jsonl", import.meta.url)
+      .pathname;
+    const tiers = await run("events", "decode", sglang, "--engine", "sglang");
+    expect(tiers.output).toContain('"tier":"shared","medium":"EXTERNAL"');
     const bad = await run("events", "decode", write("model: m\n"));
     expect(bad).toMatchObject({
       code: 2,

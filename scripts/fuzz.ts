@@ -1,0 +1,105 @@
+/**
+ * `npm run fuzz -- [--cases N | --seconds N] [--seed N]`: changed payloads through every decoder.
+ *
+ * A case is one payload of an engine, captured or made after its schema, changed at random and given
+ * to the decoder of every engine. Prints the refusals by reason and the largest allocation of one
+ * message; ends with 1 when a decoder throws or takes more than ALLOCATION_BYTES_MAX.
+ */
+import { parseArgs } from "node:util";
+import { getHeapStatistics } from "node:v8";
+import { ENGINE_NAMES } from "../src/core/engine-name.ts";
+import { messageOf } from "../src/core/errors.ts";
+import { nodeClock } from "../src/core/node-clock.ts";
+import { type Random, seededRandom } from "../src/core/random.ts";
+import { createEventDecoder } from "../src/events/event-decoder.ts";
+import { eventSamples } from "../test/harness/event-samples.ts";
+import { mutatePayload } from "../test/harness/mutate.ts";
+
+const ALLOCATION_BYTES_MAX = 16_777_216;
+/** Cases with one decoder before it is made anew, so that what it remembers stays a stream's. */
+const STREAM_CASES = 1000;
+
+const { values } = parseArgs({
+  options: {
+    cases: { type: "string" },
+    seconds: { type: "string" },
+    seed: { type: "string", default: "1" },
+  },
+});
+const seconds = values.seconds === undefined ? Number.POSITIVE_INFINITY : Number(values.seconds);
+const casesDefault = values.seconds === undefined ? 100_000 : Number.POSITIVE_INFINITY;
+const casesMax = values.cases === undefined ? casesDefault : Number(values.cases);
+const seed = Number(values.seed);
+if (!(seconds > 0) || !(casesMax > 0) || !Number.isInteger(seed)) {
+  process.stderr.write("--cases and --seconds must be positive, --seed an integer\n");
+  process.exit(2);
+}
+
+const random = seededRandom(seed);
+const samples = Object.values(eventSamples());
+const payloads = samples.flat();
+const outcomes = new Map<string, number>();
+const startMs = nodeClock.nowMs();
+let decoders = newDecoders();
+let cases = 0;
+let allocationMax = 0;
+let allocationMaxBy = "none";
+
+while (cases < casesMax && nodeClock.nowMs() - startMs < seconds * 1000) {
+  if (cases % STREAM_CASES === 0) decoders = newDecoders();
+  const payload = mutatePayload(choose(choose(samples, random), random), random);
+  for (const { engine, decoder } of decoders) {
+    const before = memoryBytes();
+    try {
+      const decoded = decoder.decode(payload);
+      count(`${engine} ${decoded.ok ? "decoded" : decoded.reason}`);
+      if (decoded.ok) {
+        for (const event of decoded.value.events) {
+          if (event.type === "skipped") count(`${engine} event ${event.reason}`);
+        }
+      }
+    } catch (error) {
+      const hex = Buffer.from(payload).toString("hex");
+      process.stderr.write(`${engine} threw at case ${cases}: ${messageOf(error)}\n${hex}\n`);
+      process.exit(1);
+    }
+    // A collection in between makes it negative: that message is not measured.
+    const allocated = memoryBytes() - before;
+    if (allocated > allocationMax) {
+      allocationMax = allocated;
+      allocationMaxBy = `${engine}, ${payload.length} bytes`;
+    }
+  }
+  cases += 1;
+}
+
+const elapsed = (nodeClock.nowMs() - startMs) / 1000;
+process.stdout.write(`cases: ${cases} of ${payloads.length} payloads in ${elapsed.toFixed(1)} s\n`);
+for (const [outcome, times] of [...outcomes].sort()) {
+  process.stdout.write(`${outcome.padEnd(36)} ${times}\n`);
+}
+process.stdout.write(`largest allocation: ${allocationMax} bytes (${allocationMaxBy})\n`);
+if (allocationMax > ALLOCATION_BYTES_MAX) {
+  process.stderr.write(`largest allocation is over ${ALLOCATION_BYTES_MAX} bytes\n`);
+  process.exitCode = 1;
+}
+
+function newDecoders() {
+  return ENGINE_NAMES.map((engine) => ({ engine, decoder: createEventDecoder(engine) }));
+}
+
+function choose<Choice>(all: readonly Choice[], from: Random): Choice {
+  const chosen = all[Math.floor(from.next() * all.length)];
+  if (chosen === undefined) throw new Error("nothing to choose from");
+  return chosen;
+}
+
+function count(outcome: string): void {
+  outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+}
+
+/** Heap in use and memory outside of it (array buffers). */
+function memoryBytes(): number {
+  const { used_heap_size: heap, external_memory: outside } = getHeapStatistics();
+  return heap + outside;
+}

@@ -1,0 +1,26 @@
+import { expect, it } from "vitest";
+import { endpointId } from "../core/ids.ts";
+import type { EndpointSpec, KvEventSource } from "../fleet/endpoint.ts";
+import { eventSources } from "./event-sources.ts";
+
+function spec(kvEvents: KvEventSource | null): EndpointSpec {
+  const id = endpointId("10.0.0.1:8000");
+  return { id, name: "a", pool: "p", model: "m", kvEvents, metricsUrl: null, isDraining: false };
+}
+
+it("makes a source of each rank, with its ports and its engine", () => {
+  const place = { address: "tcp://h:5557", replay: "tcp://h:5600", topic: "kv" };
+  const sources = eventSources([spec({ engine: "sglang", ranks: 2, ...place }), spec(null)]);
+  expect(sources).toMatchObject([
+    { engine: "sglang", address: "tcp://h:5557", replayAddress: "tcp://h:5600", topic: "kv" },
+    { engine: "sglang", address: "tcp://h:5558", replayAddress: "tcp://h:5601", topic: "kv" },
+  ]);
+  expect(sources.map(({ holder }) => holder.rank)).toEqual([0, 1]);
+});
+
+it("leaves the URL of a polled engine as it is", () => {
+  const address = "http://h:8000/kv_cache_events";
+  expect(
+    eventSources([spec({ engine: "trtllm", address, ranks: 1, replay: null, topic: "" })]),
+  ).toMatchObject([{ engine: "trtllm", address, replayAddress: null }]);
+});

@@ -1,0 +1,255 @@
+/**
+ * TensorRT-LLM's KV events: the JSON array that `POST /kv_cache_events` drains, or one event of it.
+ *
+ * A move between tiers ("updated") is a store in the one and a removal from the other. Blocks that are
+ * not full are reported too: they are left out, and so are their removals. The wire does not tell the
+ * block size: it is the longest block of the stream, and a length that is no power of two is never it.
+ * Events carry no time. Source: tensorrt_llm/_utils.py (KVCacheEventSerializer); schema only, no
+ * captured bytes.
+ */
+import { type EngineKey, RANK_MAX } from "../core/ids.ts";
+import { ok, type Result, refused } from "../core/result.ts";
+import { BLOCK_SIZE_TOKENS_MAX } from "../keys/namespace.ts";
+import {
+  type Fields,
+  isCount,
+  isFields,
+  readCount,
+  readHash,
+  readHashes,
+  readNullable,
+} from "./event-fields.ts";
+import { type DecodeRefusal, readJson } from "./event-payload.ts";
+import type { KvEvent, KvEventBatch } from "./kv-event.ts";
+import type { EngineMessage } from "./sequencer.ts";
+import { readTrtllmBlocks, type TrtllmBlock } from "./trtllm-blocks.ts";
+
+/** Blocks not full that are remembered, oldest forgotten first: one for each running request. */
+export const PARTIAL_BLOCKS_MAX = 65_536;
+/** Blocks below the GPU whose level is remembered, oldest forgotten first. */
+export const LOWER_BLOCKS_MAX = 1_048_576;
+/** The tier of each cache level. */
+const MEDIA = ["GPU", "CPU"];
+
+const MALFORMED: KvEvent = { type: "skipped", reason: "malformed-event" };
+
+interface Group {
+  readonly group: number | null;
+  readonly specKind: string | null;
+}
+
+/** Remembers one stream: partial blocks, block size and attention windows. */
+export class TrtllmDecoder {
+  readonly #partials = new Set<EngineKey>();
+  /** Cache level of the blocks that are not on the GPU: a removal does not tell it. */
+  readonly #lowerLevels = new Map<EngineKey, number>();
+  #blockSizeTokens = 0;
+  #windowMax = 0;
+
+  /** All events of the payload as one batch; never throws. */
+  decode(payload: Uint8Array): Result<KvEventBatch, DecodeRefusal> {
+    const read = readJson(payload);
+    if (!read.ok) return read;
+    const items: readonly unknown[] = Array.isArray(read.value) ? read.value : [read.value];
+    if (!items.every(isFields)) return refused("malformed-batch", "an event is not an object");
+    const ranks = new Set(items.map(rankOf));
+    const [rank = null] = ranks;
+    if (ranks.size > 1 || rank === "bad") {
+      return refused("malformed-batch", `attention_dp_rank differs, or is not in 0..${RANK_MAX}`);
+    }
+    return ok({ ts: 0, rank, events: items.flatMap((item) => this.#decodeEvent(item)) });
+  }
+
+  /** One message for each event of a drain, numbered by the engine; never throws. */
+  drain(payload: Uint8Array): Result<readonly EngineMessage[], DecodeRefusal> {
+    const read = readJson(payload);
+    if (!read.ok) return read;
+    if (!Array.isArray(read.value)) return refused("malformed-batch", "the answer is no array");
+    const messages: EngineMessage[] = [];
+    for (const item of read.value as readonly unknown[]) {
+      const seq = isFields(item) ? readCount(item["event_id"]) : undefined;
+      // Without its number an event has no place: it shows as a gap.
+      if (!isFields(item) || seq === undefined) continue;
+      const rank = rankOf(item);
+      const batch = rank === "bad" ? null : { ts: 0, rank, events: this.#decodeEvent(item) };
+      messages.push({ seq, batch });
+    }
+    return ok(messages);
+  }
+
+  #decodeEvent(item: Fields): KvEvent[] {
+    const data = item["data"];
+    const group = this.#groupOf(item);
+    if (!isFields(data) || group === null) return [MALFORMED];
+    switch (data["type"]) {
+      case "created":
+        return [];
+      case "stored":
+        return this.#decodeStored(data, group) ?? [MALFORMED];
+      case "removed":
+        return this.#decodeRemoved(data, group) ?? [MALFORMED];
+      case "updated":
+        return this.#decodeUpdated(data, group) ?? [MALFORMED];
+      default:
+        return [{ type: "skipped", reason: "unknown-tag" }];
+    }
+  }
+
+  /** A window shorter than another one is a sliding one; `created` events tell all of them first. */
+  #groupOf(item: Fields): Group | null {
+    const window = readNullable(item["window_size"], readCount);
+    const layerGroup = readNullable(item["layer_group_id"], readCount);
+    if (window === undefined || layerGroup === undefined) return null;
+    this.#windowMax = Math.max(this.#windowMax, window ?? 0);
+    if (window === null) return { group: layerGroup, specKind: null };
+    const specKind = window < this.#windowMax ? "sliding_window" : "full_attention";
+    return { group: layerGroup ?? window, specKind };
+  }
+
+  #decodeStored(data: Fields, group: Group): KvEvent[] | null {
+    const parent = readNullable(data["parent_hash"], readHash);
+    const blocks = readTrtllmBlocks(data);
+    if (parent === undefined || blocks === null) return null;
+    for (const { tokens } of blocks) this.#learnBlockSize(tokens.length);
+    const partialAt = blocks.findIndex(({ tokens }) => tokens.length !== this.#blockSizeTokens);
+    const fullBlocks = partialAt === -1 ? blocks : blocks.slice(0, partialAt);
+    const [partial, ...behind] = blocks.slice(fullBlocks.length);
+    // Nothing follows a block that is not full.
+    if (behind.length > 0) return null;
+    if (partial !== undefined) this.#rememberPartial(partial.handle);
+    for (const { handle, level } of fullBlocks) this.#setLevel(handle, level);
+    return this.#runs(fullBlocks, { ...group, parent, isEagle: data["is_eagle"] === true });
+  }
+
+  /** One event for the blocks next to each other that have tier and adapter in common. */
+  #runs(
+    blocks: readonly TrtllmBlock[],
+    chain: Group & { readonly parent: EngineKey | null; readonly isEagle: boolean },
+  ): KvEvent[] {
+    const events: KvEvent[] = [];
+    let { parent } = chain;
+    let start = 0;
+    for (let end = 1; end <= blocks.length; end += 1) {
+      const [first, next] = [blocks[start], blocks[end]];
+      if (first === undefined || (next !== undefined && isSameRun(first, next))) continue;
+      const run = blocks.slice(start, end);
+      const tokens = new Uint32Array(run.length * this.#blockSizeTokens);
+      run.forEach((block, at) => {
+        tokens.set(block.tokens, at * this.#blockSizeTokens);
+      });
+      const extras = run.map((block, at) =>
+        extrasOf(block, { isRoot: parent === null && at === 0 }),
+      );
+      events.push({
+        type: "stored",
+        handles: run.map(({ handle }) => handle),
+        parent,
+        tokens,
+        blockSizeTokens: this.#blockSizeTokens,
+        medium: mediumOf(first.level),
+        loraName: first.loraName,
+        loraId: first.loraId,
+        extraKeys: extras.some((each) => each !== null) ? extras : null,
+        group: chain.group,
+        specKind: chain.specKind,
+        ...(chain.isEagle ? { caveat: "token-pairs" } : {}),
+      });
+      parent = run.at(-1)?.handle ?? null;
+      start = end;
+    }
+    return events;
+  }
+
+  #decodeRemoved(data: Fields, { group }: Group): KvEvent[] | null {
+    const all = readHashes(data["block_hashes"]);
+    if (all === undefined) return null;
+    const byLevel = new Map<number, EngineKey[]>();
+    for (const handle of all) {
+      if (this.#partials.delete(handle)) continue;
+      const level = this.#lowerLevels.get(handle) ?? 0;
+      this.#lowerLevels.delete(handle);
+      const handles = byLevel.get(level);
+      if (handles === undefined) byLevel.set(level, [handle]);
+      else handles.push(handle);
+    }
+    return [...byLevel].map(([level, handles]) => ({
+      type: "removed",
+      handles,
+      medium: mediumOf(level),
+      group,
+    }));
+  }
+
+  #decodeUpdated(data: Fields, { group, specKind }: Group): KvEvent[] | null {
+    const handle = readHash(data["block_hash"]);
+    const level = readNullable(data["cache_level"], (value) =>
+      isFields(value) ? value : undefined,
+    );
+    if (handle === undefined || level === undefined) return null;
+    // A change of priority alone, or of a block that is not indexed.
+    if (level === null || this.#partials.has(handle)) return [];
+    const from = readCount(level["old_value"]);
+    const to = readCount(level["new_value"]);
+    if (from === undefined || to === undefined) return null;
+    this.#setLevel(handle, to);
+    const identity = { loraName: null, loraId: null, extraKeys: null, group, specKind };
+    // The store comes first, so that its handle still is known.
+    return [
+      {
+        type: "stored",
+        handles: [handle],
+        parent: null,
+        tokens: new Uint32Array(0),
+        blockSizeTokens: 0,
+        medium: mediumOf(to),
+        ...identity,
+      },
+      { type: "removed", handles: [handle], medium: mediumOf(from), group },
+    ];
+  }
+
+  #learnBlockSize(tokens: number): void {
+    const isPowerOfTwo = tokens > 0 && (tokens & (tokens - 1)) === 0;
+    const isPossible = isPowerOfTwo && tokens <= BLOCK_SIZE_TOKENS_MAX;
+    if (isPossible) this.#blockSizeTokens = Math.max(this.#blockSizeTokens, tokens);
+  }
+
+  #setLevel(handle: EngineKey, level: number): void {
+    this.#lowerLevels.delete(handle);
+    if (level === 0) return;
+    this.#lowerLevels.set(handle, level);
+    if (this.#lowerLevels.size <= LOWER_BLOCKS_MAX) return;
+    const oldest = this.#lowerLevels.keys().next();
+    if (!oldest.done) this.#lowerLevels.delete(oldest.value);
+  }
+
+  #rememberPartial(handle: EngineKey): void {
+    this.#partials.add(handle);
+    if (this.#partials.size <= PARTIAL_BLOCKS_MAX) return;
+    const oldest = this.#partials.keys().next();
+    if (!oldest.done) this.#partials.delete(oldest.value);
+  }
+}
+
+function rankOf(item: Fields): number | null | "bad" {
+  const rank = item["attention_dp_rank"];
+  if (rank === undefined || rank === null) return null;
+  return isCount(rank, RANK_MAX) ? rank : "bad";
+}
+
+function isSameRun(a: TrtllmBlock, b: TrtllmBlock): boolean {
+  return a.level === b.level && a.loraId === b.loraId;
+}
+
+/** A salt is of the first block of a chain: later ones have it from there. */
+function extrasOf(
+  { extras, salt }: TrtllmBlock,
+  { isRoot }: { readonly isRoot: boolean },
+): TrtllmBlock["extras"] | null {
+  const all = isRoot && salt !== null ? [...extras, salt] : extras;
+  return all.length === 0 ? null : all;
+}
+
+function mediumOf(level: number): string {
+  return MEDIA[level] ?? `LEVEL_${level}`;
+}
