@@ -86,7 +86,8 @@ async function start(...options: readonly Engine[]): Promise<Router> {
     specs.push({
       ...{ id: endpointId(engine.address), name: `pod-${position}`, pool: "p", model: MODEL },
       ...{ metricsUrl: null, isDraining: false },
-      kvEvents: address === null ? null : { address, engine: "vllm" as const, replay, ranks: 1, topic: "" },
+      kvEvents:
+        address === null ? null : { address, engine: "vllm" as const, replay, ranks: 1, topic: "" },
     });
   }
   fleet.apply(specs);
