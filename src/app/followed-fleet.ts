@@ -42,7 +42,13 @@ export class FollowedFleet {
     this.#scraper = new HttpScraper({ ...deps, onReport }, config.fleet);
     const parse = (text: string): EndpointsParse => parseEndpoints({ file, text }, { pool, model });
     const onSpecs = (specs: readonly EndpointSpec[]): void => {
-      const own = specs.filter((spec) => spec.pool === pool);
+      const inPool = specs.filter((spec) => spec.pool === pool);
+      const own = inPool.filter((spec) => spec.model === model);
+      if (own.length < inPool.length) {
+        // Prompts are keyed for the pool's model: there they would never be found again.
+        const names = inPool.filter((spec) => spec.model !== model).map(({ name }) => name);
+        deps.log.warn({ endpoints: names, model }, "endpoints of another model are left out");
+      }
       this.fleet.apply(own);
       this.#scraper.follow(own);
       deps.ingest.reconcile(eventSources(own));

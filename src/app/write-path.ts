@@ -91,6 +91,11 @@ export function startRelayedWritePath(
     ...logOptions(config),
     ...reader,
     onBatch: (batch): void => {
+      if (!ingest.follows(batch.holder)) {
+        const reason = "unknown-endpoint";
+        deps.meter.count("kvatlas_events_refused_total", { reason });
+        return;
+      }
       // What an earlier process published is news to the relays; what they publish is not.
       if (isTail) ingest.adopt(batch);
       reader.onBatch(batch);

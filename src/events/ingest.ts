@@ -32,6 +32,7 @@ interface Subscription {
 export class Ingest {
   readonly #deps: IngestDeps;
   readonly #subscriptions = new Map<string, Subscription>();
+  #isReconciled = false;
   /** Streams of sources that are gone, until they have ended. */
   readonly #ending = new Set<Promise<void>>();
 
@@ -51,6 +52,12 @@ export class Ingest {
     for (const [name, source] of wanted) {
       if (!this.#subscriptions.has(name)) this.#subscriptions.set(name, this.#subscribe(source));
     }
+    this.#isReconciled = true;
+  }
+
+  /** Whether the fleet has such a holder; true while the fleet is not known yet. */
+  follows(holder: Holder): boolean {
+    return !this.#isReconciled || this.#subscriptions.has(holderName(holder));
   }
 
   /** Lets the relays follow what an earlier process published. */

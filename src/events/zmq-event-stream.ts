@@ -174,7 +174,12 @@ export class EventStream {
     this.#replayAbort.abort();
     this.#replayAbort = new AbortController();
     const { signal } = this.#replayAbort;
-    this.#replaying = this.#replaying.then(() => this.#replay(replayFrom, signal));
+    this.#replaying = this.#replaying
+      .then(() => this.#replay(replayFrom, signal))
+      .catch((error: unknown) => {
+        const fields = { holder: holderName(this.relay.holder), error: messageOf(error) };
+        this.#deps.log.error(fields, "replay of KV events failed");
+      });
   }
 
   /** Hands the engine's buffer to the relay; a replay that was dropped hands over nothing more. */

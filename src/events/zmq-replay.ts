@@ -37,21 +37,31 @@ export async function replayZmqEvents(
     socket.connect(request.address);
     const start = Buffer.alloc(8);
     start.writeBigUInt64BE(BigInt(request.fromSeq));
-    await socket.send([Buffer.alloc(0), start]);
+    if (!(await isSent(socket, [Buffer.alloc(0), start]))) return "failed";
     for (let replies = 0; replies < REPLIES_MAX && !signal.aborted; replies += 1) {
-      const reply = parseReply(await socket.receive());
-      if (!reply.ok) return "failed";
+      const frames = await receive(socket);
+      const reply = frames === null ? null : parseReply(frames);
+      if (reply === null || !reply.ok) return "failed";
       if (reply.value === "end") return "ended";
       onMessage(reply.value);
     }
-    return "failed";
-  } catch {
-    // No answer in time, or closed by the signal.
     return "failed";
   } finally {
     signal.removeEventListener("abort", close);
     socket.close();
   }
+}
+
+/** Null: no answer in time, or closed by the signal. */
+async function receive(socket: Dealer): Promise<readonly Uint8Array[] | null> {
+  return await socket.receive().catch(() => null);
+}
+
+async function isSent(socket: Dealer, frames: Buffer[]): Promise<boolean> {
+  return await socket.send(frames).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Both forms end in sequence and payload. */
