@@ -12,10 +12,10 @@ export const indexerConfigSchema = z.strictObject({
   entriesMax: z
     .int()
     .min(1)
-    .max(16_000_000)
-    .default(4_000_000)
+    .max(100_000_000)
+    .default(8_000_000)
     .describe(
-      "(block, holder, tier) entries kept, about 400 bytes each; stores beyond are refused",
+      "(block, holder, tier) entries kept, about 120 bytes each; stores beyond are refused",
     ),
   keySeed: z
     .int()
