@@ -107,7 +107,10 @@ export class Stack {
 
   /** Evicts the prompt at one engine, and waits until the index says so. */
   async evict(engine: number, tokens: readonly number[]): Promise<void> {
-    const before = await this.#entries();
+    // Counted by events: requests that run meanwhile go on storing blocks.
+    const removed = (): Promise<number> =>
+      this.router.metric("kvatlas_events_blocks_total", 'kind="removed"');
+    const before = await removed();
     const blocks = Math.floor(tokens.length / 16);
     let evicted = 0;
     // An engine frees a request's blocks a step after its answer.
@@ -117,7 +120,7 @@ export class Stack {
     });
     await waitUntil(
       "the evicted blocks left the index",
-      async () => (await this.#entries()) <= before - blocks,
+      async () => (await removed()) >= before + blocks,
     );
   }
 
