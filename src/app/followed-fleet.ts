@@ -50,6 +50,7 @@ export class FollowedFleet {
         deps.log.warn({ endpoints: names, model }, "endpoints of another model are left out");
       }
       this.fleet.apply(own);
+      deps.meter.resetGauge("kvatlas_index_lag_seconds");
       this.#scraper.follow(own);
       deps.ingest.reconcile(eventSources(own));
     };

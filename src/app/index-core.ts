@@ -11,6 +11,7 @@ import { HotIndex } from "../indexer/hot-index.ts";
 import { LmdbStore } from "../indexer/lmdb-store.ts";
 import { Residency } from "../indexer/residency.ts";
 import { TIERS } from "../tiers/tier.ts";
+import { Unwritten } from "./unwritten.ts";
 import { WriteBehind } from "./write-behind.ts";
 
 export interface IndexCoreDeps {
@@ -24,7 +25,8 @@ export class IndexCore {
   readonly evictions: EvictionWatch;
   readonly residency: Residency;
   readonly #meter: Meter;
-  readonly #writeBehind: WriteBehind | null;
+  readonly #writeBehind: WriteBehind | Unwritten;
+  readonly #hasStore: boolean;
   /** For people: where the index is kept. */
   readonly storeDetail: string;
 
@@ -37,8 +39,11 @@ export class IndexCore {
     this.storeDetail = opened.detail;
     const { store, residency } = opened;
     const { flushMs } = config;
+    this.#hasStore = store !== null;
     this.#writeBehind =
-      store === null ? null : new WriteBehind({ ...deps, store, residency, flushMs });
+      store === null
+        ? new Unwritten(residency, deps.clock)
+        : new WriteBehind({ ...deps, store, residency, flushMs });
   }
 
   /** Sets the gauges of the index; called before metrics are read. */
@@ -51,12 +56,12 @@ export class IndexCore {
     this.#meter.gauge(
       "kvatlas_store_dirty_rows",
       {},
-      this.#writeBehind === null ? 0 : this.residency.dirtyRows,
+      this.#hasStore ? this.residency.dirtyRows : 0,
     );
   }
 
   async stop(): Promise<void> {
-    await this.#writeBehind?.stop();
+    await this.#writeBehind.stop();
   }
 }
 

@@ -72,10 +72,11 @@ export class PodWatch {
     for (const endpoint of endpoints) {
       this.#tell(endpoint.spec.id, this.#find(endpoint, nowMs));
     }
-    const drifted = new Set(audit.judge(nowMs));
-    for (const { spec } of endpoints) {
-      if (drifted.has(spec.id)) this.#resync(spec.id, holdersOf(spec));
-    }
+    const specs = new Map(endpoints.map(({ spec }) => [spec.id, spec]));
+    audit.judge(nowMs, (endpointId) => {
+      const spec = specs.get(endpointId);
+      return spec !== undefined && this.#resync(endpointId, holdersOf(spec));
+    });
   }
 
   /** Sets the gauges of states, findings and audit; called before metrics are read. */
@@ -149,15 +150,17 @@ export class PodWatch {
     else this.#findings.set(endpointId, findings);
   }
 
-  #resync(endpointId: EndpointId, holders: readonly Holder[]): void {
+  /** False where nobody here can: the engines' sockets are a relay's. */
+  #resync(endpointId: EndpointId, holders: readonly Holder[]): boolean {
     const { events, log, meter } = this.#deps;
     const resynced = holders.filter((holder) => events.resync(holder));
-    if (resynced.length === 0) return;
+    if (resynced.length === 0) return false;
     meter.count("kvatlas_audit_resyncs_total", { endpoint: endpointId });
     log.warn(
       { endpoint: endpointId, ranks: resynced.length },
       "predictions exceed what the engine delivers: holders are resynchronised",
     );
+    return true;
   }
 }
 

@@ -52,6 +52,7 @@ function startReadingWritePath(config: Config, deps: WritePathDeps, applier: App
     tailOf: null,
   });
   let sources: readonly EventSource[] = [];
+  let reachableMs = 0;
   const forget = (): void => {
     forgetOthers(residency, sources);
     const wanted = new Set(sources.map(({ holder }) => holderName(holder)));
@@ -66,7 +67,12 @@ function startReadingWritePath(config: Config, deps: WritePathDeps, applier: App
     },
     // What the engines' sockets say only their relays know.
     factsOf: () => null,
-    heardMsOf: (holder) => heardMs.get(holderName(holder)) ?? null,
+    heardMsOf: (holder) => {
+      // A log that is away says nothing of the engines' silence.
+      if (!log.isConnected) reachableMs = clock.nowMs();
+      const heard = heardMs.get(holderName(holder));
+      return heard === undefined ? null : Math.max(heard, reachableMs);
+    },
     resync: () => false,
   };
   return { ingest, detail: () => logDetail(log), stop: () => log.stop() };
@@ -102,12 +108,14 @@ export function startRelayedWritePath(
     },
     onRestored: (): void => {
       if (isTail) ingest.restore();
+      if (reader.tailOf === null) ingest.forgetStrangers();
     },
   });
   const ready = log.caughtUp.then((): void => {
     isTail = false;
     // A relay has no index: what it was given of the snapshot is in its handle maps.
     if (reader.tailOf !== null) forgetOthers(deps.residency, []);
+    else ingest.forgetStrangers();
   });
   const ingest = new Ingest({
     ...deps,
@@ -127,12 +135,18 @@ export function startRelayedWritePath(
   };
 }
 
+/**
+ * Keys of another model or seed mean nothing here, and the messages do not tell: each such space has
+ * subjects and snapshots of its own in the stream.
+ */
 function logOptions({
   events,
   pool,
+  model,
   index,
 }: Config): Pick<ConstructorParameters<typeof NatsLog>[0], "config" | "pool" | "keySeed"> {
-  return { config: events.nats, pool, keySeed: index.keySeed };
+  const { keySeed } = index;
+  return { config: events.nats, pool: `${pool}:${model}:${keySeed}`, keySeed };
 }
 
 function logDetail({ isConnected, bootstrap }: NatsLog): string {

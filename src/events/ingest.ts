@@ -60,6 +60,12 @@ export class Ingest {
     return !this.#isReconciled || this.#subscriptions.has(holderName(holder));
   }
 
+  /** Drops what the log or a snapshot told of holders that the fleet does not have. */
+  forgetStrangers(): void {
+    const { residency } = this.#deps;
+    for (const holder of residency.holders()) if (!this.follows(holder)) residency.forget(holder);
+  }
+
   /** Lets the relays follow what an earlier process published. */
   adopt(batch: KeyedBatch): void {
     this.#subscriptions.get(holderName(batch.holder))?.stream.relay.adopt(batch);

@@ -191,7 +191,7 @@ export class EventStream {
     };
     for (let attempt = 0; attempt < REPLAY_ATTEMPTS_MAX && address !== null; attempt += 1) {
       if (attempt > 0) await sleep(clock, REPLAY_RETRY_MS, signal);
-      const outcome = await replayZmqEvents({ address, fromSeq }, { onMessage, signal });
+      const outcome = await replayZmqEvents({ address, fromSeq }, { clock, onMessage, signal });
       if (signal.aborted) return;
       meter.count("kvatlas_events_replays_total", { outcome });
       if (outcome === "failed") continue;

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { afterEach, describe, expect, it } from "vitest";
 import { Router } from "zeromq";
+import { nodeClock } from "../core/node-clock.ts";
 import type { EventMessage } from "./frames.ts";
 import { parseReply, replayZmqEvents } from "./zmq-replay.ts";
 
@@ -52,7 +53,7 @@ describe("replay", () => {
       const heard: EventMessage[] = [];
       const outcome = await replayZmqEvents(
         { address, fromSeq: exchange.start_seq },
-        { onMessage: (message) => heard.push(message), signal: NEVER },
+        { clock: nodeClock, onMessage: (message) => heard.push(message), signal: NEVER },
       );
       expect(outcome).toBe("ended");
       const seqHex = exchange.start_seq.toString(16).padStart(16, "0");
@@ -68,14 +69,17 @@ describe("replay", () => {
   it("fails on an answer that is none, and when the signal ends it", async () => {
     const { address } = await engine([[Buffer.alloc(0), Buffer.from("what?")]]);
     const onMessage = (): void => {};
-    expect(await replayZmqEvents({ address, fromSeq: 0 }, { onMessage, signal: NEVER })).toBe(
-      "failed",
-    );
+    expect(
+      await replayZmqEvents(
+        { address, fromSeq: 0 },
+        { clock: nodeClock, onMessage, signal: NEVER },
+      ),
+    ).toBe("failed");
     const silent = await engine([]);
     const abort = new AbortController();
     const replay = replayZmqEvents(
       { address: silent.address, fromSeq: 0 },
-      { onMessage, signal: abort.signal },
+      { clock: nodeClock, onMessage, signal: abort.signal },
     );
     await silent.request;
     abort.abort();

@@ -6,11 +6,14 @@
  * sequence is all ones. The engine answers from a bounded buffer: older messages are just missing.
  */
 import { Dealer } from "zeromq";
+import { type Clock, sleep } from "../core/clock.ts";
 import { ok, type Result, refused } from "../core/result.ts";
 import type { EventMessage } from "./frames.ts";
 
 /** Longest wait for the next reply, ms: the engine serves replays between its own steps. */
 const REPLY_MS_MAX = 5000;
+/** Time in which replies are handed over in one turn of the event loop, ms. */
+const TURN_MS_MAX = 2;
 /** Replies that are read: engines buffer 10,000 by default. */
 const REPLIES_MAX = 1_000_000;
 const END_SEQ = 0xffff_ffff_ffff_ffffn;
@@ -21,9 +24,13 @@ export type ReplayOutcome = "ended" | "failed";
 /** Hands the replies over one by one; closed by the signal as "failed". */
 export async function replayZmqEvents(
   request: { readonly address: string; readonly fromSeq: number },
-  deps: { readonly onMessage: (message: EventMessage) => void; readonly signal: AbortSignal },
+  deps: {
+    readonly clock: Clock;
+    readonly onMessage: (message: EventMessage) => void;
+    readonly signal: AbortSignal;
+  },
 ): Promise<ReplayOutcome> {
-  const { onMessage, signal } = deps;
+  const { clock, onMessage, signal } = deps;
   if (signal.aborted) return "failed";
   const socket = new Dealer({
     linger: 0,
@@ -38,12 +45,16 @@ export async function replayZmqEvents(
     const start = Buffer.alloc(8);
     start.writeBigUInt64BE(BigInt(request.fromSeq));
     if (!(await isSent(socket, [Buffer.alloc(0), start]))) return "failed";
+    let turnEndMs = clock.nowMs() + TURN_MS_MAX;
     for (let replies = 0; replies < REPLIES_MAX && !signal.aborted; replies += 1) {
       const frames = await receive(socket);
       const reply = frames === null ? null : parseReply(frames);
       if (reply === null || !reply.ok) return "failed";
       if (reply.value === "end") return "ended";
       onMessage(reply.value);
+      if (clock.nowMs() < turnEndMs) continue;
+      await sleep(clock, 0, signal);
+      turnEndMs = clock.nowMs() + TURN_MS_MAX;
     }
     return "failed";
   } finally {

@@ -106,15 +106,18 @@ export class Audit {
     this.#scoreOf(endpointId).unreported += 1;
   }
 
-  /** Judges what has settled; returns the endpoints to resynchronise now. Called now and then. */
-  judge(nowMs: number): EndpointId[] {
+  /**
+   * Judges what has settled; returns the endpoints that were resynchronised. `resync` does it, and says
+   * whether it could: where it could not, the endpoint stays drifted. Called now and then.
+   */
+  judge(nowMs: number, resync: (endpointId: EndpointId) => boolean = () => true): EndpointId[] {
     const settled = this.#pending.findIndex(({ atMs }) => nowMs - atMs < SETTLE_MS);
     const due = this.#pending.splice(0, settled < 0 ? this.#pending.length : settled);
     for (const { sample } of due) this.#finish(sample, this.#judgeOne(sample));
     return [...this.#scores].flatMap(([endpointId, score]) => {
       if (stateOf(score) !== "drifted") return [];
       const isCooling = score.resyncedMs !== null && nowMs - score.resyncedMs < score.cooldownMs;
-      if (isCooling) return [];
+      if (isCooling || !resync(endpointId)) return [];
       this.#startAnew(endpointId, score, nowMs);
       return [endpointId];
     });

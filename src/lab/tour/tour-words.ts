@@ -84,5 +84,6 @@ export function keptText({ engines, router, envoy }: TourParts): string {
     `  curl -s http://${target}/v1/completions -H 'content-type: application/json' -d '${body}'`,
     `  curl -s http://${router.adminAddress}/readyz`,
     `  curl -s http://${router.adminAddress}/metrics | grep ^kvatlas_index`,
+    `  npm run -s kvatlas -- pods --url http://${router.adminAddress}`,
   ].join("\n");
 }
