@@ -1,3 +1,18 @@
+/** The modules that serve, in the direction of the imports. */
+const serving = [
+  "core",
+  "tiers",
+  "keys",
+  "indexer",
+  "events",
+  "fleet",
+  "prompt",
+  "router",
+  "extproc",
+  "observe",
+  "config",
+];
+
 // The import table of docs/architecture.md as rules: each module may import only those named.
 const modules = {
   core: [],
@@ -11,48 +26,9 @@ const modules = {
   extproc: ["core", "prompt", "router"],
   observe: ["core"],
   config: ["core", "tiers", "events", "fleet", "prompt", "router", "extproc", "observe", "indexer"],
-  lab: [
-    "core",
-    "tiers",
-    "keys",
-    "indexer",
-    "events",
-    "fleet",
-    "prompt",
-    "router",
-    "extproc",
-    "observe",
-    "config",
-  ],
-  app: [
-    "core",
-    "tiers",
-    "keys",
-    "indexer",
-    "events",
-    "fleet",
-    "prompt",
-    "router",
-    "extproc",
-    "observe",
-    "config",
-    "lab",
-  ],
-  cli: [
-    "core",
-    "tiers",
-    "keys",
-    "indexer",
-    "events",
-    "fleet",
-    "prompt",
-    "router",
-    "extproc",
-    "observe",
-    "config",
-    "lab",
-    "app",
-  ],
+  lab: serving,
+  app: [...serving, "lab"],
+  cli: [...serving, "lab", "app"],
 };
 
 const direction = Object.entries(modules).map(([name, allowed]) => ({

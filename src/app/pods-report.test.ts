@@ -1,4 +1,5 @@
 import { expect, it } from "vitest";
+import { MemoryIndex } from "../../test/harness/memory-index.ts";
 import { endpointId } from "../core/ids.ts";
 import { silentLog } from "../core/log.ts";
 import { silentMeter } from "../core/meter.ts";
@@ -7,7 +8,6 @@ import { Audit } from "../fleet/audit.ts";
 import { Fleet } from "../fleet/fleet.ts";
 import { IDLE_LOAD } from "../fleet/ledger.ts";
 import { EvictionWatch } from "../indexer/eviction-watch.ts";
-import { MemoryIndex } from "../indexer/memory-index.ts";
 import { Residency } from "../indexer/residency.ts";
 import { createPods } from "./pods.ts";
 import { podsReport } from "./pods-report.ts";

@@ -1,13 +1,13 @@
 /**
  * A capture played as one endpoint's stream into a fresh index: what it would know of given prompts.
  *
- * The same sequencer, keyer and applier as in the router. Pure.
+ * The same sequencer, keyer, applier and index as in the router. Pure.
  */
 import { z } from "zod";
 import { blockKey, endpointId, type Holder } from "../core/ids.ts";
 import { silentLog } from "../core/log.ts";
 import { silentMeter } from "../core/meter.ts";
-import { MemoryIndex } from "../indexer/memory-index.ts";
+import { HotIndex } from "../indexer/hot-index.ts";
 import { Residency } from "../indexer/residency.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
 import { type ExtraKey, extraText, saltExtras } from "../keys/extra-keys.ts";
@@ -63,7 +63,7 @@ export function applyCapture({
   replies,
   hasher,
 }: AppliedCaptureInput): AppliedPrompt[] {
-  const index = new MemoryIndex();
+  const index = new HotIndex();
   const residency = new Residency({ index, entriesMax: ENTRIES_MAX });
   // No lag is reported anywhere, so that no time is needed.
   const clock = { nowMs: (): number => 0, wallMs: (): number => 0, after: () => (): void => {} };
@@ -99,7 +99,7 @@ function decode({ seq, payload }: EventMessage): EngineMessage {
 function prefixTokens(
   prompt: Prompt,
   parts: {
-    readonly index: MemoryIndex;
+    readonly index: HotIndex;
     readonly hasher: BlockHasher;
     readonly blockSizes: ReadonlySet<number>;
   },

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
+import { MemoryIndex } from "../../test/harness/memory-index.ts";
 import { type RecordingMeter, recordingMeter } from "../../test/harness/recording-meter.ts";
 import { blockKey, endpointId, type Holder } from "../core/ids.ts";
 import { silentLog } from "../core/log.ts";
 import { nodeClock } from "../core/node-clock.ts";
-import { MemoryIndex } from "../indexer/memory-index.ts";
 import { Residency } from "../indexer/residency.ts";
 import type { Tier } from "../tiers/tier.ts";
 import { Applier } from "./applier.ts";

@@ -9,11 +9,11 @@ import {
   keyOfHandle,
   keysByDefinition,
 } from "../../test/harness/golden-holdings.ts";
+import { MemoryIndex } from "../../test/harness/memory-index.ts";
 import { type RecordingMeter, recordingMeter } from "../../test/harness/recording-meter.ts";
 import { blockKey, endpointId, type Holder } from "../core/ids.ts";
 import { silentLog } from "../core/log.ts";
 import { nodeClock } from "../core/node-clock.ts";
-import { MemoryIndex } from "../indexer/memory-index.ts";
 import { type HolderCursor, Residency } from "../indexer/residency.ts";
 import { type BlockHasher, createBlockHasher } from "../keys/block-hasher.ts";
 import { Applier } from "./applier.ts";

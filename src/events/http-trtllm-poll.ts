@@ -3,8 +3,10 @@
  * forgets it. There may be one consumer only, and what an answer loses on its way is lost: it shows as a
  * gap in the event ids.
  */
+
 import http from "node:http";
 import https from "node:https";
+import { readBounded } from "../core/bounded-body.ts";
 import { type Clock, sleep } from "../core/clock.ts";
 import { messageOf } from "../core/errors.ts";
 import { ok, type Result, refused } from "../core/result.ts";
@@ -102,13 +104,6 @@ async function post(
     response.destroy();
     return refused("status", `status ${response.statusCode}`);
   }
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of response) {
-    if (!Buffer.isBuffer(chunk)) continue;
-    bytes += chunk.length;
-    if (bytes > PAYLOAD_BYTES_MAX) return refused("too-large", `over ${PAYLOAD_BYTES_MAX} bytes`);
-    chunks.push(chunk);
-  }
-  return ok(Buffer.concat(chunks));
+  const body = await readBounded(response, PAYLOAD_BYTES_MAX);
+  return body === null ? refused("too-large", `over ${PAYLOAD_BYTES_MAX} bytes`) : ok(body);
 }

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { MemoryIndex } from "../../test/harness/memory-index.ts";
 import { blockKey, endpointId, type Holder } from "../core/ids.ts";
-import { MemoryIndex } from "../indexer/memory-index.ts";
 import { type BlockRecord, type HolderCursor, Residency } from "../indexer/residency.ts";
 import { decodeHead, decodePart, encodeHead, encodeParts } from "./snapshot-codec.ts";
 

@@ -2,11 +2,11 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { type KeysByDefinition, keysByDefinition } from "../../test/harness/golden-holdings.ts";
+import { MemoryIndex } from "../../test/harness/memory-index.ts";
 import { blockKey, endpointId, engineKey, type Holder } from "../core/ids.ts";
 import { silentLog } from "../core/log.ts";
 import { silentMeter } from "../core/meter.ts";
 import { nodeClock } from "../core/node-clock.ts";
-import { MemoryIndex } from "../indexer/memory-index.ts";
 import { Residency } from "../indexer/residency.ts";
 import { type BlockHasher, createBlockHasher } from "../keys/block-hasher.ts";
 import { Applier } from "./applier.ts";

@@ -1,6 +1,8 @@
 /** One bounded HTTP GET: status 200, a body of limited size, within a time limit, or a reason. */
+
 import http from "node:http";
 import https from "node:https";
+import { readBounded } from "../core/bounded-body.ts";
 import type { Clock } from "../core/clock.ts";
 import { messageOf } from "../core/errors.ts";
 import { ok, type Result, refused } from "../core/result.ts";
@@ -68,15 +70,8 @@ async function get(
     response.destroy();
     return refused("http", `status ${response.statusCode}`);
   }
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of response) {
-    if (!Buffer.isBuffer(chunk)) continue;
-    bytes += chunk.length;
-    if (bytes > bytesMax) return refused("too-large", `over ${bytesMax} bytes`);
-    chunks.push(chunk);
-  }
-  return ok(Buffer.concat(chunks).toString("utf8"));
+  const body = await readBounded(response, bytesMax);
+  return body === null ? refused("too-large", `over ${bytesMax} bytes`) : ok(body.toString("utf8"));
 }
 
 function responseTo(sent: http.ClientRequest): Promise<http.IncomingMessage> {

@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
+import { MemoryIndex } from "../../test/harness/memory-index.ts";
 import { blockKey, endpointId } from "../core/ids.ts";
 import { EvictionWatch } from "./eviction-watch.ts";
-import { MemoryIndex } from "./memory-index.ts";
 
 it("passes all on to the index, and remembers which watched blocks left their endpoint", () => {
   const index = new MemoryIndex();

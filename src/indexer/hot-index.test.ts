@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { MemoryIndex } from "../../test/harness/memory-index.ts";
 import { type BlockKey, blockKey, endpointId, type Holder } from "../core/ids.ts";
 import { TIERS } from "../tiers/tier.ts";
 import { blockIndexContract } from "./block-index.contract.ts";
 import { HotIndex } from "./hot-index.ts";
-import { MemoryIndex } from "./memory-index.ts";
 
 blockIndexContract(() => new HotIndex());
 

@@ -3,12 +3,12 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import { MemoryIndex } from "../../test/harness/memory-index.ts";
 import { sleep } from "../core/clock.ts";
 import { endpointId, type Holder } from "../core/ids.ts";
 import { nodeClock } from "../core/node-clock.ts";
 import { seededRandom } from "../core/random.ts";
 import { LmdbStore } from "./lmdb-store.ts";
-import { MemoryIndex } from "./memory-index.ts";
 import { Residency } from "./residency.ts";
 
 const holder: Holder = { endpointId: endpointId("10.0.0.1:8000"), rank: 0 };
@@ -21,7 +21,7 @@ describe("kill -9 while flushing", () => {
   /** Batch n stores block n and removes block n - 50; events go on while flushes run. */
   const child = `
     import { LmdbStore } from ${JSON.stringify(new URL("./lmdb-store.ts", import.meta.url).href)};
-    import { MemoryIndex } from ${JSON.stringify(new URL("./memory-index.ts", import.meta.url).href)};
+    import { MemoryIndex } from ${JSON.stringify(new URL("../../test/harness/memory-index.ts", import.meta.url).href)};
     import { Residency } from ${JSON.stringify(new URL("./residency.ts", import.meta.url).href)};
     const holder = { endpointId: "10.0.0.1:8000", rank: 0 };
     const residency = new Residency({ index: new MemoryIndex(), entriesMax: 1e6 });

@@ -2,12 +2,12 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
-import { open } from "lmdb";
+import { type Database, open, type RootDatabase } from "lmdb";
 import { afterEach, describe, expect, it } from "vitest";
+import { MemoryIndex } from "../../test/harness/memory-index.ts";
 import { blockKey, endpointId, type Holder, holderName } from "../core/ids.ts";
 import { TIERS } from "../tiers/tier.ts";
 import { LmdbStore, type RestoreOutcome } from "./lmdb-store.ts";
-import { MemoryIndex } from "./memory-index.ts";
 import { type HolderCursor, Residency } from "./residency.ts";
 
 const podA: Holder = { endpointId: endpointId("10.0.0.1:8000"), rank: 0 };
@@ -36,6 +36,13 @@ interface Opened {
   readonly residency: Residency;
   readonly outcome: RestoreOutcome;
 }
+
+/** The store's file without the store, to damage it. */
+const openRaw = (path: string): RootDatabase<unknown, string> =>
+  open({ path, encoding: "json", maxDbs: 4, noSubdir: false });
+
+const rawBlocks = (root: RootDatabase<unknown, string>): Database<Buffer, Buffer> =>
+  root.openDB({ ...{ name: "blocks", encoding: "binary", keyEncoding: "binary" } });
 
 function openStore(folder: string, keySeed = 0): Opened {
   const store = new LmdbStore(folder, keySeed);
@@ -191,10 +198,8 @@ describe("a flush", () => {
     residency.setCursor(podB, cursorAt(0));
     store.flush(residency);
     await store.close();
-    const root = open({ path: folder, maxDbs: 4, noSubdir: false });
-    const blocks = root.openDB<Buffer, Buffer>({
-      ...{ name: "blocks", encoding: "binary", keyEncoding: "binary" },
-    });
+    const root = openRaw(folder);
+    const blocks = rawBlocks(root);
     const [first] = [...blocks.getKeys()];
     if (first !== undefined) await blocks.remove(first);
     await root.close();
@@ -242,12 +247,7 @@ describe("a store that is not as it should be", () => {
 
   it("of another layout is emptied, and that is said", async () => {
     const folder = await filledFolder();
-    const root = open<unknown, string>({
-      path: folder,
-      encoding: "json",
-      maxDbs: 4,
-      noSubdir: false,
-    });
+    const root = openRaw(folder);
     await root.put("layout", 999);
     await root.close();
     const { store, residency, outcome } = openStore(folder);
@@ -277,15 +277,8 @@ describe("a store that is not as it should be", () => {
 
   it("gives what can be read; rows of bad length are left out and counted", async () => {
     const folder = await filledFolder();
-    const root = open<unknown, string>({
-      path: folder,
-      encoding: "json",
-      maxDbs: 4,
-      noSubdir: false,
-    });
-    const blocks = root.openDB<Buffer, Buffer>({
-      ...{ name: "blocks", encoding: "binary", keyEncoding: "binary" },
-    });
+    const root = openRaw(folder);
+    const blocks = rawBlocks(root);
     const key = (slot: number, handle: bigint): Buffer => {
       const bytes = Buffer.alloc(12);
       bytes.writeUInt32BE(slot, 0);
@@ -317,12 +310,7 @@ describe("a store that is not as it should be", () => {
     ["has no address", '{"slot":1,"endpoint":"nowhere","rank":0,"cursor":null}'],
   ])("leaves out a holder whose row %s, and never gives its blocks to another", async (_, text) => {
     const folder = await filledFolder();
-    const root = open<unknown, string>({
-      path: folder,
-      encoding: "json",
-      maxDbs: 4,
-      noSubdir: false,
-    });
+    const root = openRaw(folder);
     const rows = root.openDB<string, string>({ name: "holders", encoding: "string" });
     await rows.put(holderName(podB), text);
     await root.close();
@@ -349,12 +337,7 @@ describe("a store that is not as it should be", () => {
 
   it("counts a log cursor that cannot be read, and reads the log from its start", async () => {
     const folder = await filledFolder();
-    const root = open<unknown, string>({
-      path: folder,
-      encoding: "json",
-      maxDbs: 4,
-      noSubdir: false,
-    });
+    const root = openRaw(folder);
     await root.put("logCursor", { stream: 5 });
     await root.close();
     const { store, residency, outcome } = openStore(folder);

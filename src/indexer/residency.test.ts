@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { MemoryIndex } from "../../test/harness/memory-index.ts";
 import { blockKey, endpointId, type Holder, holderName } from "../core/ids.ts";
 import { TIERS, type Tier } from "../tiers/tier.ts";
-import { MemoryIndex } from "./memory-index.ts";
 import { type BlockRecord, COPIES_MAX, type HolderCursor, Residency } from "./residency.ts";
 
 const podA: Holder = { endpointId: endpointId("10.0.0.1:8000"), rank: 0 };

@@ -1,5 +1,8 @@
 /** Asks an engine's `/tokenize` for the token ids of a text or chat (vLLM; SGLang has the same). */
+
+import { Readable } from "node:stream";
 import { z } from "zod";
+import { readBounded } from "../core/bounded-body.ts";
 import { messageOf } from "../core/errors.ts";
 import type { EndpointId } from "../core/ids.ts";
 import { ok, type Result, refused } from "../core/result.ts";
@@ -22,7 +25,7 @@ export async function tokenizeAtEngine(
   body: string,
   signal: AbortSignal,
 ): Promise<Result<Uint32Array, TokenizeRefusal>> {
-  let text: string | null;
+  let answer: Buffer | null;
   try {
     const response = await fetch(`http://${endpoint}/tokenize`, {
       method: "POST",
@@ -34,12 +37,12 @@ export async function tokenizeAtEngine(
       await response.body?.cancel();
       return refused("engine-refused", `status ${response.status} of ${endpoint}`);
     }
-    text = await readBounded(response);
+    answer = await readBounded(response.body ?? Readable.from([]), ANSWER_BYTES_MAX);
   } catch (error) {
     return refused("engine-unreachable", `${endpoint}: ${messageOf(error)}`);
   }
-  if (text === null) return refused("engine-answer", `over ${ANSWER_BYTES_MAX} bytes`);
-  return parseAnswer(text);
+  if (answer === null) return refused("engine-answer", `over ${ANSWER_BYTES_MAX} bytes`);
+  return parseAnswer(answer.toString("utf8"));
 }
 
 function parseAnswer(text: string): Result<Uint32Array, "engine-answer"> {
@@ -50,15 +53,4 @@ function parseAnswer(text: string): Result<Uint32Array, "engine-answer"> {
   } catch {
     return refused("engine-answer", "not JSON");
   }
-}
-
-async function readBounded(response: Response): Promise<string | null> {
-  const chunks: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const chunk of response.body ?? []) {
-    bytes += chunk.length;
-    if (bytes > ANSWER_BYTES_MAX) return null;
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString("utf8");
 }

@@ -1,87 +1,34 @@
-/** The real router as a child process, on fixed ports, so that it can be killed and started again. */
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { nodeClock } from "../../src/core/node-clock.ts";
-import { type RunningChild, startChild } from "../../src/lab/process-child.ts";
+/** The real router as a child process. */
 import { freePort } from "./free-port.ts";
+import { KvatlasProcess, type ProcessOptions, writeConfig } from "./kvatlas-process.ts";
 
-const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
-
-export interface RouterEndpoint {
-  readonly name: string;
-  readonly address: string;
-  readonly kvEvents: { readonly address: string; readonly replay?: string };
-}
-
-export interface RouterOptions {
-  /** Temporary folder of the test: configuration, endpoints, store. */
-  readonly folder: string;
-  readonly endpoints: readonly RouterEndpoint[];
-  /** Parts of kvatlas.yaml that differ from the test's defaults. */
-  readonly config?: Readonly<Record<string, object>>;
-}
-
-export class RouterProcess {
+export class RouterProcess extends KvatlasProcess {
   readonly extProcAddress: string;
-  readonly adminAddress: string;
-  readonly #configFile: string;
-  #child: RunningChild | null = null;
 
-  private constructor(ports: { extProc: number; admin: number }, configFile: string) {
-    this.extProcAddress = `127.0.0.1:${ports.extProc}`;
-    this.adminAddress = `127.0.0.1:${ports.admin}`;
-    this.#configFile = configFile;
+  private constructor(extProcAddress: string, adminAddress: string, configFile: string) {
+    super("serve", adminAddress, configFile);
+    this.extProcAddress = extProcAddress;
   }
 
-  static async start(options: RouterOptions): Promise<RouterProcess> {
-    const { folder, endpoints, config = {} } = options;
-    const ports = { extProc: await freePort(), admin: await freePort() };
-    const configFile = join(folder, "kvatlas.yaml");
-    // JSON is YAML.
-    writeFileSync(join(folder, "endpoints.yaml"), JSON.stringify({ endpoints }));
-    writeFileSync(
-      configFile,
-      JSON.stringify({
-        model: "lab-8b",
-        fleet: { scrapeMs: 200 },
-        index: { path: "store", flushMs: 50 },
-        observe: { adminListen: `127.0.0.1:${ports.admin}` },
-        ...config,
-        extProc: {
-          listen: `127.0.0.1:${ports.extProc}`,
-          healthListen: "127.0.0.1:0",
-          deadlineMs: 2000,
-          drainNoticeMs: 0,
-          ...config["extProc"],
-        },
-      }),
-    );
-    const router = new RouterProcess(ports, configFile);
+  static async start({ folder, endpoints, config = {} }: ProcessOptions): Promise<RouterProcess> {
+    const listen = `127.0.0.1:${await freePort()}`;
+    const adminListen = `127.0.0.1:${await freePort()}`;
+    const configFile = writeConfig(folder, endpoints, {
+      fleet: { scrapeMs: 200 },
+      index: { path: "store", flushMs: 50 },
+      observe: { adminListen },
+      ...config,
+      extProc: {
+        listen,
+        healthListen: "127.0.0.1:0",
+        deadlineMs: 2000,
+        drainNoticeMs: 0,
+        ...config["extProc"],
+      },
+    });
+    const router = new RouterProcess(listen, adminListen, configFile);
     await router.restart();
     return router;
-  }
-
-  /** Starts the process again on the same files and ports; ready means that /readyz says so. */
-  async restart(): Promise<void> {
-    this.#child = await startChild({
-      name: "router",
-      command: process.execPath,
-      args: [MAIN, "serve", "--config", this.#configFile],
-      clock: nodeClock,
-      isReady: async () => (await fetch(`http://${this.adminAddress}/readyz`)).status === 200,
-    });
-  }
-
-  async killHard(): Promise<void> {
-    await this.#child?.kill();
-  }
-
-  async stop(): Promise<void> {
-    await this.#child?.stop();
-  }
-
-  outputTail(): string {
-    return this.#child?.outputTail() ?? "";
   }
 
   /** Sum of a metric's series whose labels contain `labels`; 0 when there is none. */

@@ -8,8 +8,9 @@ import type { LabEngineOptions } from "../../src/lab/engine/engine-options.ts";
 import { type RunningEnvoy, startEnvoy } from "../../src/lab/process-envoy.ts";
 import { type RunningNats, startNats } from "../../src/lab/process-nats.ts";
 import { requireBinary } from "./binaries.ts";
+import type { ProcessOptions, TestEndpoint } from "./kvatlas-process.ts";
 import { RelayProcess } from "./relay-process.ts";
-import { type RouterEndpoint, type RouterOptions, RouterProcess } from "./router-process.ts";
+import { RouterProcess } from "./router-process.ts";
 import { waitUntil } from "./wait-until.ts";
 
 export interface StackOptions {
@@ -18,7 +19,7 @@ export interface StackOptions {
   readonly withNats?: boolean;
   /** Engines' events go to NATS by a relay process; implies withNats. */
   readonly withRelay?: boolean;
-  readonly config?: RouterOptions["config"];
+  readonly config?: ProcessOptions["config"];
   /** Replaces where an endpoint's events come from, by its position. */
   readonly kvEvents?: ReadonlyMap<number, string>;
 }
@@ -139,7 +140,7 @@ export class Stack {
       const relay = options.withRelay === true ? "separate" : "in-router";
       transport = { events: { transport: "nats", relay, nats: { servers: [address] } } };
     }
-    const endpoints: RouterEndpoint[] = this.engines.map((e, position) => ({
+    const endpoints: TestEndpoint[] = this.engines.map((e, position) => ({
       name: `pod-${position}`,
       address: e.address,
       kvEvents: { address: kvEvents.get(position) ?? e.kvEventsAddress },

@@ -15,12 +15,12 @@ import { silentMeter } from "../../src/core/meter.ts";
 import { nodeClock } from "../../src/core/node-clock.ts";
 import { type Random, seededRandom } from "../../src/core/random.ts";
 import { LmdbStore } from "../../src/indexer/lmdb-store.ts";
-import { MemoryIndex } from "../../src/indexer/memory-index.ts";
 import { Residency } from "../../src/indexer/residency.ts";
 import { createBlockHasher } from "../../src/keys/block-hasher.ts";
 import { type CachedBlock, type LabEngine, startLabEngine } from "../../src/lab/engine/engine.ts";
 import { startNats } from "../../src/lab/process-nats.ts";
 import { requireBinary } from "../harness/binaries.ts";
+import { MemoryIndex } from "../harness/memory-index.ts";
 import { waitUntil } from "../harness/wait-until.ts";
 
 const ENGINES = 8;

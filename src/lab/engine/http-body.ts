@@ -1,5 +1,6 @@
 /** Request bodies: read whole within a limit, and parsed as a JSON object. */
 import type { IncomingMessage } from "node:http";
+import { readBounded } from "../../core/bounded-body.ts";
 import { ok, type Result, refused } from "../../core/result.ts";
 import { isObject, type JsonObject } from "./json-object.ts";
 
@@ -12,19 +13,12 @@ export async function readJsonBody(
 ): Promise<Result<JsonObject, BodyRefusal>> {
   const tooLarge = refused("too_large", `The body is larger than ${bytesMax} bytes.`);
   if (Number(request.headers["content-length"] ?? 0) > bytesMax) return tooLarge;
-  const chunks: Buffer[] = [];
-  let bytes = 0;
   try {
-    for await (const chunk of request.iterator({ destroyOnReturn: false })) {
-      if (!Buffer.isBuffer(chunk)) continue;
-      bytes += chunk.length;
-      if (bytes > bytesMax) return tooLarge;
-      chunks.push(chunk);
-    }
+    const body = await readBounded(request.iterator({ destroyOnReturn: false }), bytesMax);
+    return body === null ? tooLarge : parseObject(body.toString("utf8"));
   } catch {
     return refused("aborted", "The connection ended within the body.");
   }
-  return parseObject(Buffer.concat(chunks).toString("utf8"));
 }
 
 function parseObject(text: string): Result<JsonObject, BodyRefusal> {

@@ -4,10 +4,10 @@
  * Written for clarity; a faster table is held against it by block-index.contract.ts.
  * Memory: about 150 bytes per block with one holder.
  */
-import { assert } from "../core/assert.ts";
-import { type BlockKey, type Holder, holderName } from "../core/ids.ts";
-import { TIERS, type Tier, tierOrder } from "../tiers/tier.ts";
-import type { BlockIndex, HolderMatch, IndexStats } from "./block-index.ts";
+import { assert } from "../../src/core/assert.ts";
+import { type BlockKey, type Holder, holderName } from "../../src/core/ids.ts";
+import type { BlockIndex, HolderMatch, IndexStats } from "../../src/indexer/block-index.ts";
+import { TIERS, type Tier, tierOrder } from "../../src/tiers/tier.ts";
 
 /** A holder's slot times 4 plus its tier's order. */
 type Code = number;

@@ -1,4 +1,4 @@
-import { blockIndexContract } from "./block-index.contract.ts";
+import { blockIndexContract } from "../../src/indexer/block-index.contract.ts";
 import { MemoryIndex } from "./memory-index.ts";
 
 blockIndexContract(() => new MemoryIndex());
