@@ -1,0 +1,45 @@
+import { describe, expect, it } from "vitest";
+import { LineShell } from "./line-shell.ts";
+import type { SimulatedRouter } from "./messages.ts";
+
+/** Sends everything to p0. */
+const ONE_POD: SimulatedRouter = {
+  handle: ({ op }) => (op === "init" ? { ok: true } : op === "route" ? { pod: "p0" } : null),
+};
+
+const ROUTE = '{"op":"route","t":1,"id":0,"session":"1","input_tokens":9,"blocks":[],"exclude":[]}';
+
+describe("LineShell", () => {
+  it("answers what asks, and nothing else", () => {
+    const shell = new LineShell(ONE_POD);
+    expect(shell.line(ROUTE)).toEqual({ kind: "answer", text: '{"pod":"p0"}' });
+    expect(shell.line('{"op":"first_token","t":1,"id":0}')).toEqual({ kind: "nothing" });
+    expect(shell.line('{"op":"end"}')).toEqual({ kind: "end" });
+    expect(shell.report()).toBe("");
+  });
+
+  it("ends at a line that is not JSON, and names it", () => {
+    const shell = new LineShell(ONE_POD);
+    shell.line(ROUTE);
+    shell.line("");
+    const outcome = shell.line('{"op":');
+    expect(outcome).toMatchObject({ kind: "failed" });
+    expect(outcome).toHaveProperty("detail", expect.stringMatching(/^line 3: not JSON/));
+  });
+
+  it("counts what it does not know, and answers a route that it cannot read", () => {
+    const shell = new LineShell(ONE_POD);
+    expect(shell.line('{"op":"dance"}')).toEqual({ kind: "nothing" });
+    expect(shell.line('{"op":"route","t":1}')).toEqual({ kind: "answer", text: '{"pod":null}' });
+    expect(shell.line('{"op":"kv","t":1}')).toEqual({ kind: "nothing" });
+    shell.line('{"op":"first_token","t":1,"id":0,"why":"because"}');
+    expect(shell.report()).toBe(
+      "ignored: 1 unknown ops, 1 unknown fields, 2 messages with fields that are not of their form",
+    );
+  });
+
+  it("ends at an init that cannot be used", () => {
+    const outcome = new LineShell(ONE_POD).line('{"op":"init","v":2}');
+    expect(outcome).toMatchObject({ kind: "failed", detail: expect.stringContaining("line 1") });
+  });
+});
