@@ -6,7 +6,7 @@ import type { EndpointId } from "../core/ids.ts";
 import type { EndOfRequest } from "../extproc/picker.ts";
 import type { Audit } from "../fleet/audit.ts";
 import type { Fleet } from "../fleet/fleet.ts";
-import type { EvictionWatch, WatchedBlock } from "../indexer/eviction-watch.ts";
+import type { EvictionBoard, WatchedBlock } from "../indexer/eviction-board.ts";
 import type { Candidate } from "../router/decide.ts";
 import type { KnownFleet, PodKnowledge } from "./pod-knowledge.ts";
 
@@ -15,7 +15,7 @@ const PREDICTIONS_MAX = 8;
 
 export interface AnswerBookDeps {
   readonly audit: Audit;
-  readonly evictions: EvictionWatch;
+  readonly evictions: EvictionBoard;
   readonly knowledge: PodKnowledge;
   readonly fleet: Fleet;
 }

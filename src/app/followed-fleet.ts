@@ -6,19 +6,19 @@ import type { EndpointId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
 import type { Random } from "../core/random.ts";
-import type { Ingest } from "../events/ingest.ts";
 import type { EndpointSpec } from "../fleet/endpoint.ts";
 import { type EndpointsParse, FileEndpoints } from "../fleet/file-endpoints.ts";
 import { Fleet } from "../fleet/fleet.ts";
 import { HttpScraper } from "../fleet/http-scraper.ts";
 import type { ReadyCheck } from "../observe/http-admin.ts";
 import { eventSources } from "./event-sources.ts";
+import type { EventSide } from "./write-side.ts";
 
 /** Interval in which requests whose end was lost leave the ledger, ms. */
 const EXPIRE_MS = 60_000;
 
 export interface FollowedFleetDeps {
-  readonly ingest: Pick<Ingest, "reconcile">;
+  readonly events: Pick<EventSide, "reconcile">;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -52,7 +52,7 @@ export class FollowedFleet {
       this.fleet.apply(own);
       deps.meter.resetGauge("kvatlas_index_lag_seconds");
       this.#scraper.follow(own);
-      deps.ingest.reconcile(eventSources(own));
+      deps.events.reconcile(eventSources(own));
     };
     this.#file = new FileEndpoints({ ...deps, parse, onSpecs }, file);
   }

@@ -5,6 +5,7 @@ import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
 import type { BlockIndex, IndexReader } from "../indexer/block-index.ts";
 import type { IndexerConfig } from "../indexer/config.ts";
+import type { EvictionBoard } from "../indexer/eviction-board.ts";
 import { EvictionWatch } from "../indexer/eviction-watch.ts";
 import { beginOpening, endOpening } from "../indexer/file-store-guard.ts";
 import { HotIndex } from "../indexer/hot-index.ts";
@@ -15,6 +16,8 @@ import { Unwritten } from "./unwritten.ts";
 import { WriteBehind } from "./write-behind.ts";
 
 export interface IndexCoreDeps {
+  /** Told of every removal. */
+  readonly evictions: EvictionBoard;
   readonly clock: Clock;
   readonly log: Log;
   readonly meter: Meter;
@@ -22,7 +25,6 @@ export interface IndexCoreDeps {
 
 export class IndexCore {
   readonly index: IndexReader;
-  readonly evictions: EvictionWatch;
   readonly residency: Residency;
   readonly #meter: Meter;
   readonly #writeBehind: WriteBehind | Unwritten;
@@ -34,7 +36,6 @@ export class IndexCore {
     this.#meter = deps.meter;
     const opened = openIndex(config, deps);
     this.index = opened.index;
-    this.evictions = opened.evictions;
     this.residency = opened.residency;
     this.storeDetail = opened.detail;
     const { store, residency } = opened;
@@ -67,16 +68,15 @@ export class IndexCore {
 
 interface OpenedIndex {
   readonly index: BlockIndex;
-  readonly evictions: EvictionWatch;
   readonly residency: Residency;
   readonly store: LmdbStore | null;
   readonly detail: string;
 }
 
 /** A store that cannot be opened or read costs the restart's warmth; the service goes on without. */
-function openIndex(config: IndexerConfig, { log, meter }: IndexCoreDeps): OpenedIndex {
+function openIndex(config: IndexerConfig, { log, meter, evictions }: IndexCoreDeps): OpenedIndex {
   const { path, keySeed, entriesMax } = config;
-  if (path === null) return emptyIndex(entriesMax, "in memory only, as configured");
+  if (path === null) return emptyIndex(entriesMax, evictions, "in memory only, as configured");
   let store: LmdbStore | null = null;
   try {
     const asidePath = beginOpening(path);
@@ -84,7 +84,7 @@ function openIndex(config: IndexerConfig, { log, meter }: IndexCoreDeps): Opened
       log.error({ path, moved_to: asidePath }, "index store was damaged: moved aside, begun anew");
     }
     store = new LmdbStore(path, keySeed);
-    const opened = emptyIndex(entriesMax, "");
+    const opened = emptyIndex(entriesMax, evictions, "");
     const outcome = store.restore(opened.residency);
     endOpening(path);
     const isDamaged = asidePath !== null || outcome.rowsRefused + outcome.holdersDamaged > 0;
@@ -100,13 +100,12 @@ function openIndex(config: IndexerConfig, { log, meter }: IndexCoreDeps): Opened
     meter.gauge("kvatlas_degraded", { component: "store" }, 1);
     const detail = messageOf(error);
     log.error({ path, error: detail }, "index store is not usable: serving from memory");
-    return emptyIndex(entriesMax, `not usable: ${detail}`);
+    return emptyIndex(entriesMax, evictions, `not usable: ${detail}`);
   }
 }
 
-function emptyIndex(entriesMax: number, detail: string): OpenedIndex {
+function emptyIndex(entriesMax: number, evictions: EvictionBoard, detail: string): OpenedIndex {
   const index = new HotIndex();
-  const evictions = new EvictionWatch(index);
-  const residency = new Residency({ index: evictions, entriesMax });
-  return { index, evictions, residency, store: null, detail };
+  const residency = new Residency({ index: new EvictionWatch(index, evictions), entriesMax });
+  return { index, residency, store: null, detail };
 }

@@ -13,7 +13,6 @@ import type { EndOfRequest, Picker, PickOutcome, PickRequest } from "../extproc/
 import type { Fleet, FleetView } from "../fleet/fleet.ts";
 import type { Dispatch } from "../fleet/ledger.ts";
 import type { IndexReader } from "../indexer/block-index.ts";
-import type { Residency } from "../indexer/residency.ts";
 import type { PromptReader, PromptReading } from "../prompt/prompt-reader.ts";
 import type { RouterConfig } from "../router/config.ts";
 import { type Candidate, type Decision, decide } from "../router/decide.ts";
@@ -23,10 +22,11 @@ import { Popularity } from "../router/popularity.ts";
 import type { AnswerBook } from "./answer-book.ts";
 import type { KnownFleet, PodKnowledge } from "./pod-knowledge.ts";
 import { type MatchInput, matchPrompt, type PromptMatch } from "./prompt-match.ts";
+import type { KnownHolders } from "./write-side.ts";
 
 export interface KvPickerDeps {
   readonly index: IndexReader;
-  readonly residency: Residency;
+  readonly holders: KnownHolders;
   readonly fleet: Fleet;
   readonly prompt: PromptReader;
   readonly knowledge: PodKnowledge;

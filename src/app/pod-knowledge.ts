@@ -5,20 +5,15 @@ import { ExpectedEvents, type Silence } from "../fleet/expected-events.ts";
 import type { EndpointView } from "../fleet/fleet.ts";
 import { AssumedBlocks } from "../indexer/assumed-blocks.ts";
 import type { HolderMatch } from "../indexer/block-index.ts";
-import type { Residency } from "../indexer/residency.ts";
 import { type KnownState, knownState, NO_EVENT_SOURCE, worstState } from "../router/known-state.ts";
+import type { EventSide, KnownHolders } from "./write-side.ts";
 
 /** Tokens per block where neither the engine nor the fleet says: vLLM's default. */
 const BLOCK_SIZE_DEFAULT = 16;
 
-export interface HeardEvents {
-  /** Newest message of a holder's event socket, monotonic ms; null: none. */
-  heardMsOf(holder: Holder): number | null;
-}
-
 export interface PodKnowledgeDeps {
-  readonly residency: Residency;
-  readonly events: HeardEvents;
+  readonly holders: KnownHolders;
+  readonly events: Pick<EventSide, "heardMsOf">;
   /** Life of an assumed block, ms. */
   readonly assumedLifeMs: number;
 }
@@ -67,7 +62,7 @@ export class PodKnowledge {
     if (spec.kvEvents === null) return [NO_EVENT_SOURCE];
     const isSilent = this.silenceOf(spec, nowMs) !== null;
     return holdersOf(spec).map((holder) =>
-      knownState(this.#deps.residency.cursorOf(holder), { isSilent }),
+      knownState(this.#deps.holders.cursorOf(holder), { isSilent }),
     );
   }
 
@@ -87,11 +82,11 @@ export class PodKnowledge {
 
   /** Tokens per block: as its events say, its metrics, the finest of the fleet, or 16. */
   blockSizeOf({ spec, signals }: EndpointView): number {
-    const { residency } = this.#deps;
+    const { holders } = this.#deps;
     return (
-      residency.cursorOf({ endpointId: spec.id, rank: 0 })?.blockSizeTokens ??
+      holders.cursorOf({ endpointId: spec.id, rank: 0 })?.blockSizeTokens ??
       signals?.value.blockSizeTokens ??
-      smallest(residency.blockSizes()) ??
+      smallest(holders.blockSizes()) ??
       BLOCK_SIZE_DEFAULT
     );
   }

@@ -6,25 +6,18 @@ import type { Clock } from "../core/clock.ts";
 import type { EndpointId, Holder } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
-import type { StreamFacts } from "../events/stream-facts.ts";
 import type { Audit } from "../fleet/audit.ts";
 import { type Finding, findingsOf, type RankFacts } from "../fleet/findings.ts";
 import type { EndpointView, Fleet, FleetView } from "../fleet/fleet.ts";
-import type { Residency } from "../indexer/residency.ts";
-import { type HeardEvents, holdersOf, type PodKnowledge } from "./pod-knowledge.ts";
+import { holdersOf, type PodKnowledge } from "./pod-knowledge.ts";
+import type { EventSide, KnownHolders } from "./write-side.ts";
 
 const LOOK_MS = 1000;
 
-/** What the watch asks of the event path. */
-export interface WatchedEvents extends HeardEvents {
-  factsOf(holder: Holder): StreamFacts | null;
-  resync(holder: Holder): boolean;
-}
-
 export interface PodWatchDeps {
   readonly fleet: Fleet;
-  readonly events: WatchedEvents;
-  readonly residency: Residency;
+  readonly events: Omit<EventSide, "reconcile">;
+  readonly holders: KnownHolders;
   readonly knowledge: PodKnowledge;
   readonly audit: Audit;
   readonly clock: Clock;
@@ -119,7 +112,7 @@ export class PodWatch {
   }
 
   #rankFacts(holder: Holder, nowMs: number): RankFacts | null {
-    const { events, residency } = this.#deps;
+    const { events, holders } = this.#deps;
     const facts = events.factsOf(holder);
     if (facts === null) return null;
     const { undecodable } = facts;
@@ -131,7 +124,7 @@ export class PodWatch {
       topic: facts.topic,
       undecodable:
         undecodable === null ? null : { ...undecodable, ageMs: nowMs - undecodable.atMs },
-      blockSizeTokens: residency.cursorOf(holder)?.blockSizeTokens ?? null,
+      blockSizeTokens: holders.cursorOf(holder)?.blockSizeTokens ?? null,
     };
   }
 

@@ -7,7 +7,7 @@ import { nodeClock } from "../core/node-clock.ts";
 import { Audit } from "../fleet/audit.ts";
 import { Fleet } from "../fleet/fleet.ts";
 import { IDLE_LOAD } from "../fleet/ledger.ts";
-import { EvictionWatch } from "../indexer/eviction-watch.ts";
+import { EvictionBoard } from "../indexer/eviction-board.ts";
 import { Residency } from "../indexer/residency.ts";
 import { createPods } from "./pods.ts";
 import { podsReport } from "./pods-report.ts";
@@ -37,16 +37,16 @@ it("tells of each rank how well it is known, and of an endpoint without events t
   ];
   const ports = { clock: nodeClock, log: silentLog, meter: silentMeter };
   const pods = createPods({
-    ...{ ...ports, residency, fleet: new Fleet(ports), assumedLifeMs: 1000 },
-    evictions: new EvictionWatch(new MemoryIndex()),
-    ingest: { heardMsOf: () => null, factsOf: () => null, resync: () => false },
+    ...{ ...ports, holders: residency, fleet: new Fleet(ports), assumedLifeMs: 1000 },
+    evictions: new EvictionBoard(),
+    events: { heardMsOf: () => null, factsOf: () => null, resync: () => false },
   });
   const audit = { state: "pending", overRatio: 0, underRatio: 0, samples: 0, resyncs: 0 };
   const rest = { assumedBlocks: 0, audit, findings: [] };
   const notHeard = { state: "FALLBACK", reason: "not-heard" };
   const silent = { ...notHeard, epoch: null, seq: null, blocks: 0 };
   const noSource = { state: "FALLBACK", reason: "no-event-source" };
-  const deps = { ...pods, residency, audit: new Audit({ onOutcome: () => {} }) };
+  const deps = { ...pods, holders: residency, audit: new Audit({ onOutcome: () => {} }) };
   expect(podsReport({ nowMs: 1000, endpoints }, deps)).toEqual([
     {
       ...{ name: "pod-1", endpoint: id, ready: "ready", requests: 0, signalAgeMs: 600 },

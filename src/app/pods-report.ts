@@ -1,11 +1,12 @@
 /** What is known of every endpoint and rank, as the admin server's /pods says it. Pure. */
+import type { Holder } from "../core/ids.ts";
 import type { Audit, AuditReport } from "../fleet/audit.ts";
 import type { Finding } from "../fleet/findings.ts";
 import type { FleetView } from "../fleet/fleet.ts";
-import type { Residency } from "../indexer/residency.ts";
 import { type KnownState, worstState } from "../router/known-state.ts";
 import type { PodKnowledge } from "./pod-knowledge.ts";
 import type { PodWatch } from "./pod-watch.ts";
+import type { KnownHolders } from "./write-side.ts";
 
 export interface PodReport {
   readonly name: string;
@@ -38,14 +39,14 @@ export interface RankReport {
 }
 
 export interface PodsReportDeps {
-  readonly residency: Residency;
+  readonly holders: KnownHolders;
   readonly knowledge: PodKnowledge;
   readonly audit: Audit;
   readonly watch: PodWatch;
 }
 
 export function podsReport({ nowMs, endpoints }: FleetView, deps: PodsReportDeps): PodReport[] {
-  const { knowledge, residency, audit, watch } = deps;
+  const { knowledge, holders, audit, watch } = deps;
   return endpoints.map(({ spec, readyReason, signals, load }) => {
     const ranks = knowledge.ranksOf(spec, nowMs);
     return {
@@ -58,26 +59,24 @@ export function podsReport({ nowMs, endpoints }: FleetView, deps: PodsReportDeps
       assumedBlocks: knowledge.assumed.blocksOf(spec.id),
       audit: audit.report(spec.id),
       findings: watch.findingsOf(spec.id),
-      ranks: ranks.map((known, rank) =>
-        rankReport(residency, { endpointId: spec.id, rank }, known),
-      ),
+      ranks: ranks.map((known, rank) => rankReport(holders, { endpointId: spec.id, rank }, known)),
     };
   });
 }
 
 function rankReport(
-  residency: Residency,
-  holder: Parameters<Residency["cursorOf"]>[0],
+  holders: KnownHolders,
+  holder: Holder,
   { state, reason }: KnownState,
 ): RankReport {
-  const cursor = residency.cursorOf(holder);
+  const cursor = holders.cursorOf(holder);
   return {
     rank: holder.rank,
     state,
     reason,
     epoch: cursor?.epoch ?? null,
     seq: cursor?.seq ?? null,
-    blocks: residency.blocksOf(holder),
+    blocks: holders.blocksOf(holder),
     blockSizeTokens: cursor?.blockSizeTokens ?? null,
   };
 }

@@ -4,18 +4,18 @@ import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
 import { Audit } from "../fleet/audit.ts";
 import type { Fleet } from "../fleet/fleet.ts";
-import type { EvictionWatch } from "../indexer/eviction-watch.ts";
-import type { Residency } from "../indexer/residency.ts";
+import type { EvictionBoard } from "../indexer/eviction-board.ts";
 import { AnswerBook } from "./answer-book.ts";
 import { PodKnowledge } from "./pod-knowledge.ts";
-import { PodWatch, type WatchedEvents } from "./pod-watch.ts";
+import { PodWatch } from "./pod-watch.ts";
 import { type PodReport, podsReport } from "./pods-report.ts";
+import type { EventSide, KnownHolders } from "./write-side.ts";
 
 export interface PodsDeps {
   readonly fleet: Fleet;
-  readonly ingest: WatchedEvents;
-  readonly residency: Residency;
-  readonly evictions: EvictionWatch;
+  readonly events: Omit<EventSide, "reconcile">;
+  readonly holders: KnownHolders;
+  readonly evictions: EvictionBoard;
   /** Life of an assumed block, ms. */
   readonly assumedLifeMs: number;
   readonly clock: Clock;
@@ -32,18 +32,18 @@ export interface Pods {
 
 /** Nothing runs yet: `watch` is to be started and stopped. */
 export function createPods(deps: PodsDeps): Pods {
-  const { fleet, ingest, residency, evictions, assumedLifeMs, clock, meter } = deps;
-  const knowledge = new PodKnowledge({ residency, events: ingest, assumedLifeMs });
+  const { fleet, holders, evictions, clock, meter } = deps;
+  const knowledge = new PodKnowledge(deps);
   const audit = new Audit({
     onOutcome: (endpoint, outcome): void =>
       meter.count("kvatlas_audit_samples_total", { endpoint, outcome }),
   });
   const answers = new AnswerBook({ audit, evictions, knowledge, fleet });
-  const watch = new PodWatch({ ...deps, events: ingest, knowledge, audit });
+  const watch = new PodWatch({ ...deps, knowledge, audit });
   return {
     knowledge,
     answers,
     watch,
-    report: () => podsReport(fleet.view(clock.nowMs()), { residency, knowledge, audit, watch }),
+    report: () => podsReport(fleet.view(clock.nowMs()), { holders, knowledge, audit, watch }),
   };
 }

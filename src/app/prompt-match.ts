@@ -2,14 +2,14 @@
 import type { EndpointId } from "../core/ids.ts";
 import type { EndpointView } from "../fleet/fleet.ts";
 import type { HolderMatch, IndexReader } from "../indexer/block-index.ts";
-import type { Residency } from "../indexer/residency.ts";
 import type { PromptReader, PromptReading } from "../prompt/prompt-reader.ts";
 import type { SizedMatches } from "../router/endpoint-match.ts";
 import type { KnownFleet, PodKnowledge } from "./pod-knowledge.ts";
+import type { KnownHolders } from "./write-side.ts";
 
 export interface PromptMatchDeps {
   readonly index: IndexReader;
-  readonly residency: Residency;
+  readonly holders: KnownHolders;
   readonly prompt: PromptReader;
   readonly knowledge: PodKnowledge;
 }
@@ -27,14 +27,14 @@ export interface MatchInput {
 }
 
 export function matchPrompt(
-  { index, residency, prompt, knowledge }: PromptMatchDeps,
+  { index, holders, prompt, knowledge }: PromptMatchDeps,
   reading: PromptReading,
   { endpoints, known, nowMs }: MatchInput,
 ): PromptMatch {
   const { approximated } = known;
   const keysBySize = new Map<number, BigUint64Array>();
   const sized: SizedMatches[] = [];
-  for (const blockSizeTokens of new Set([...residency.blockSizes(), ...approximated.values()])) {
+  for (const blockSizeTokens of new Set([...holders.blockSizes(), ...approximated.values()])) {
     const keys = prompt.keysOf(reading, blockSizeTokens);
     keysBySize.set(blockSizeTokens, keys);
     const exact = index.match(keys);

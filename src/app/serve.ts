@@ -9,15 +9,15 @@ import type { EndpointId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Random } from "../core/random.ts";
 import { startExtProcServer } from "../extproc/grpc-ext-proc.ts";
+import { EvictionBoard } from "../indexer/eviction-board.ts";
 import { createBlockHasher } from "../keys/block-hasher.ts";
 import { type AdminAnswer, HttpAdmin, type ReadyCheck } from "../observe/http-admin.ts";
 import { type MetricsText, PromMeter } from "../observe/prom-meter.ts";
 import { PromptReader } from "../prompt/prompt-reader.ts";
 import { FollowedFleet } from "./followed-fleet.ts";
-import { IndexCore } from "./index-core.ts";
 import { KvPicker } from "./kv-picker.ts";
 import { createPods, type Pods } from "./pods.ts";
-import { startWritePath } from "./write-path.ts";
+import { WriteCore } from "./write-core.ts";
 
 export interface ServeDeps {
   readonly clock: Clock;
@@ -48,15 +48,12 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
     for (const stopOne of stops.splice(0).reverse()) await stopOne();
   };
   try {
-    const indexCore = new IndexCore(config.index, ports);
-    stops.push(() => indexCore.stop());
-    const { index, residency, evictions } = indexCore;
+    const evictions = new EvictionBoard();
+    const writeSide = await WriteCore.start(config, { ...ports, evictions });
+    stops.push(() => writeSide.stop());
+    const { index, holders, events } = writeSide;
     const hasher = await createBlockHasher(config.index.keySeed);
-
-    const writePath = startWritePath(config, { ...ports, residency, hasher });
-    stops.push(() => writePath.stop());
-    const { ingest } = writePath;
-    const followed = new FollowedFleet(config, { ...ports, random, ingest });
+    const followed = new FollowedFleet(config, { ...ports, random, events });
     stops.push(() => followed.stop());
     await followed.start();
 
@@ -69,7 +66,7 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
       meter,
     });
     const pods = createPods({
-      ...{ ...ports, ingest, residency, evictions, fleet: followed.fleet },
+      ...{ ...ports, events, holders, evictions, fleet: followed.fleet },
       assumedLifeMs: config.router.assumedLifeMs,
     });
     pods.watch.start();
@@ -77,7 +74,7 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
     const picker = new KvPicker({
       ...ports,
       index,
-      residency,
+      holders,
       fleet: followed.fleet,
       prompt,
       ...pods,
@@ -87,15 +84,15 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
     let isDraining = false;
     const readyChecks = (): ReadyCheck[] => [
       ...followed.readyChecks(),
-      { name: "index", isOk: true, detail: indexCore.storeDetail },
-      { name: "events", isOk: true, detail: writePath.detail() },
+      { name: "index", isOk: true, detail: writeSide.detail().store },
+      { name: "events", isOk: true, detail: writeSide.detail().events },
       { name: "draining", isOk: !isDraining, detail: isDraining ? "SIGTERM received" : "no" },
     ];
     const admin = new HttpAdmin({
       log,
-      metrics: (): Promise<MetricsText> => {
+      metrics: async (): Promise<MetricsText> => {
         followed.fleet.report(meter);
-        indexCore.report();
+        await writeSide.report();
         pods.watch.report();
         return meter.text();
       },

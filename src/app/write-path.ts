@@ -9,9 +9,7 @@ import { type EventSource, forgetOthers, Ingest } from "../events/ingest.ts";
 import type { KeyedBatch } from "../events/keyed-batch.ts";
 import { NatsLog } from "../events/nats-log.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
-
-/** The engines' side of the write path, as the rest of the router sees it. */
-export type EventSide = Pick<Ingest, "reconcile" | "factsOf" | "heardMsOf" | "resync">;
+import type { EventSide } from "./write-side.ts";
 
 export interface WritePath {
   readonly ingest: EventSide;

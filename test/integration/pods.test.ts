@@ -12,6 +12,7 @@ import { nodeClock } from "../../src/core/node-clock.ts";
 import { seededRandom } from "../../src/core/random.ts";
 import { SAMPLE_BYTES_MAX } from "../../src/events/stream-facts.ts";
 import { Fleet } from "../../src/fleet/fleet.ts";
+import { EvictionBoard } from "../../src/indexer/eviction-board.ts";
 import { EvictionWatch } from "../../src/indexer/eviction-watch.ts";
 import { Residency } from "../../src/indexer/residency.ts";
 import { createBlockHasher } from "../../src/keys/block-hasher.ts";
@@ -69,8 +70,11 @@ async function start(...options: readonly Engine[]): Promise<Router> {
   const ports = { clock, log: silentLog, meter };
   const config = configSchema.parse({ model: MODEL });
   const index = new MemoryIndex();
-  const evictions = new EvictionWatch(index);
-  const residency = new Residency({ index: evictions, entriesMax: 100_000 });
+  const evictions = new EvictionBoard();
+  const residency = new Residency({
+    index: new EvictionWatch(index, evictions),
+    entriesMax: 100_000,
+  });
   const hasher = await createBlockHasher(0);
   const { ingest, stop } = startWritePath(config, { ...ports, residency, hasher });
   stops.push(stop);
@@ -107,7 +111,7 @@ async function start(...options: readonly Engine[]): Promise<Router> {
     engines.every((one, i) => options[i]?.readFrom !== undefined || one.subscriptions() > 0),
   );
   const pods = createPods({
-    ...{ ...ports, residency, evictions, fleet, ingest },
+    ...{ ...ports, holders: residency, evictions, fleet, events: ingest },
     assumedLifeMs: config.router.assumedLifeMs,
   });
   const random = seededRandom(1);
@@ -115,7 +119,8 @@ async function start(...options: readonly Engine[]): Promise<Router> {
     ...{ config: config.prompt, model: MODEL, hasher, engines: () => [], clock, meter },
   });
   const picker = new KvPicker({
-    ...{ ...ports, ...pods, index, residency, fleet, prompt, random, config: config.router },
+    ...{ ...ports, ...pods, index, holders: residency, fleet, prompt, random },
+    config: config.router,
   });
   const pod = (): PodReport | undefined => {
     pods.watch.look();
