@@ -1,44 +1,84 @@
-/** Wire bytes to queryable entry: decode, key, handle map, copies, index. One thread, no store. */
+/**
+ * Wire bytes to queryable entry: decode, key, handle map, copies, index. One thread, no store.
+ *
+ * The steady state of an engine whose cache is full: each sample stores blocks that are not held, in
+ * messages that come round only after thousands of others (a branch predictor learns repeated ones),
+ * or removes the oldest ones. Its counterpart happens between the samples and is not measured.
+ */
 import { HotIndex } from "../src/indexer/hot-index.ts";
 import { Residency } from "../src/indexer/residency.ts";
 import type { BlockHasher } from "../src/keys/block-hasher.ts";
 import type { BenchCase } from "./harness.ts";
 import { removeMessages, storeMessages, writePath } from "./workload.ts";
 
+/** Blocks of a sample. */
 const BLOCKS = 2048;
+/** Samples that fill the cache: 65,536 blocks, a million tokens. */
+const HELD = 32;
+/** Samples until the messages come round. */
+const ROUND = 128;
+/** Prompts that an engine works on at once while it stores block by block. */
+const CHAINS = 64;
 
 export function ingestCases(hasher: BlockHasher): BenchCase[] {
-  const path = (): ((payload: Uint8Array) => void) =>
-    writePath(hasher, new Residency({ index: new HotIndex(), entriesMax: 10_000_000 }));
-  const feed = (blocksPerEvent: number): BenchCase => {
-    const messages = storeMessages(BLOCKS, blocksPerEvent);
-    return {
-      name: `ingest.wire.${blocksPerEvent}`,
-      unit: "ns/block",
-      blocks: BLOCKS,
-      run: (): void => {
-        const accept = path();
-        for (const message of messages) accept(message);
-      },
-    };
-  };
-  const stores = storeMessages(BLOCKS, 32);
-  const removes = removeMessages(BLOCKS);
-  let accept = path();
+  const prefill = (): Uint8Array[] => storeMessages(ROUND * BLOCKS, 32);
+  const decode = (): Uint8Array[] => storeMessages(ROUND * BLOCKS, 1, { chains: CHAINS });
   return [
-    feed(32),
-    feed(1),
-    {
-      name: "ingest.remove.1",
-      unit: "ns/block",
-      blocks: BLOCKS,
-      prepare: (): void => {
-        accept = path();
-        for (const message of stores) accept(message);
-      },
-      run: (): void => {
-        for (const message of removes) accept(message);
-      },
-    },
+    ingestCase("ingest.wire.32", "store", () => new FullEngine(hasher, prefill())),
+    ingestCase("ingest.wire.1", "store", () => new FullEngine(hasher, decode())),
+    ingestCase("ingest.remove.1", "evict", () => new FullEngine(hasher, prefill())),
   ];
+}
+
+/** Measures one of the two in turn. */
+function ingestCase(name: string, turn: "store" | "evict", make: () => FullEngine): BenchCase {
+  let engine: FullEngine | null = null;
+  const prepare = (): void => {
+    engine ??= make();
+    engine.receive(turn === "store" ? "evict" : "store");
+    engine.apply();
+    engine.settle();
+    engine.receive(turn);
+  };
+  return { name, unit: "ns/block", blocks: BLOCKS, prepare, run: () => engine?.apply() };
+}
+
+class FullEngine {
+  readonly #residency = new Residency({ index: new HotIndex(), entriesMax: 10_000_000 });
+  readonly #accept: (payload: Uint8Array) => void;
+  readonly #messages: Readonly<Record<"store" | "evict", readonly Uint8Array[][]>>;
+  readonly #turns = { store: 0, evict: 0 };
+  #received: readonly Uint8Array[] = [];
+
+  constructor(hasher: BlockHasher, stores: readonly Uint8Array[]) {
+    this.#accept = writePath(hasher, this.#residency);
+    this.#messages = { store: samplesOf(stores), evict: samplesOf(removeMessages(ROUND * BLOCKS)) };
+    while (this.#turns.store < HELD) {
+      this.receive("store");
+      this.apply();
+    }
+  }
+
+  /** The next messages, just written to memory as by a socket. */
+  receive(turn: "store" | "evict"): void {
+    const messages = this.#messages[turn][this.#turns[turn] % ROUND] ?? [];
+    this.#received = messages.map((message) => Buffer.from(message));
+    this.#turns[turn] += 1;
+  }
+
+  apply(): void {
+    for (const message of this.#received) this.#accept(message);
+  }
+
+  /** What the write-behind does meanwhile: rows that are gone are freed. */
+  settle(): void {
+    this.#residency.takeDirty();
+  }
+}
+
+function samplesOf(messages: readonly Uint8Array[]): Uint8Array[][] {
+  const perSample = messages.length / ROUND;
+  return Array.from({ length: ROUND }, (_, sample) =>
+    messages.slice(sample * perSample, (sample + 1) * perSample),
+  );
 }

@@ -1,9 +1,10 @@
 /** What the rows are made of: token ids, endpoints, and an engine's messages. */
-import { encode } from "@msgpack/msgpack";
+import { Encoder } from "@msgpack/msgpack";
 import { endpointId, type Holder } from "../src/core/ids.ts";
 import { silentLog } from "../src/core/log.ts";
 import { silentMeter } from "../src/core/meter.ts";
 import { nodeClock } from "../src/core/node-clock.ts";
+import { seededRandom } from "../src/core/random.ts";
 import { Applier } from "../src/events/applier.ts";
 import { HolderRelay } from "../src/events/holder-relay.ts";
 import { decodeVllmBatch } from "../src/events/vllm-decoder.ts";
@@ -15,9 +16,15 @@ export const BLOCK = 16;
 export const NAMESPACE = { model: "bench", lora: null, blockSizeTokens: BLOCK } as const;
 /** Engines send their time as a float. */
 const TS = 0.5;
+/** Size of Qwen's vocabulary: of a uniform token neither the value nor its width can be foreseen. */
+const VOCABULARY = 151_936;
 
+const encoder = new Encoder({ useBigInt64: true });
+
+/** The same ones each time: fewer blocks are the beginning of more. */
 export function tokensOf(blocks: number): Uint32Array {
-  return Uint32Array.from({ length: blocks * BLOCK }, (_, i) => (i * 2_654_435_761 + 1) >>> 15);
+  const random = seededRandom(1);
+  return Uint32Array.from({ length: blocks * BLOCK }, () => Math.floor(random.next() * VOCABULARY));
 }
 
 export const holderOf = (number: number): Holder => ({
@@ -25,22 +32,30 @@ export const holderOf = (number: number): Holder => ({
   rank: 0,
 });
 
-/** One chain of `blocks`, as an engine stores it. */
-export function storeMessages(blocks: number, blocksPerEvent: number): Uint8Array[] {
+/**
+ * What an engine says that stores `blocks`, event by event. With several `chains` (default 1) it works
+ * on as many prompts at once: block n is of chain n % chains, so that parents lie far apart.
+ */
+export function storeMessages(
+  blocks: number,
+  blocksPerEvent: number,
+  { chains = 1 }: { readonly chains?: number } = {},
+): Uint8Array[] {
   const tokens = tokensOf(blocks);
   return Array.from({ length: blocks / blocksPerEvent }, (_, event) => {
     const first = event * blocksPerEvent;
     const part = tokens.subarray(first * BLOCK, (first + blocksPerEvent) * BLOCK);
     const handles = Array.from({ length: blocksPerEvent }, (_, i) => wide(first + i));
-    const parent = first === 0 ? null : wide(first - 1);
+    const parent = first < chains ? null : wide(first - chains);
     const stored = ["BlockStored", handles, parent, [...part], BLOCK, null, "GPU"];
-    return encode([TS, [stored], 0], { useBigInt64: true });
+    return encoder.encode([TS, [stored], 0]);
   });
 }
 
+/** One message for each block, in the order in which they were stored. */
 export function removeMessages(blocks: number): Uint8Array[] {
   return Array.from({ length: blocks }, (_, block) =>
-    encode([TS, [["BlockRemoved", [wide(block)], "GPU"]], 0], { useBigInt64: true }),
+    encoder.encode([TS, [["BlockRemoved", [wide(block)], "GPU"]], 0]),
   );
 }
 
@@ -62,7 +77,10 @@ export function writePath(
   };
 }
 
-/** A handle as engines send them: beyond 2^53. */
+/** The handle of a block: a hash, as engines send it (finalizer of SplitMix64, a bijection). */
 export function wide(block: number): bigint {
-  return 0xabcd_0000_0000_0000n + BigInt(block);
+  const counted = BigInt(block) * 0x9e37_79b9_7f4a_7c15n;
+  const once = BigInt.asUintN(64, (counted ^ (counted >> 30n)) * 0xbf58_476d_1ce4_e5b9n);
+  const twice = BigInt.asUintN(64, (once ^ (once >> 27n)) * 0x94d0_49bb_1331_11ebn);
+  return twice ^ (twice >> 31n);
 }

@@ -20,7 +20,13 @@ describe("router events", () => {
         ts: 0,
         rank: 2,
         events: [
-          { type: "stored", handles: [2n ** 64n - 1n], parent: 9n, blockSizeTokens: 0, medium },
+          {
+            type: "stored",
+            handles: BigUint64Array.of(2n ** 64n - 1n),
+            parent: 9n,
+            blockSizeTokens: 0,
+            medium,
+          },
         ],
       },
     });
@@ -32,7 +38,10 @@ describe("router events", () => {
     expect(decodeDynamoBatch(jsonPayload(`[${removed},${cleared}]`))).toMatchObject({
       value: {
         rank: null,
-        events: [{ type: "removed", handles: [2n ** 64n - 1n] }, { type: "cleared" }],
+        events: [
+          { type: "removed", handles: BigUint64Array.of(2n ** 64n - 1n) },
+          { type: "cleared" },
+        ],
       },
     });
     const ranks = [0, 1].map((dp_rank) => ({ event: { data: "cleared", dp_rank } }));

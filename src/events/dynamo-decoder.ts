@@ -5,7 +5,7 @@
  * be placed only where its handle is known, and is counted as `unknown-handle` otherwise. Source:
  * lib/kv-router/src/protocols.rs; schema only, no captured bytes.
  */
-import { type EngineKey, RANK_MAX } from "../core/ids.ts";
+import { RANK_MAX } from "../core/ids.ts";
 import { ok, type Result, refused } from "../core/result.ts";
 import {
   type Fields,
@@ -65,13 +65,11 @@ function decodeEvent(item: Fields): KvEvent {
 function decodeStored(stored: unknown, medium: string | null): KvEvent | null {
   if (!isFields(stored) || !Array.isArray(stored["blocks"])) return null;
   const parent = readNullable(stored["parent_hash"], readHash);
-  const handles: EngineKey[] = [];
-  for (const block of stored["blocks"] as readonly unknown[]) {
-    const handle = isFields(block) ? readHash(block["block_hash"]) : undefined;
-    if (handle === undefined) return null;
-    handles.push(handle);
-  }
-  if (parent === undefined) return null;
+  const hashes = (stored["blocks"] as readonly unknown[]).map((block) =>
+    isFields(block) ? block["block_hash"] : undefined,
+  );
+  const handles = readHashes(hashes);
+  if (handles === undefined || parent === undefined) return null;
   const identity = { loraName: null, loraId: null, extraKeys: null, group: null, specKind: null };
   const tokens = new Uint32Array(0);
   return { type: "stored", handles, parent, tokens, blockSizeTokens: 0, medium, ...identity };

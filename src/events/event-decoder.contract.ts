@@ -43,7 +43,7 @@ export function eventDecoderContract(decoderCase: DecoderCase): void {
     fc.assert(
       fc.property(hash, (value) => {
         expect(usable(createDecoder(), removalOf(value))?.events).toMatchObject([
-          { type: "removed", handles: [BigInt.asUintN(64, value)] },
+          { type: "removed", handles: BigUint64Array.of(value) },
         ]);
       }),
     );

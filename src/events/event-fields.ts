@@ -32,13 +32,13 @@ export function readHash(value: unknown): EngineKey | undefined {
   return engineKey(new DataView(value.buffer, value.byteOffset + value.length - 8).getBigUint64(0));
 }
 
-export function readHashes(value: unknown): EngineKey[] | undefined {
+export function readHashes(value: unknown): BigUint64Array | undefined {
   if (!Array.isArray(value)) return undefined;
-  const handles: EngineKey[] = [];
-  for (const hash of value) {
-    const handle = readHash(hash);
+  const handles = new BigUint64Array(value.length);
+  for (let position = 0; position < value.length; position += 1) {
+    const handle = readHash(value[position]);
     if (handle === undefined) return undefined;
-    handles.push(handle);
+    handles[position] = handle;
   }
   return handles;
 }

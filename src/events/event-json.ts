@@ -3,7 +3,6 @@
  *
  * 64-bit integers are decimal strings, byte strings "0x" hex.
  */
-import type { EngineKey } from "../core/ids.ts";
 import type { Result } from "../core/result.ts";
 import type { ExtraKey } from "../keys/extra-keys.ts";
 import { tierOfMedium } from "../tiers/tier.ts";
@@ -25,7 +24,7 @@ function eventJson(event: KvEvent): Json {
     case "stored":
       return {
         type: "stored",
-        blockHashes: event.handles.map(decimal),
+        blockHashes: Array.from(event.handles, decimal),
         parentHash: event.parent === null ? null : decimal(event.parent),
         tokenIds: [...event.tokens],
         blockSize: event.blockSizeTokens,
@@ -39,7 +38,7 @@ function eventJson(event: KvEvent): Json {
     case "removed":
       return {
         type: "removed",
-        blockHashes: event.handles.map(decimal),
+        blockHashes: Array.from(event.handles, decimal),
         tier: tierOfMedium(event.medium),
         group: event.group,
       };
@@ -50,7 +49,7 @@ function eventJson(event: KvEvent): Json {
   }
 }
 
-function decimal(handle: EngineKey): string {
+function decimal(handle: bigint): string {
   return handle.toString();
 }
 

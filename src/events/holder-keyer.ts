@@ -3,13 +3,13 @@
  *
  * Pure: state in memory only. Events have to come in the engine's order; see sequencer.ts.
  */
-import { type BlockKey, blockKey, type EngineKey, engineKey } from "../core/ids.ts";
+import { type BlockKey, blockKey, engineKey } from "../core/ids.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
 import { type ExtraKey, extraText } from "../keys/extra-keys.ts";
 import { loraNamespace } from "../keys/namespace.ts";
 import { type Tier, tierOfMedium } from "../tiers/tier.ts";
 import { HandleMap } from "./handle-map.ts";
-import type { KeyedEvent, LossReason } from "./keyed-batch.ts";
+import type { KeyedEvent, KeyedStored, LossReason } from "./keyed-batch.ts";
 import type { BlockRemoved, BlockStored, KvEvent, KvEventBatch } from "./kv-event.ts";
 import { Orphans } from "./orphans.ts";
 import { PlainKeys } from "./plain-keys.ts";
@@ -51,7 +51,7 @@ export class HolderKeyer {
   keyEvents(batch: KvEventBatch | null): KeyedEvent[] {
     if (batch === null) return [lost("undecodable")];
     const keyed: KeyedEvent[] = [];
-    for (const event of batch.events) for (const each of this.#key(event)) keyed.push(each);
+    for (const event of batch.events) this.#key(event, keyed);
     return keyed;
   }
 
@@ -60,54 +60,67 @@ export class HolderKeyer {
     for (const event of events) this.#adoptEvent(event);
   }
 
-  #key(event: KvEvent): KeyedEvent[] {
+  #key(event: KvEvent, keyed: KeyedEvent[]): void {
     switch (event.type) {
       case "stored":
         // Kept without an end, such blocks would be claimed long after they are gone.
-        if (event.caveat === "no-removals") return [lost("no-removals")];
-        if (event.caveat === "token-pairs") return [...this.#keyStored(event), lost("token-pairs")];
-        return this.#keyStored(event);
+        if (event.caveat !== "no-removals") this.#keyStored(event, keyed);
+        if (event.caveat !== undefined) keyed.push(lost(event.caveat));
+        break;
       case "removed":
-        return this.#keyRemoved(event);
+        this.#keyRemoved(event, keyed);
+        break;
       case "cleared":
         this.#dropAll();
-        return [{ type: "cleared" }];
+        keyed.push({ type: "cleared" });
+        break;
       case "skipped":
-        return [lost("skipped-event")];
+        keyed.push(lost("skipped-event"));
     }
   }
 
-  #keyStored(event: BlockStored): KeyedEvent[] {
+  #keyStored(event: BlockStored, keyed: KeyedEvent[]): void {
     if (event.group !== null && !FULL_ATTENTION_KINDS.has(event.specKind ?? "unknown")) {
       this.#ignoredGroups.add(event.group);
-      return [];
+      return;
     }
     const tier = tierOfMedium(event.medium);
-    if (tier === "unknown") return [lost("unknown-tier")];
-    if (event.tokens.length === 0) return this.#placeByHandle(event, tier);
+    if (tier === "unknown") {
+      keyed.push(lost("unknown-tier"));
+      return;
+    }
+    if (event.tokens.length === 0) this.#placeByHandle(event, tier, keyed);
+    else this.#placeByTokens(event, tier, keyed);
+  }
+
+  #placeByTokens(event: BlockStored, tier: Tier, keyed: KeyedEvent[]): void {
     const { handles, tokens, blockSizeTokens } = event;
     const extraKeys = event.extraKeys;
     const isExtrasFitting = extraKeys === null || extraKeys.length === handles.length;
     if (tokens.length !== handles.length * blockSizeTokens || !isExtrasFitting) {
-      return [lost("length-mismatch")];
+      keyed.push(lost("length-mismatch"));
+      return;
     }
     const lora = loraNamespace(event.loraName, event.loraId);
     const parent =
       event.parent === null
         ? this.#hasher.rootKey({ model: this.#model, lora, blockSizeTokens })
         : this.#handles.keyOf(event.parent);
-    if (parent === null) return this.#holdOrphan(event);
+    if (parent === null) {
+      keyed.push(this.#holdOrphan(event));
+      return;
+    }
     const extras = extraKeys?.map((block) => extraText(withoutLora(block, event.loraName)));
     const input = { parent, tokens, blockSizeTokens };
     const keys = this.#hasher.chainKeys(extras === undefined ? input : { ...input, extras });
-    const rekeyed = extraKeys === null ? this.#resolvePlainKeys(event, keys) : [];
-    return [...rekeyed, ...this.#store({ tier, handles, keys, blockSizeTokens })];
+    if (extraKeys === null) this.#resolvePlainKeys(event, keys, keyed);
+    this.#store({ type: "stored", tier, handles, keys, blockSizeTokens }, keyed);
   }
 
   /** The holder is DEGRADED meanwhile: something it has is not in the index. */
-  #holdOrphan(event: BlockStored): KeyedEvent[] {
+  #holdOrphan(event: BlockStored): KeyedEvent {
     const isHeld = event.parent !== null && this.#orphans.hold(event, event.parent);
-    return [lost(isHeld ? "unknown-parent" : "orphans-full")];
+    return lost(isHeld ? "unknown-parent" : "orphans-full");
   }
 
   /**
@@ -115,9 +128,8 @@ export class HolderKeyer {
    * vLLM's events of lower tiers tell neither salt nor images, which the GPU's event of the same block
    * had told. A key that two handles claim is not routed on. The blocks behind follow from either.
    */
-  #resolvePlainKeys(event: BlockStored, keys: BigUint64Array): KeyedEvent[] {
+  #resolvePlainKeys(event: BlockStored, keys: BigUint64Array, keyed: KeyedEvent[]): void {
     const { handles, tokens, blockSizeTokens } = event;
-    const rekeyed: KeyedEvent[] = [];
     let isMoved = false;
     for (let position = 0; position < handles.length; position += 1) {
       if (isMoved) {
@@ -126,72 +138,68 @@ export class HolderKeyer {
         const block = tokens.subarray(start, start + blockSizeTokens);
         keys.set(this.#hasher.chainKeys({ parent, tokens: block, blockSizeTokens }), position);
       }
-      const handle = handles[position] ?? NO_HANDLE;
+      const handle = engineKey(handles[position] ?? 0n);
       const computed = blockKey(keys[position] ?? 0n);
       const known = this.#handles.keyOf(handle);
       const plain = known === null ? this.#plainKeys.resolve(handle, computed) : null;
       const key = plain?.key ?? known ?? computed;
       if (plain?.rekeyed) {
         this.#handles.rekey(plain.rekeyed.handle, plain.rekeyed.key);
-        rekeyed.push({ type: "rekeyed", ...plain.rekeyed });
+        keyed.push({ type: "rekeyed", ...plain.rekeyed });
       }
       if (key === computed) continue;
       keys[position] = key;
       isMoved = true;
     }
-    return rekeyed;
   }
 
   /** Offload events carry handles only: their blocks are placed where they are known. */
-  #placeByHandle(event: BlockStored, tier: Tier): KeyedEvent[] {
-    const known = event.handles.flatMap((handle) => {
-      const key = this.#handles.keyOf(handle);
-      return key === null ? [] : [{ handle, key }];
-    });
-    const stored = this.#store({
-      tier,
-      handles: known.map(({ handle }) => handle),
-      keys: BigUint64Array.from(known, ({ key }) => key),
-      blockSizeTokens: 0,
-    });
-    return known.length === event.handles.length ? stored : [...stored, lost("unknown-handle")];
+  #placeByHandle({ handles }: BlockStored, tier: Tier, keyed: KeyedEvent[]): void {
+    const isKnown = (handle: bigint): boolean => this.#handles.keyOf(engineKey(handle)) !== null;
+    const known = handles.filter(isKnown);
+    const keys = known.map((handle) => this.#handles.keyOf(engineKey(handle)) ?? 0n);
+    this.#store({ type: "stored", tier, handles: known, keys, blockSizeTokens: 0 }, keyed);
+    if (known.length < handles.length) keyed.push(lost("unknown-handle"));
   }
 
-  #store(event: {
-    readonly tier: Tier;
-    readonly handles: readonly EngineKey[];
-    readonly keys: BigUint64Array;
-    readonly blockSizeTokens: number;
-  }): KeyedEvent[] {
-    const { tier, keys, blockSizeTokens } = event;
-    const handles = handlesOf(event.handles);
+  #store(stored: KeyedStored, keyed: KeyedEvent[]): void {
+    const { handles, keys } = stored;
     for (let position = 0; position < handles.length; position += 1) {
-      const key = blockKey(keys[position] ?? 0n);
-      if (!this.#handles.add(event.handles[position] ?? NO_HANDLE, key)) {
-        return [lost("handles-full")];
+      const handle = engineKey(handles[position] ?? 0n);
+      if (!this.#handles.add(handle, blockKey(keys[position] ?? 0n))) {
+        keyed.push(lost("handles-full"));
+        return;
       }
     }
-    const stored: KeyedEvent = { type: "stored", tier, handles, keys, blockSizeTokens };
-    if (this.#orphans.size === 0) return [stored];
-    const waiting = event.handles.flatMap((handle) => this.#orphans.take(handle));
-    return [stored, ...waiting.flatMap((each) => this.#key(each))];
+    keyed.push(stored);
+    if (this.#orphans.size === 0) return;
+    const waiting = Array.from(handles, (handle) => this.#orphans.take(engineKey(handle)));
+    for (const each of waiting.flat()) this.#key(each, keyed);
   }
 
-  #keyRemoved(event: BlockRemoved): KeyedEvent[] {
-    if (event.group !== null && this.#ignoredGroups.has(event.group)) return [];
+  #keyRemoved(event: BlockRemoved, keyed: KeyedEvent[]): void {
+    if (event.group !== null && this.#ignoredGroups.has(event.group)) return;
     const tier = tierOfMedium(event.medium);
-    if (tier === "unknown") return [lost("unknown-tier")];
-    if (this.#orphans.size === 0) {
-      for (const handle of event.handles) this.#handles.remove(handle);
-      return [{ type: "removed", tier, handles: handlesOf(event.handles) }];
+    if (tier === "unknown") {
+      keyed.push(lost("unknown-tier"));
+      return;
     }
-    // A copy that is placed goes first: the one that waits is unknown to the index anyway.
-    const placed = event.handles.filter(
-      (handle) => this.#handles.has(handle) || !this.#orphans.removed(handle, event),
-    );
-    if (placed.length === 0) return [];
-    for (const handle of placed) this.#handles.remove(handle);
-    return [{ type: "removed", tier, handles: BigUint64Array.from(placed) }];
+    const handles = this.#orphans.size === 0 ? event.handles : this.#placed(event);
+    for (let position = 0; position < handles.length; position += 1) {
+      this.#handles.remove(engineKey(handles[position] ?? 0n));
+    }
+    if (handles.length > 0) keyed.push({ type: "removed", tier, handles });
+  }
+
+  /**
+   * The blocks of a removal without those that wait, which keep it. A copy that is placed goes first:
+   * the one that waits is unknown to the index anyway.
+   */
+  #placed(event: BlockRemoved): BigUint64Array {
+    return event.handles.filter((each) => {
+      const handle = engineKey(each);
+      return this.#handles.has(handle) || !this.#orphans.removed(handle, event);
+    });
   }
 
   #dropAll(): void {
@@ -212,17 +220,6 @@ export class HolderKeyer {
       }
     }
   }
-}
-
-/** Stands for a position that an array does not have. */
-const NO_HANDLE = engineKey(0n);
-
-function handlesOf(handles: readonly EngineKey[]): BigUint64Array {
-  const packed = new BigUint64Array(handles.length);
-  for (let position = 0; position < handles.length; position += 1) {
-    packed[position] = handles[position] ?? NO_HANDLE;
-  }
-  return packed;
 }
 
 function lost(reason: LossReason): KeyedEvent {

@@ -26,7 +26,7 @@ const newRelay = (): HolderRelay =>
 function stored(blocks: readonly number[], fields: Partial<BlockStored> = {}): BlockStored {
   return {
     type: "stored",
-    handles: blocks.map((block) => engineKey(BigInt(block))),
+    handles: BigUint64Array.from(blocks, BigInt),
     parent: null,
     tokens: tokensOf(blocks),
     blockSizeTokens: 2,
@@ -41,7 +41,7 @@ function stored(blocks: readonly number[], fields: Partial<BlockStored> = {}): B
 }
 
 function removed(blocks: readonly number[], medium: string | null = "GPU"): KvEvent {
-  const handles = blocks.map((block) => engineKey(BigInt(block)));
+  const handles = BigUint64Array.from(blocks, BigInt);
   return { type: "removed", handles, medium, group: null };
 }
 

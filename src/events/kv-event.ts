@@ -4,7 +4,7 @@ import type { ExtraKey } from "../keys/extra-keys.ts";
 
 export interface BlockStored {
   readonly type: "stored";
-  readonly handles: readonly EngineKey[];
+  readonly handles: BigUint64Array;
   /** Null: the first block of a prompt. */
   readonly parent: EngineKey | null;
   /** Tokens of all blocks in order; empty where an engine moves known blocks between tiers. */
@@ -33,7 +33,7 @@ export type StoredCaveat = "token-pairs" | "no-removals";
 
 export interface BlockRemoved {
   readonly type: "removed";
-  readonly handles: readonly EngineKey[];
+  readonly handles: BigUint64Array;
   readonly medium: string | null;
   readonly group: number | null;
 }

@@ -4,6 +4,7 @@
  * A value of another kind makes the whole scan unusual: what is read after that means nothing, and
  * the caller gives up. Lengths are held against the bytes that are left before anything is allocated.
  */
+import { Slab } from "../core/slab.ts";
 import { U64Cell } from "../indexer/u64-words.ts";
 import { EVENT_TOKENS_MAX } from "./kv-event.ts";
 
@@ -13,6 +14,8 @@ export const UNUSUAL = -1;
 const NO_HEAD = 0xc1;
 const NIL = 0xc0;
 
+/** Where the arrays of all scans lie. */
+const slab = new Slab();
 /** Scratch of every scan: a view on each message costs more than reading it. */
 const cell = new U64Cell();
 const float64Cell = new Float64Array(1);
@@ -93,14 +96,21 @@ export class MsgpackScan {
     return cell.join(this.#uint(4), high);
   }
 
+  /** An array of such 64 bits. */
+  u64Array(): BigUint64Array {
+    const length = this.arrayLength();
+    const values = slab.u64(this.#isUnusual ? 0 : length);
+    for (let position = 0; position < values.length; position += 1) values[position] = this.u64();
+    return values;
+  }
+
   /** An array of unsigned integers of at most 32 bits. */
   u32Array(): Uint32Array {
     const length = this.arrayLength();
-    if (this.#isUnusual) return new Uint32Array(0);
-    const values = new Uint32Array(length);
+    const values = slab.u32(this.#isUnusual ? 0 : length);
     const bytes = this.#bytes;
     let at = this.#at;
-    for (let position = 0; position < length; position += 1) {
+    for (let position = 0; position < values.length; position += 1) {
       const head = bytes[at] ?? NO_HEAD;
       if (head < 0x80) {
         values[position] = head;

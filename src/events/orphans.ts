@@ -4,7 +4,7 @@
  * Bounded in events and tokens; an event beyond is dropped, oldest kept: its parent is the likelier to
  * come next.
  */
-import type { EngineKey } from "../core/ids.ts";
+import { type EngineKey, engineKey } from "../core/ids.ts";
 import type { BlockRemoved, BlockStored } from "./kv-event.ts";
 
 /** Events held for one holder. */
@@ -31,11 +31,13 @@ export class Orphans {
   hold(event: BlockStored, parent: EngineKey): boolean {
     const tokens = this.#tokens + event.tokens.length;
     if (this.#orphans >= ORPHANS_MAX || tokens > ORPHAN_TOKENS_MAX) return false;
-    const orphan: Orphan = { event, removals: [] };
+    // Copies: a piece of a slab would keep all of it.
+    const held = { ...event, handles: event.handles.slice(), tokens: event.tokens.slice() };
+    const orphan: Orphan = { event: held, removals: [] };
     const siblings = this.#byParent.get(parent);
     if (siblings === undefined) this.#byParent.set(parent, [orphan]);
     else siblings.push(orphan);
-    for (const handle of event.handles) this.#byHandle.set(handle, orphan);
+    for (const handle of event.handles) this.#byHandle.set(engineKey(handle), orphan);
     this.#orphans += 1;
     this.#tokens = tokens;
     return true;
@@ -45,7 +47,7 @@ export class Orphans {
   removed(handle: EngineKey, removal: BlockRemoved): boolean {
     const orphan = this.#byHandle.get(handle);
     if (orphan === undefined) return false;
-    orphan.removals.push({ ...removal, handles: [handle] });
+    orphan.removals.push({ ...removal, handles: BigUint64Array.of(handle) });
     return true;
   }
 
@@ -58,7 +60,8 @@ export class Orphans {
     return orphans.flatMap((orphan) => {
       const { event, removals } = orphan;
       this.#tokens -= event.tokens.length;
-      for (const handle of event.handles) {
+      for (const each of event.handles) {
+        const handle = engineKey(each);
         if (this.#byHandle.get(handle) === orphan) this.#byHandle.delete(handle);
       }
       return [event, ...removals];

@@ -31,7 +31,7 @@ describe("captures of real engines", () => {
       ts: batch.ts,
       rank: (batch as SglangFields).attn_dp_rank ?? null,
       events: batch.events.map((event): unknown => {
-        const handles = event.block_hashes?.map(handleOf);
+        const handles = BigUint64Array.from(event.block_hashes ?? [], handleOf);
         const medium = event.medium ?? null;
         if (event.type === "AllBlocksCleared") return { type: "cleared" };
         if (event.type === "BlockRemoved") return { type: "removed", handles, medium, group: null };
@@ -47,7 +47,7 @@ describe("captures of real engines", () => {
           medium,
           loraName: event.lora_name ?? null,
           loraId: event.lora_id ?? null,
-          extraKeys: isSalted ? handles?.map((_, at) => (at === 0 ? [salt] : null)) : null,
+          extraKeys: isSalted ? Array.from(handles, (_, at) => (at === 0 ? [salt] : null)) : null,
           group: null,
           specKind: null,
         };
@@ -103,8 +103,13 @@ describe("events", () => {
       decodeEvents(["AllBlocksCleared"], stored, ["BlockRemoved", [-1n], "GPU"]),
     ).toMatchObject([
       { type: "cleared" },
-      { type: "stored", handles: [2n ** 64n - 1n], blockSizeTokens: 1, medium: "CPU_PINNED" },
-      { type: "removed", handles: [2n ** 64n - 1n], medium: "GPU" },
+      {
+        type: "stored",
+        handles: BigUint64Array.of(2n ** 64n - 1n),
+        blockSizeTokens: 1,
+        medium: "CPU_PINNED",
+      },
+      { type: "removed", handles: BigUint64Array.of(2n ** 64n - 1n), medium: "GPU" },
     ]);
   });
 

@@ -49,7 +49,7 @@ function decodeStored(fields: Fields): BlockStored | null {
 }
 
 function extrasOfFirst({ handles }: BlockStored, salt: string): (readonly ExtraKey[] | null)[] {
-  return handles.map((_, depth) => (depth === 0 ? saltExtras(salt) : null));
+  return Array.from(handles, (_, depth) => (depth === 0 ? saltExtras(salt) : null));
 }
 
 /** Null when the list is not of pairs throughout. */

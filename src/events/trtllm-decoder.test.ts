@@ -30,7 +30,7 @@ describe("stores", () => {
       {
         type: "stored",
         parent: 9007199254740993n,
-        handles: [17302193203112421310n, 0xff02030405060708n],
+        handles: BigUint64Array.of(17302193203112421310n, 0xff02030405060708n),
         tokens: Uint32Array.from([...TOKENS, ...TOKENS]),
         blockSizeTokens: 32,
         medium: "GPU",
@@ -44,12 +44,16 @@ describe("stores", () => {
       decoder,
       stored("null", trtllmBlock("1", TOKENS), trtllmBlock("2", TOKENS.slice(0, 16))),
     );
-    expect(first).toMatchObject({ type: "stored", handles: [1n], blockSizeTokens: 32 });
+    expect(first).toMatchObject({
+      type: "stored",
+      handles: BigUint64Array.of(1n),
+      blockSizeTokens: 32,
+    });
     expect(rest).toEqual([]);
     expect(decode(decoder, stored("1", trtllmBlock("3", TOKENS.slice(0, 7))))).toEqual([]);
     expect(decode(decoder, removed("2", "3"))).toEqual([]);
     expect(decode(decoder, removed("1", "3"))).toMatchObject([
-      { type: "removed", handles: [1n, 3n] },
+      { type: "removed", handles: BigUint64Array.of(1n, 3n) },
     ]);
   });
 
@@ -92,8 +96,8 @@ describe("tiers", () => {
     const decoder = new TrtllmDecoder();
     decode(decoder, stored("null", trtllmBlock("1", TOKENS)));
     expect(decode(decoder, moved("1", 0, 1))).toMatchObject([
-      { type: "stored", handles: [1n], blockSizeTokens: 0, medium: "CPU" },
-      { type: "removed", handles: [1n], medium: "GPU" },
+      { type: "stored", handles: BigUint64Array.of(1n), blockSizeTokens: 0, medium: "CPU" },
+      { type: "removed", handles: BigUint64Array.of(1n), medium: "GPU" },
     ]);
     expect(decode(decoder, removed("1"))).toMatchObject([{ type: "removed", medium: "CPU" }]);
     expect(decode(decoder, removed("1"))).toMatchObject([{ type: "removed", medium: "GPU" }]);
@@ -112,8 +116,8 @@ describe("tiers", () => {
     expect(
       decode(new TrtllmDecoder(), stored("null", trtllmBlock("1", TOKENS), onHost)),
     ).toMatchObject([
-      { handles: [1n], parent: null, medium: "GPU" },
-      { handles: [2n], parent: 1n, medium: "CPU" },
+      { handles: BigUint64Array.of(1n), parent: null, medium: "GPU" },
+      { handles: BigUint64Array.of(2n), parent: 1n, medium: "CPU" },
     ]);
   });
 });
@@ -144,7 +148,10 @@ describe("a drain", () => {
     ];
     expect(new TrtllmDecoder().drain(jsonPayload(`[${items.join(",")}]`))).toMatchObject({
       value: [
-        { seq: 7, batch: { ts: 0, rank: 1, events: [{ type: "removed", handles: [1n] }] } },
+        {
+          seq: 7,
+          batch: { ts: 0, rank: 1, events: [{ type: "removed", handles: BigUint64Array.of(1n) }] },
+        },
         { seq: 8, batch: null },
       ],
     });
@@ -170,6 +177,6 @@ it("forgets the oldest blocks that are not full beyond a limit", () => {
   });
   decoder.decode(jsonPayload(`[${events.join(",")}]`));
   expect(decode(decoder, removed("0", "1", String(PARTIAL_BLOCKS_MAX)))).toMatchObject([
-    { type: "removed", handles: [0n] },
+    { type: "removed", handles: BigUint64Array.of(0n) },
   ]);
 });

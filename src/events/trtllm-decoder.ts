@@ -7,7 +7,7 @@
  * Events carry no time. Source: tensorrt_llm/_utils.py (KVCacheEventSerializer); schema only, no
  * captured bytes.
  */
-import { type EngineKey, RANK_MAX } from "../core/ids.ts";
+import { type EngineKey, engineKey, RANK_MAX } from "../core/ids.ts";
 import { ok, type Result, refused } from "../core/result.ts";
 import { BLOCK_SIZE_TOKENS_MAX } from "../keys/namespace.ts";
 import {
@@ -142,7 +142,7 @@ export class TrtllmDecoder {
       );
       events.push({
         type: "stored",
-        handles: run.map(({ handle }) => handle),
+        handles: BigUint64Array.from(run, ({ handle }) => handle),
         parent,
         tokens,
         blockSizeTokens: this.#blockSizeTokens,
@@ -164,7 +164,8 @@ export class TrtllmDecoder {
     const all = readHashes(data["block_hashes"]);
     if (all === undefined) return null;
     const byLevel = new Map<number, EngineKey[]>();
-    for (const handle of all) {
+    for (const each of all) {
+      const handle = engineKey(each);
       if (this.#partials.delete(handle)) continue;
       const level = this.#lowerLevels.get(handle) ?? 0;
       this.#lowerLevels.delete(handle);
@@ -174,7 +175,7 @@ export class TrtllmDecoder {
     }
     return [...byLevel].map(([level, handles]) => ({
       type: "removed",
-      handles,
+      handles: BigUint64Array.from(handles),
       medium: mediumOf(level),
       group,
     }));
@@ -197,14 +198,14 @@ export class TrtllmDecoder {
     return [
       {
         type: "stored",
-        handles: [handle],
+        handles: BigUint64Array.of(handle),
         parent: null,
         tokens: new Uint32Array(0),
         blockSizeTokens: 0,
         medium: mediumOf(to),
         ...identity,
       },
-      { type: "removed", handles: [handle], medium: mediumOf(from), group },
+      { type: "removed", handles: BigUint64Array.of(handle), medium: mediumOf(from), group },
     ];
   }
 

@@ -22,7 +22,7 @@ function expectedBatch({ ts, data_parallel_rank, events }: GoldenBatch): unknown
 }
 
 function expectedEvent(event: GoldenEvent): unknown {
-  const handles = event.block_hashes?.map(handleOf);
+  const handles = BigUint64Array.from(event.block_hashes ?? [], handleOf);
   const { medium = null, group_idx: group = null } = event;
   if (event.type === "AllBlocksCleared") return { type: "cleared" };
   if (event.type === "BlockRemoved") return { type: "removed", handles, medium, group };
@@ -95,10 +95,16 @@ describe("events", () => {
     expect(
       decodeEvents(storedFields, storedMap, ["BlockRemoved", [12n]], removed, ["AllBlocksCleared"]),
     ).toMatchObject([
-      { type: "stored", handles: [11n], parent: null, loraName: null, extraKeys: null },
-      { type: "stored", handles: [12n], parent: 11n },
-      { type: "removed", handles: [12n], medium: null, group: null },
-      { type: "removed", handles: [11n], medium: "CPU" },
+      {
+        type: "stored",
+        handles: BigUint64Array.of(11n),
+        parent: null,
+        loraName: null,
+        extraKeys: null,
+      },
+      { type: "stored", handles: BigUint64Array.of(12n), parent: 11n },
+      { type: "removed", handles: BigUint64Array.of(12n), medium: null, group: null },
+      { type: "removed", handles: BigUint64Array.of(11n), medium: "CPU" },
       { type: "cleared" },
     ]);
   });
@@ -140,8 +146,14 @@ describe("events", () => {
     const later = { ...storedMap, colour: "blue", nested: { deep: [{ er: 1 }] } };
     const laterFields = [...storedFields, null, [null], 0, "full_attention", null, "LOCAL", 9, 9];
     expect(decodeEvents(later, laterFields)).toMatchObject([
-      { type: "stored", handles: [12n] },
-      { type: "stored", handles: [11n], group: 0, specKind: "full_attention", extraKeys: [null] },
+      { type: "stored", handles: BigUint64Array.of(12n) },
+      {
+        type: "stored",
+        handles: BigUint64Array.of(11n),
+        group: 0,
+        specKind: "full_attention",
+        extraKeys: [null],
+      },
     ]);
   });
 
@@ -160,7 +172,7 @@ describe("events", () => {
     expect(decodeEvents(["BlockRemoved", hashes])).toEqual([
       {
         type: "removed",
-        handles: [
+        handles: BigUint64Array.of(
           2n ** 64n - 1n,
           2n ** 63n,
           2n ** 64n - 1n,
@@ -169,7 +181,7 @@ describe("events", () => {
           0xff02030405060708n,
           0xff02030405060708n,
           0xff02030405060708n,
-        ],
+        ),
         medium: null,
         group: null,
       },

@@ -17,7 +17,7 @@ const REMOVED_FIELDS = 4;
 /** One of these is filled field by field, in any order. */
 interface Draft {
   type: string | null;
-  handles: EngineKey[] | null;
+  handles: BigUint64Array | null;
   parent: EngineKey | null;
   tokens: Uint32Array | null;
   blockSizeTokens: number | null;
@@ -53,6 +53,13 @@ export function scanVllmBatch(payload: Uint8Array, tsMax: number): KvEventBatch 
 }
 
 function scanEvent(scan: MsgpackScan): KvEvent | null {
+  const fields = scan.mapLength();
+  const event = fields === UNUSUAL ? scanArray(scan) : scanMap(scan, fields);
+  return scan.isUnusual ? null : event;
+}
+
+/** The map form. */
+function scanMap(scan: MsgpackScan, fields: number): KvEvent | null {
   const draft: Draft = {
     type: null,
     handles: null,
@@ -66,10 +73,7 @@ function scanEvent(scan: MsgpackScan): KvEvent | null {
     group: null,
     specKind: null,
   };
-  const fields = scan.mapLength();
-  if (fields === UNUSUAL) scanFields(scan, draft);
-  else scanEntries(scan, draft, fields);
-  if (scan.isUnusual) return null;
+  scanEntries(scan, draft, fields);
   if (draft.type === "BlockStored") return storedOf(draft);
   if (draft.type === "BlockRemoved") return removedOf(draft);
   return draft.type === "AllBlocksCleared" ? { type: "cleared" } : null;
@@ -100,46 +104,50 @@ function removedOf({ handles, medium, group }: Draft): BlockRemoved | null {
 }
 
 /** The array form: the tag first, the fields in their order, later ones left out. */
-function scanFields(scan: MsgpackScan, draft: Draft): void {
+function scanArray(scan: MsgpackScan): KvEvent | null {
   const fields = scan.arrayLength();
-  if (fields < 1) {
-    scan.giveUp();
-    return;
-  }
-  draft.type = scan.text();
-  if (draft.type === "BlockStored") scanStoredFields(scan, draft, fields);
-  else if (draft.type === "BlockRemoved") scanRemovedFields(scan, draft, fields);
-  else if (fields !== 1) scan.giveUp();
+  const type = fields < 1 ? null : scan.text();
+  if (type === "BlockStored") return scanStored(scan, fields);
+  if (type === "BlockRemoved") return scanRemoved(scan, fields);
+  return type === "AllBlocksCleared" && fields === 1 ? { type: "cleared" } : null;
 }
 
-function scanStoredFields(scan: MsgpackScan, draft: Draft, fields: number): void {
-  if (fields < 5 || fields > STORED_FIELDS) {
-    scan.giveUp();
-    return;
-  }
-  draft.handles = scanHashes(scan);
-  draft.parent = scan.isNil() ? null : scanHash(scan);
-  draft.tokens = scan.u32Array();
-  draft.blockSizeTokens = scan.count();
-  if (fields > 5) draft.loraId = nullableCount(scan);
-  if (fields > 6) draft.medium = nullableText(scan);
-  if (fields > 7) draft.loraName = nullableText(scan);
-  if (fields > 8) draft.extraKeys = nullableNils(scan);
-  if (fields > 9) draft.group = nullableCount(scan);
-  if (fields > 10) draft.specKind = nullableText(scan);
+function scanStored(scan: MsgpackScan, fields: number): BlockStored | null {
+  if (fields < 5 || fields > STORED_FIELDS) return null;
+  const handles = scan.u64Array();
+  const parent = scan.isNil() ? null : engineKey(scan.u64());
+  const tokens = scan.u32Array();
+  const blockSizeTokens = scan.count();
+  const loraId = fields > 5 ? nullableCount(scan) : null;
+  const medium = fields > 6 ? nullableText(scan) : null;
+  const loraName = fields > 7 ? nullableText(scan) : null;
+  const extraKeys = fields > 8 ? nullableNils(scan) : null;
+  const group = fields > 9 ? nullableCount(scan) : null;
+  const specKind = fields > 10 ? nullableText(scan) : null;
+  if (blockSizeTokens > BLOCK_SIZE_TOKENS_MAX) return null;
+  return {
+    type: "stored",
+    handles,
+    parent,
+    tokens,
+    blockSizeTokens,
+    medium,
+    loraName,
+    loraId,
+    extraKeys,
+    group,
+    specKind,
+  };
 }
 
-function scanRemovedFields(scan: MsgpackScan, draft: Draft, fields: number): void {
-  if (fields < 2 || fields > REMOVED_FIELDS) {
-    scan.giveUp();
-    return;
-  }
-  draft.handles = scanHashes(scan);
-  if (fields > 2) draft.medium = nullableText(scan);
-  if (fields > 3) draft.group = nullableCount(scan);
+function scanRemoved(scan: MsgpackScan, fields: number): BlockRemoved | null {
+  if (fields < 2 || fields > REMOVED_FIELDS) return null;
+  const handles = scan.u64Array();
+  const medium = fields > 2 ? nullableText(scan) : null;
+  const group = fields > 3 ? nullableCount(scan) : null;
+  return { type: "removed", handles, medium, group };
 }
 
-/** The map form. */
 function scanEntries(scan: MsgpackScan, draft: Draft, fields: number): void {
   let seen = 0;
   for (let position = 0; position < fields && !scan.isUnusual; position += 1) {
@@ -157,10 +165,10 @@ function scanEntry(scan: MsgpackScan, draft: Draft, name: string): number {
       draft.type = scan.text();
       return 1;
     case "block_hashes":
-      draft.handles = scanHashes(scan);
+      draft.handles = scan.u64Array();
       return 2;
     case "parent_block_hash":
-      draft.parent = scan.isNil() ? null : scanHash(scan);
+      draft.parent = scan.isNil() ? null : engineKey(scan.u64());
       return 4;
     case "token_ids":
       draft.tokens = scan.u32Array();
@@ -189,19 +197,6 @@ function scanEntry(scan: MsgpackScan, draft: Draft, name: string): number {
     default:
       return 0;
   }
-}
-
-function scanHash(scan: MsgpackScan): EngineKey {
-  return engineKey(scan.u64());
-}
-
-function scanHashes(scan: MsgpackScan): EngineKey[] {
-  const length = scan.arrayLength();
-  const handles: EngineKey[] = [];
-  for (let position = 0; position < length && !scan.isUnusual; position += 1) {
-    handles.push(scanHash(scan));
-  }
-  return handles;
 }
 
 function nullableCount(scan: MsgpackScan): number | null {

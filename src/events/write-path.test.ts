@@ -49,7 +49,7 @@ type Step =
 function eventOf(step: Step): KvEvent {
   if (step.do === "clear") return { type: "cleared" };
   if (step.do === "remove") {
-    const handles = [handleOf(step.block)];
+    const handles = BigUint64Array.of(handleOf(step.block));
     return { type: "removed", handles, medium: step.tier.toUpperCase(), group: null };
   }
   const blocks = step.do === "store" ? pathTo(step.block).slice(-step.length) : [step.block];
@@ -57,7 +57,7 @@ function eventOf(step: Step): KvEvent {
   const isTold = step.do === "store";
   return {
     type: "stored",
-    handles: blocks.map(handleOf),
+    handles: BigUint64Array.from(blocks, handleOf),
     parent: isTold && before !== -1 ? handleOf(before) : null,
     tokens: Uint32Array.from(isTold ? tokensOf(blocks) : []),
     blockSizeTokens: isTold ? 2 : 0,
