@@ -9,6 +9,7 @@ import { routerConfigSchema } from "../src/router/config.ts";
 import { decide } from "../src/router/decide.ts";
 import type { BenchCase, ValueCase } from "./harness.ts";
 import { ingestCases } from "./ingest-cases.ts";
+import { promptCases } from "./prompt-cases.ts";
 import { memoryCases, sustainedCase } from "./value-cases.ts";
 import { BLOCK, holderOf, NAMESPACE, tokensOf } from "./workload.ts";
 
@@ -22,6 +23,7 @@ export async function benchCases(): Promise<(BenchCase | ValueCase)[]> {
     sustainedCase(hasher),
     ...memoryCases(),
     ...[64, 1024].map(decideCase),
+    ...promptCases(hasher),
   ];
 }
 

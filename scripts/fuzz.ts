@@ -1,9 +1,11 @@
 /**
- * `npm run fuzz -- [--cases N | --seconds N] [--seed N]`: changed payloads through every decoder.
+ * `npm run fuzz -- [--cases N | --seconds N] [--seed N]`: changed payloads through every decoder, and
+ * changed request bodies through the reader of prompts.
  *
  * A case is one payload of an engine, captured or made after its schema, changed at random and given
- * to the decoder of every engine. Prints the refusals by reason and the largest allocation of one
- * message; ends with 1 when a decoder throws or takes more than ALLOCATION_BYTES_MAX.
+ * to the decoder of every engine, and one request body, changed and read. Prints the refusals by
+ * reason and the largest allocation of one message; ends with 1 when something throws, when a body is
+ * read in another way than JSON.parse does, or when a decoder takes more than ALLOCATION_BYTES_MAX.
  */
 import { parseArgs } from "node:util";
 import { getHeapStatistics } from "node:v8";
@@ -12,8 +14,11 @@ import { messageOf } from "../src/core/errors.ts";
 import { nodeClock } from "../src/core/node-clock.ts";
 import { type Random, seededRandom } from "../src/core/random.ts";
 import { createEventDecoder } from "../src/events/event-decoder.ts";
+import { checkBody } from "../test/harness/body-check.ts";
+import { type BodySample, bodySamples } from "../test/harness/body-samples.ts";
 import { eventSamples } from "../test/harness/event-samples.ts";
 import { mutatePayload } from "../test/harness/mutate.ts";
+import { mutateJson } from "../test/harness/mutate-json.ts";
 
 const ALLOCATION_BYTES_MAX = 16_777_216;
 /** Cases with one decoder before it is made anew, so that what it remembers stays a stream's. */
@@ -27,7 +32,7 @@ const { values } = parseArgs({
   },
 });
 const seconds = values.seconds === undefined ? Number.POSITIVE_INFINITY : Number(values.seconds);
-const casesDefault = values.seconds === undefined ? 100_000 : Number.POSITIVE_INFINITY;
+const casesDefault = values.seconds === undefined ? 200_000 : Number.POSITIVE_INFINITY;
 const casesMax = values.cases === undefined ? casesDefault : Number(values.cases);
 const seed = Number(values.seed);
 if (!(seconds > 0) || !(casesMax > 0) || !Number.isInteger(seed)) {
@@ -38,6 +43,7 @@ if (!(seconds > 0) || !(casesMax > 0) || !Number.isInteger(seed)) {
 const random = seededRandom(seed);
 const samples = Object.values(eventSamples());
 const payloads = samples.flat();
+const bodies = bodySamples();
 const outcomes = new Map<string, number>();
 const startMs = nodeClock.nowMs();
 let decoders = newDecoders();
@@ -59,9 +65,7 @@ while (cases < casesMax && nodeClock.nowMs() - startMs < seconds * 1000) {
         }
       }
     } catch (error) {
-      const hex = Buffer.from(payload).toString("hex");
-      process.stderr.write(`${engine} threw at case ${cases}: ${messageOf(error)}\n${hex}\n`);
-      process.exit(1);
+      fail(engine, payload, error);
     }
     // A collection in between makes it negative: that message is not measured.
     const allocated = memoryBytes() - before;
@@ -70,11 +74,14 @@ while (cases < casesMax && nodeClock.nowMs() - startMs < seconds * 1000) {
       allocationMaxBy = `${engine}, ${payload.length} bytes`;
     }
   }
+  readBody(choose(bodies, random));
   cases += 1;
 }
 
 const elapsed = (nodeClock.nowMs() - startMs) / 1000;
-process.stdout.write(`cases: ${cases} of ${payloads.length} payloads in ${elapsed.toFixed(1)} s\n`);
+process.stdout.write(
+  `cases: ${cases} of ${payloads.length} payloads and ${bodies.length} bodies in ${elapsed.toFixed(1)} s\n`,
+);
 for (const [outcome, times] of [...outcomes].sort()) {
   process.stdout.write(`${outcome.padEnd(36)} ${times}\n`);
 }
@@ -86,6 +93,22 @@ if (allocationMax > ALLOCATION_BYTES_MAX) {
 
 function newDecoders() {
   return ENGINE_NAMES.map((engine) => ({ engine, decoder: createEventDecoder(engine) }));
+}
+
+function readBody(sample: BodySample): void {
+  const mutate = random.next() < 0.5 ? mutateJson : mutatePayload;
+  const body = mutate(sample.body, random);
+  try {
+    count(`${sample.path} ${checkBody({ ...sample, body })}`);
+  } catch (error) {
+    fail(sample.path, body, error);
+  }
+}
+
+function fail(reader: string, bytes: Uint8Array, error: unknown): never {
+  const hex = Buffer.from(bytes).toString("hex");
+  process.stderr.write(`${reader} threw at case ${cases}: ${messageOf(error)}\n${hex}\n`);
+  process.exit(1);
 }
 
 function choose<Choice>(all: readonly Choice[], from: Random): Choice {

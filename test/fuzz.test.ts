@@ -2,17 +2,21 @@
 import { spawnSync } from "node:child_process";
 import { expect, it } from "vitest";
 import { ENGINE_NAMES } from "../src/core/engine-name.ts";
+import { bodySamples } from "./harness/body-samples.ts";
 
 const script = new URL("../scripts/fuzz.ts", import.meta.url).pathname;
 
-it("sends changed payloads through every decoder", { timeout: 60_000 }, () => {
+it("sends changed payloads through every decoder, and changed bodies through the reader", {
+  timeout: 60_000,
+}, () => {
   const args = ["--cases", "2000", "--seed", "7"];
   const { status, stdout, stderr } = spawnSync(process.execPath, [script, ...args], {
     encoding: "utf8",
   });
   expect(stderr).toBe("");
   expect(status).toBe(0);
-  expect(stdout).toMatch(/^cases: 2000 of \d+ payloads/);
+  expect(stdout).toMatch(/^cases: 2000 of \d+ payloads and \d+ bodies/);
   for (const engine of ENGINE_NAMES) expect(stdout).toContain(`${engine} decoded`);
+  for (const { path } of bodySamples()) expect(stdout).toContain(`${path} accepted`);
   expect(Number(/^largest allocation: (\d+) bytes/m.exec(stdout)?.[1])).toBeLessThan(16_777_216);
 });

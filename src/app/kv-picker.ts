@@ -45,6 +45,8 @@ interface DecidedPrompt {
   readonly keysBySize: ReadonlyMap<number, BigUint64Array>;
   readonly known: KnownFleet;
   readonly nowMs: number;
+  /** Null: by load alone. */
+  readonly reading: PromptReading | null;
 }
 
 type Routed = Extract<Decision, { kind: "routed" }>;
@@ -65,7 +67,7 @@ export class KvPicker implements Picker {
   }
 
   async pick(request: PickRequest, signal: AbortSignal): Promise<PickOutcome> {
-    const reading = await this.#deps.prompt.read(request.path, request.body, signal);
+    const reading = await this.#deps.prompt.read(request, signal);
     if (reading.reason === "not-json") {
       this.#deps.meter.count("kvatlas_decisions_total", { outcome: "body-invalid" });
       return { kind: "refuse", status: 400, reason: "body-invalid", message: reading.detail };
@@ -132,7 +134,7 @@ export class KvPicker implements Picker {
       meter.count("kvatlas_decisions_total", { outcome: decision.reason });
       return { ...NO_ENDPOINT, reason: decision.reason, message: noneMessage(view, decision) };
     }
-    this.#book(request, decision, { inputTokens, keys, keysBySize, known, nowMs });
+    this.#book(request, decision, { inputTokens, keys, keysBySize, known, nowMs, reading });
     return { kind: "route", endpointId: decision.chosen.endpointId };
   }
 
@@ -160,7 +162,11 @@ export class KvPicker implements Picker {
     this.#flights.set(request.requestId, dispatch);
     fleet.ledger.dispatched(dispatch);
     const { requestId } = request;
-    this.#deps.answers.decided({ requestId, chosen, candidates: decision.candidates, ...prompt });
+    const { candidates } = decision;
+    // What an engine reports as cached of a batch is not of the prompt that was matched.
+    const isBatch = (prompt.reading?.prompts ?? 1) > 1;
+    const keysBySize = isBatch ? new Map() : prompt.keysBySize;
+    this.#deps.answers.decided({ ...prompt, requestId, chosen, candidates, keysBySize });
     this.#popularity.observe(prompt.keys, chosen.workSeconds, prompt.nowMs);
     meter.count("kvatlas_decisions_total", { outcome: "routed" });
     meter.count("kvatlas_endpoint_decisions_total", { endpoint: chosen.endpointId });
@@ -179,10 +185,20 @@ export class KvPicker implements Picker {
         input_tokens: prompt.inputTokens,
         cost_ms: Math.round(chosen.costSeconds * 1000),
         runner_up: decision.runnerUp?.endpointId ?? null,
+        tokens_from: prompt.reading?.source ?? "none",
+        priority: prompt.reading?.priority ?? null,
+        ...traitFields(prompt.reading),
       },
       "decided",
     );
   }
+}
+
+function traitFields(reading: PromptReading | null): Readonly<Record<string, unknown>> {
+  if (reading === null) return {};
+  const { objective, fairnessId, ttftSloMs, tpotSloMs } = reading.traits;
+  const slo = { ttft_slo_ms: ttftSloMs, tpot_slo_ms: tpotSloMs };
+  return { objective, fairness_id: fairnessId, ...slo };
 }
 
 /** The finest keys say most about what prompts share. */

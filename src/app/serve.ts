@@ -14,6 +14,7 @@ import { createBlockHasher } from "../keys/block-hasher.ts";
 import { type AdminAnswer, HttpAdmin, type ReadyCheck } from "../observe/http-admin.ts";
 import { type MetricsText, PromMeter } from "../observe/prom-meter.ts";
 import { PromptReader } from "../prompt/prompt-reader.ts";
+import { createTokenizer } from "../prompt/tokenizer-choice.ts";
 import { FollowedFleet } from "./followed-fleet.ts";
 import { KvPicker } from "./kv-picker.ts";
 import { createPods, type Pods } from "./pods.ts";
@@ -58,11 +59,13 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
     await followed.start();
 
     const prompt = new PromptReader({
-      config: config.prompt,
+      tokensMax: config.prompt.tokensMax,
       model: config.model,
       hasher,
-      engines: (): EndpointId[] => followed.readyByLoad(),
-      clock,
+      tokenizer: createTokenizer(config.prompt, {
+        engines: (): EndpointId[] => followed.readyByLoad(),
+        clock,
+      }),
       meter,
     });
     const pods = createPods({

@@ -3,10 +3,10 @@ import { z } from "zod";
 
 export const promptConfigSchema = z.strictObject({
   tokenize: z
-    .enum(["engine", "off"])
+    .enum(["engine", "render", "off"])
     .default("engine")
     .describe(
-      "engine: text and chat go through an endpoint's /tokenize; off: they are routed by load",
+      "engine: text and chat go through an endpoint's /tokenize; render: through its /v1/.../render, where it has one; off: they are routed by load",
     ),
   tokensMax: z
     .int()
@@ -14,12 +14,11 @@ export const promptConfigSchema = z.strictObject({
     .max(4_194_304)
     .default(1_048_576)
     .describe("tokens of a prompt that are keyed; what is beyond is not matched"),
-  memoEntries: z
+  memoBytesMax: z
     .int()
     .min(0)
-    .max(1_000_000)
-    .default(4096)
-    .describe("prompts whose token ids are remembered by the hash of their text"),
+    .default(67_108_864)
+    .describe("bytes of remembered token ids, by the hash of their text"),
 });
 
 export type PromptConfig = z.infer<typeof promptConfigSchema>;

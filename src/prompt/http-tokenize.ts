@@ -1,4 +1,4 @@
-/** Asks an engine's `/tokenize` for the token ids of a text or chat (vLLM; SGLang has the same). */
+/** Asks an engine for token ids: `/tokenize` (vLLM, SGLang), or a path that renders a whole request. */
 
 import { Readable } from "node:stream";
 import { z } from "zod";
@@ -10,24 +10,32 @@ import { ok, type Result, refused } from "../core/result.ts";
 /** Bytes of an answer that are read: 4 M token ids of at most 7 characters. */
 const ANSWER_BYTES_MAX = 33_554_432;
 
-const answerSchema = z.object({ tokens: z.array(z.int().min(0).max(0xffff_ffff)) });
+const ids = z.array(z.int().min(0).max(0xffff_ffff));
+const rendered = z.object({ token_ids: ids, features: z.null().optional() });
+/** Of `/tokenize`, of a rendered chat, and of rendered completions with one prompt. */
+const answerSchema = z.union([
+  z.object({ tokens: ids }).transform(({ tokens }) => tokens),
+  rendered.transform(({ token_ids: tokens }) => tokens),
+  z.tuple([rendered]).transform(([{ token_ids: tokens }]) => tokens),
+]);
 
-/**
- * - engine-unreachable: no connection, or the signal ended it
- * - engine-refused: an HTTP status other than 200
- * - engine-answer: an answer that is too long or has no token ids
- */
-export type TokenizeRefusal = "engine-unreachable" | "engine-refused" | "engine-answer";
+/** As in TokenizeRefusal. */
+export type AskRefusal = "engine-unreachable" | "engine-refused" | "engine-answer";
 
-/** `body`: JSON of the call, `{model, prompt}` or `{model, messages, ...}`. */
+export interface TokenizeCall {
+  readonly path: string;
+  /** JSON. */
+  readonly body: string | Uint8Array<ArrayBuffer>;
+}
+
 export async function tokenizeAtEngine(
   endpoint: EndpointId,
-  body: string,
+  { path, body }: TokenizeCall,
   signal: AbortSignal,
-): Promise<Result<Uint32Array, TokenizeRefusal>> {
+): Promise<Result<Uint32Array, AskRefusal>> {
   let answer: Buffer | null;
   try {
-    const response = await fetch(`http://${endpoint}/tokenize`, {
+    const response = await fetch(`http://${endpoint}${path}`, {
       method: "POST",
       headers: { "content-type": "application/json" },
       body,
@@ -35,7 +43,7 @@ export async function tokenizeAtEngine(
     });
     if (response.status !== 200) {
       await response.body?.cancel();
-      return refused("engine-refused", `status ${response.status} of ${endpoint}`);
+      return refused("engine-refused", `status ${response.status} of ${endpoint}${path}`);
     }
     answer = await readBounded(response.body ?? Readable.from([]), ANSWER_BYTES_MAX);
   } catch (error) {
@@ -48,8 +56,8 @@ export async function tokenizeAtEngine(
 function parseAnswer(text: string): Result<Uint32Array, "engine-answer"> {
   try {
     const answer = answerSchema.safeParse(JSON.parse(text));
-    if (answer.success) return ok(Uint32Array.from(answer.data.tokens));
-    return refused("engine-answer", "field tokens is not a list of token ids");
+    if (answer.success) return ok(Uint32Array.from(answer.data));
+    return refused("engine-answer", "the answer has no list of token ids");
   } catch {
     return refused("engine-answer", "not JSON");
   }

@@ -6,16 +6,19 @@ import { silentMeter } from "../core/meter.ts";
 import { nodeClock } from "../core/node-clock.ts";
 import { createBlockHasher } from "../keys/block-hasher.ts";
 import { promptConfigSchema } from "./config.ts";
-import { PromptReader } from "./prompt-reader.ts";
+import { PromptReader, type PromptReading } from "./prompt-reader.ts";
 import { TokenMemo } from "./token-memo.ts";
+import { createTokenizer } from "./tokenizer-choice.ts";
 
 const NEVER = new AbortController().signal;
 let answer: { status: number; body: string };
 const asked: unknown[] = [];
+const askedPaths: (string | undefined)[] = [];
 const server = http.createServer((request, response) => {
   const chunks: Buffer[] = [];
   request.on("data", (chunk: Buffer) => chunks.push(chunk));
   request.on("end", () => {
+    askedPaths.push(request.url);
     asked.push(JSON.parse(Buffer.concat(chunks).toString()));
     response.writeHead(answer.status).end(answer.body);
   });
@@ -28,15 +31,25 @@ async function reader(
 ): Promise<PromptReader> {
   const { port } = server.address() as AddressInfo;
   const own = endpointId(`127.0.0.1:${port}`);
+  const prompt = promptConfigSchema.parse(config);
   return new PromptReader({
-    config: promptConfigSchema.parse(config),
+    tokensMax: prompt.tokensMax,
     model: "base",
     hasher: await createBlockHasher(0),
-    engines: () => (hasEngine ? [...before, own] : []),
-    clock: nodeClock,
+    tokenizer: createTokenizer(prompt, {
+      engines: () => (hasEngine ? [...before, own] : []),
+      clock: nodeClock,
+    }),
     meter: silentMeter,
   });
 }
+
+const read = (
+  prompts: PromptReader,
+  path: string,
+  requestBody: Uint8Array,
+  signal = NEVER,
+): Promise<PromptReading> => prompts.read({ path, headers: new Map(), body: requestBody }, signal);
 
 const body = (fields: object): Uint8Array => Buffer.from(JSON.stringify(fields));
 const text = (prompt: string, model = "base"): Uint8Array => body({ model, prompt });
@@ -46,13 +59,14 @@ afterAll(() => server.close());
 beforeEach(() => {
   answer = { status: 200, body: JSON.stringify({ count: 3, tokens: [5, 6, 7] }) };
   asked.length = 0;
+  askedPaths.length = 0;
 });
 
 describe("prompt reader", () => {
   it("takes given token ids as they are, up to its limit, and counts them all", async () => {
     const prompts = await reader({ tokensMax: 16 });
     const tokens = Array.from({ length: 40 }, (_, position) => position);
-    const reading = await prompts.read("/v1/completions", body({ prompt: tokens }), NEVER);
+    const reading = await read(prompts, "/v1/completions", body({ prompt: tokens }), NEVER);
     expect(reading).toMatchObject({ source: "given", inputTokens: 40, lora: null });
     expect(reading.tokens).toEqual(Uint32Array.from(tokens.slice(0, 16)));
     expect(prompts.keysOf(reading, 16)).toHaveLength(1);
@@ -60,18 +74,67 @@ describe("prompt reader", () => {
 
   it("asks an engine for the ids of a text once, and remembers them", async () => {
     const prompts = await reader();
-    const first = await prompts.read("/v1/completions", text("hello"), NEVER);
-    const again = await prompts.read("/v1/completions", text("hello"), NEVER);
+    const first = await read(prompts, "/v1/completions", text("hello"), NEVER);
+    const again = await read(prompts, "/v1/completions", text("hello"), NEVER);
     expect(asked).toEqual([{ model: "base", prompt: "hello" }]);
     expect([first.source, again.source]).toEqual(["engine", "memo"]);
     expect(again.tokens).toEqual(Uint32Array.from([5, 6, 7]));
+  });
+
+  it("keys the longest prompt of a batch, and counts them all", async () => {
+    const prompts = await reader();
+    const ids = await read(
+      prompts,
+      "/v1/completions",
+      body({
+        prompt: [
+          [1, 2],
+          [3, 4, 5],
+        ],
+      }),
+    );
+    expect(ids).toMatchObject({ prompts: 2, inputTokens: 5, tokens: Uint32Array.from([3, 4, 5]) });
+    const texts = await read(prompts, "/v1/completions", body({ prompt: ["abc", "abcdef"] }));
+    expect(asked).toEqual([{ model: "base", prompt: "abcdef" }]);
+    expect(texts).toMatchObject({ prompts: 2, source: "engine", inputTokens: 5 });
+  });
+
+  it("lets an engine render a request where it is asked to, and where there are documents", async () => {
+    const rendering = await reader({ tokenize: "render" });
+    answer.body = JSON.stringify({ token_ids: [5, 6], features: null });
+    const messages = [{ role: "user", content: "hi" }];
+    const chat = body({ messages, temperature: 0 });
+    const reading = await read(rendering, "/v1/chat/completions", chat);
+    expect(reading.tokens).toEqual(Uint32Array.from([5, 6]));
+    answer.body = JSON.stringify([{ token_ids: [7] }]);
+    const plain = await read(rendering, "/v1/completions", text("hello"));
+    expect(plain.tokens).toEqual(Uint32Array.from([7]));
+    const withDocuments = body({ messages, documents: [{ text: "x" }] });
+    await read(await reader(), "/v1/chat/completions", withDocuments);
+    expect(asked).toMatchObject([{ temperature: 0 }, { prompt: "hello" }, { documents: [{}] }]);
+    const chats = "/v1/chat/completions/render";
+    expect(askedPaths).toEqual([chats, "/v1/completions/render", chats]);
+    answer.body = JSON.stringify({ token_ids: [5], features: { mm_hashes: {} } });
+    const image = await read(
+      rendering,
+      "/v1/chat/completions",
+      body({ messages, n: 2, tools: [1] }),
+    );
+    expect(image.reason).toBe("engine-answer");
+  });
+
+  it("says what the headers and the body ask for", async () => {
+    const headers = new Map([["x-gateway-inference-objective", "gold"]]);
+    const request = { path: "/v1/completions", headers, body: body({ prompt: [1], priority: -1 }) };
+    const reading = await (await reader()).read(request, NEVER);
+    expect(reading).toMatchObject({ priority: -1, traits: { objective: "gold" } });
   });
 
   it("asks for a chat with the fields of its template", async () => {
     const prompts = await reader();
     const messages = [{ role: "user", content: "hi" }];
     const chat = body({ model: "adapter", messages, temperature: 0 });
-    const reading = await prompts.read("/v1/chat/completions", chat, NEVER);
+    const reading = await read(prompts, "/v1/chat/completions", chat, NEVER);
     expect(asked).toEqual([{ model: "adapter", messages }]);
     expect(reading).toMatchObject({ source: "engine", lora: "adapter" });
   });
@@ -81,7 +144,7 @@ describe("prompt reader", () => {
     const tokens = Array.from({ length: 16 }, (_, position) => position);
     const keyOf = async (fields: object): Promise<bigint | undefined> => {
       const request = body({ prompt: tokens, ...fields });
-      return prompts.keysOf(await prompts.read("/v1/completions", request, NEVER), 16)[0];
+      return prompts.keysOf(await read(prompts, "/v1/completions", request, NEVER), 16)[0];
     };
     const keys = await Promise.all([
       keyOf({ model: "base" }),
@@ -94,7 +157,7 @@ describe("prompt reader", () => {
 
   it("says why there are no token ids, and estimates the prompt", async () => {
     const reasonOf = async (prompts: PromptReader, signal = NEVER): Promise<string | null> => {
-      const reading = await prompts.read("/v1/completions", text("x".repeat(400)), signal);
+      const reading = await read(prompts, "/v1/completions", text("x".repeat(400)), signal);
       expect(reading).toMatchObject({ source: "none", tokens: null });
       expect(reading.inputTokens).toBeGreaterThan(100);
       return reading.reason;
@@ -117,8 +180,8 @@ describe("an engine that fails to tokenise", () => {
     await new Promise<void>((resolve) => mute.listen(0, "127.0.0.1", resolve));
     const hung = endpointId(`127.0.0.1:${(mute.address() as AddressInfo).port}`);
     const prompts = await reader({}, true, [hung]);
-    const first = await prompts.read("/v1/completions", text("one"), AbortSignal.timeout(50));
-    const second = await prompts.read("/v1/completions", text("two"), NEVER);
+    const first = await read(prompts, "/v1/completions", text("one"), AbortSignal.timeout(50));
+    const second = await read(prompts, "/v1/completions", text("two"), NEVER);
     mute.closeAllConnections();
     mute.close();
     expect([first.reason, second.source]).toEqual(["engine-unreachable", "engine"]);
@@ -127,14 +190,14 @@ describe("an engine that fails to tokenise", () => {
 
 it("a chat nested deeper than it can be written is routed by load", async () => {
   const deep = `{"messages":[{"role":"user","content":"x","y":${"[".repeat(150_000)}${"]".repeat(150_000)}}]}`;
-  const reading = await (await reader()).read("/v1/chat/completions", Buffer.from(deep), NEVER);
+  const reading = await read(await reader(), "/v1/chat/completions", Buffer.from(deep));
   expect(reading).toMatchObject({ source: "none", tokens: null });
   expect(["too-deep", "not-json"]).toContain(reading.reason);
 });
 
 describe("token memo", () => {
-  it("drops the least recently used entry beyond its limit", () => {
-    const memo = new TokenMemo(2);
+  it("drops the least recently used entry beyond its bytes", () => {
+    const memo = new TokenMemo(2 * (4 + 256));
     const ids = Uint32Array.from([1]);
     memo.set("a", ids);
     memo.set("b", ids);

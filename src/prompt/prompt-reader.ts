@@ -1,35 +1,28 @@
-/** Request body -> namespace and token ids -> block keys. */
-import { createHash } from "node:crypto";
-import type { Clock } from "../core/clock.ts";
-import type { EndpointId } from "../core/ids.ts";
+/** Request -> namespace and token ids -> block keys. */
 import type { Meter } from "../core/meter.ts";
-import { ok, type Result } from "../core/result.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
 import { extraText, saltExtras } from "../keys/extra-keys.ts";
-import type { PromptConfig } from "./config.ts";
-import { type TokenizeRefusal, tokenizeAtEngine } from "./http-tokenize.ts";
-import {
-  type BodyRefusal,
-  type Prompt,
-  type RequestBody,
-  readRequestBody,
-} from "./request-body.ts";
-import { TokenMemo } from "./token-memo.ts";
+import type { BodyRefusal, Prompt } from "./prompt-fields.ts";
+import type {
+  PromptText,
+  PromptTokenizer,
+  Tokenized,
+  TokenizeRefusal,
+  TokenizeRequest,
+} from "./prompt-tokenizer.ts";
+import { type RequestBody, readRequestBody } from "./request-body.ts";
+import { type RequestTraits, readTraits } from "./request-traits.ts";
 
-/** Time for which an engine that failed to tokenise, or was too late, is not asked again, ms. */
-const BENCH_MS = 5000;
 /** Bytes of text per token, to estimate a prompt whose tokens are not known. */
 const BYTES_PER_TOKEN = 4;
 
-/** given: token ids in the body; engine: its /tokenize; memo: seen before; none: routed by load. */
-export type TokenSource = "given" | "engine" | "memo" | "none";
+/**
+ * given: token ids in the body; memo: seen before; local: tokenised here; engine: tokenised by one;
+ * none: routed by load.
+ */
+export type TokenSource = "given" | "memo" | "local" | "engine" | "none";
 
-export type NoTokensReason =
-  | BodyRefusal
-  | TokenizeRefusal
-  | "tokenize-off"
-  | "no-engine"
-  | "too-deep";
+export type NoTokensReason = BodyRefusal | TokenizeRefusal | "tokenize-off";
 
 export interface PromptReading {
   readonly source: TokenSource;
@@ -37,46 +30,74 @@ export interface PromptReading {
   readonly reason: NoTokensReason | null;
   /** For the client and the log; no prompt text. */
   readonly detail: string;
-  /** Null with source "none". At most `tokensMax`. */
+  /** Of a batch those of its longest prompt; null with source "none". At most `tokensMax`. */
   readonly tokens: Uint32Array | null;
-  /** Tokens of the prompt; estimated from the body's bytes when they are not known. */
+  /** Prompts in the request. */
+  readonly prompts: number;
+  /** Tokens of all its prompts; estimated from bytes where they are not known. */
   readonly inputTokens: number;
+  /** Parts of the prompt that are remembered each by itself, and how many of them were. */
+  readonly segments: number;
+  readonly segmentsKnown: number;
   /** LoRA adapter's name; null for the base model. */
   readonly lora: string | null;
   readonly cacheSalt: string | null;
+  /** As the body says, lower is sooner; null when absent. */
+  readonly priority: number | null;
+  readonly traits: RequestTraits;
 }
 
 export interface PromptReaderDeps {
-  readonly config: PromptConfig;
+  /** Tokens of a prompt that are keyed. */
+  readonly tokensMax: number;
   /** Base model of the pool: another name in a request is an adapter's. */
   readonly model: string;
   readonly hasher: BlockHasher;
-  /** Ready engines to ask for token ids, the preferred first. */
-  readonly engines: () => readonly EndpointId[];
-  readonly clock: Clock;
+  /** Null: text is routed by load. */
+  readonly tokenizer: PromptTokenizer | null;
   readonly meter: Meter;
 }
 
+export interface ReadRequest {
+  /** May carry a query string. */
+  readonly path: string;
+  /** Names in lower case. */
+  readonly headers: ReadonlyMap<string, string>;
+  readonly body: Uint8Array;
+}
+
+type Source = Pick<
+  PromptReading,
+  "source" | "reason" | "detail" | "tokens" | "inputTokens" | "segments" | "segmentsKnown"
+>;
+
 export class PromptReader {
   readonly #deps: PromptReaderDeps;
-  readonly #memo: TokenMemo;
-  /** Engines that failed to tokenise, and until when another is asked, monotonic ms. */
-  readonly #benchedUntilMs = new Map<EndpointId, number>();
 
   constructor(deps: PromptReaderDeps) {
     this.#deps = deps;
-    this.#memo = new TokenMemo(deps.config.memoEntries);
   }
 
-  /** Reads a body; asks an engine where text has to be tokenised. Never rejects. */
-  async read(path: string, body: Uint8Array, signal: AbortSignal): Promise<PromptReading> {
-    const request = readRequestBody(path, body);
-    const reading = request.ok
-      ? await this.#readPrompt(request.value, body.length, signal)
-      : this.#withoutTokens(null, body.length, request);
-    const labels = { source: reading.source, reason: reading.reason ?? "" };
-    this.#deps.meter.count("kvatlas_prompt_requests_total", labels);
-    return reading;
+  /** Reads a request; tokenises where there is text. Never rejects. */
+  async read(request: ReadRequest, signal: AbortSignal): Promise<PromptReading> {
+    const { meter, model } = this.#deps;
+    const body = readRequestBody(request.path, request.body);
+    const source = body.ok
+      ? await this.#tokensOf(body.value, request.body, signal)
+      : withoutTokens(request.body.length, body);
+    meter.count("kvatlas_prompt_requests_total", {
+      source: source.source,
+      reason: source.reason ?? "",
+    });
+    const named = body.ok ? body.value.model : null;
+    return {
+      ...source,
+      prompts: body.ok ? promptsOf(body.value.prompt) : 1,
+      lora: named === null || named === model ? null : named,
+      cacheSalt: body.ok ? body.value.cacheSalt : null,
+      priority: body.ok ? body.value.priority : null,
+      traits: readTraits(request.headers),
+    };
   }
 
   /** Keys of the prompt's full blocks; empty when its tokens are not known. Pure. */
@@ -88,104 +109,84 @@ export class PromptReader {
     return hasher.chainKeys({ parent, tokens: reading.tokens, blockSizeTokens, extras });
   }
 
-  async #readPrompt(
-    request: RequestBody,
-    bodyBytes: number,
+  async #tokensOf(
+    { prompt, model, route }: RequestBody,
+    body: Uint8Array,
     signal: AbortSignal,
-  ): Promise<PromptReading> {
-    if (request.prompt.kind === "tokens") {
-      return this.#withTokens(request, "given", request.prompt.tokens);
+  ): Promise<Source> {
+    if (prompt.kind === "tokens") {
+      const total = prompt.prompts.reduce((sum, { length }) => sum + length, 0);
+      const given = { source: "given", tokens: longest(prompt.prompts), ...NO_SEGMENTS } as const;
+      return this.#withTokens(given, total);
     }
-    const fields = tokenizeFields(request.prompt, request.model ?? this.#deps.model);
-    const text = jsonOrNull(fields);
-    if (text === null) {
-      const detail = "the prompt is nested too deep to be written as JSON";
-      return this.#withoutTokens(request, bodyBytes, { reason: "too-deep", detail });
+    const { tokenizer } = this.#deps;
+    if (tokenizer === null) {
+      const off = { reason: "tokenize-off", detail: "prompt.tokenize is off" } as const;
+      return withoutTokens(body.length, off);
     }
-    const hash = createHash("sha256").update(text).digest("base64");
-    const known = this.#memo.get(hash);
-    if (known !== null) return this.#withTokens(request, "memo", known);
-    const tokens = await this.#tokenize(text, signal);
-    if (!tokens.ok) return this.#withoutTokens(request, bodyBytes, tokens);
-    this.#memo.set(hash, tokens.value);
-    return this.#withTokens(request, "engine", tokens.value);
-  }
-
-  async #tokenize(body: string, signal: AbortSignal): Promise<Result<Uint32Array, NoTokensReason>> {
-    const { config } = this.#deps;
-    if (config.tokenize === "off") {
-      return { ok: false, reason: "tokenize-off", detail: "prompt.tokenize is off" };
-    }
-    const endpoint = this.#chooseEngine();
-    if (endpoint === null) {
-      return { ok: false, reason: "no-engine", detail: "no engine is ready to tokenise" };
-    }
-    const answer = await tokenizeAtEngine(endpoint, body, signal);
-    if (answer.ok) return ok(answer.value);
-    this.#benchedUntilMs.set(endpoint, this.#deps.clock.nowMs() + BENCH_MS);
-    return answer;
-  }
-
-  /** The preferred engine that did not fail lately; one that did rather than none. */
-  #chooseEngine(): EndpointId | null {
-    const engines = this.#deps.engines();
-    const nowMs = this.#deps.clock.nowMs();
-    for (const [endpoint, untilMs] of this.#benchedUntilMs) {
-      if (untilMs <= nowMs) this.#benchedUntilMs.delete(endpoint);
-    }
-    return engines.find((each) => !this.#benchedUntilMs.has(each)) ?? engines[0] ?? null;
-  }
-
-  #withTokens(request: RequestBody, source: TokenSource, tokens: Uint32Array): PromptReading {
-    return {
-      source,
-      reason: null,
-      detail: "",
-      tokens: tokens.subarray(0, this.#deps.config.tokensMax),
-      inputTokens: tokens.length,
-      ...this.#identity(request),
+    const text = promptText(prompt);
+    // An engine renders the whole request, which for a batch is not the prompt that is looked for.
+    const isWhole = promptsOf(prompt) === 1;
+    const request: TokenizeRequest = {
+      model: model ?? this.#deps.model,
+      prompt: text,
+      route: isWhole ? route : "",
+      body,
     };
+    const tokenized = await tokenizer.tokenize(request, signal);
+    if (!tokenized.ok) return withoutTokens(body.length, tokenized);
+    const { tokens } = tokenized.value;
+    return this.#withTokens(tokenized.value, Math.round(tokens.length * shareOfAll(prompt)));
   }
 
-  #withoutTokens(
-    request: RequestBody | null,
-    bodyBytes: number,
-    refusal: { readonly reason: NoTokensReason; readonly detail: string },
-  ): PromptReading {
-    const { reason, detail } = refusal;
-    return {
-      source: "none",
-      reason,
-      detail,
-      tokens: null,
-      inputTokens: Math.ceil(bodyBytes / BYTES_PER_TOKEN),
-      ...this.#identity(request),
-    };
-  }
-
-  #identity(request: RequestBody | null): Pick<PromptReading, "lora" | "cacheSalt"> {
-    const model = request?.model ?? this.#deps.model;
-    const lora = model === this.#deps.model ? null : model;
-    return { lora, cacheSalt: request?.cacheSalt ?? null };
+  #withTokens(
+    { source, tokens, segments, segmentsKnown }: Tokenized | GivenTokens,
+    inputTokens: number,
+  ): Source {
+    const keyed = tokens.subarray(0, this.#deps.tokensMax);
+    const rest = { reason: null, detail: "", segments, segmentsKnown };
+    return { source, tokens: keyed, inputTokens, ...rest };
   }
 }
 
-/** The body of the engine's call; plain prompts get special tokens (BOS) there by default. */
-function tokenizeFields(
-  prompt: Exclude<Prompt, { kind: "tokens" }>,
-  model: string,
-): Readonly<Record<string, unknown>> {
-  if (prompt.kind === "chat") return { model, ...prompt.fields };
-  const { text, addSpecialTokens } = prompt;
-  const special = addSpecialTokens === null ? {} : { add_special_tokens: addSpecialTokens };
-  return { model, prompt: text, ...special };
+type GivenTokens = Omit<Tokenized, "source"> & { readonly source: "given" };
+
+const NO_SEGMENTS = { segments: 0, segmentsKnown: 0 } as const;
+
+function withoutTokens(
+  bodyBytes: number,
+  refusal: { readonly reason: NoTokensReason; readonly detail: string },
+): Source {
+  const { reason, detail } = refusal;
+  const inputTokens = Math.ceil(bodyBytes / BYTES_PER_TOKEN);
+  return { source: "none", reason, detail, tokens: null, inputTokens, ...NO_SEGMENTS };
 }
 
-/** JSON text; null when the value is nested deeper than the stack allows. */
-function jsonOrNull(value: unknown): string | null {
-  try {
-    return JSON.stringify(value);
-  } catch {
-    return null;
+function promptsOf(prompt: Prompt): number {
+  switch (prompt.kind) {
+    case "tokens":
+      return prompt.prompts.length;
+    case "text":
+      return prompt.texts.length;
+    case "chat":
+      return 1;
   }
+}
+
+/** Of a batch the longest text: its blocks weigh most. */
+function promptText(prompt: Exclude<Prompt, { kind: "tokens" }>): PromptText {
+  if (prompt.kind === "chat") return prompt;
+  const { texts, isSpecialAdded } = prompt;
+  return { kind: "text", text: longest(texts), isSpecialAdded };
+}
+
+/** Characters of all prompts, as a multiple of those of the longest: at least 1. */
+function shareOfAll(prompt: Exclude<Prompt, { kind: "tokens" }>): number {
+  if (prompt.kind === "chat" || prompt.texts.length === 1) return 1;
+  const total = prompt.texts.reduce((sum, { length }) => sum + length, 0);
+  return total / Math.max(1, longest(prompt.texts).length);
+}
+
+function longest<Part extends { readonly length: number }>(parts: readonly Part[]): Part {
+  return parts.reduce((most, each) => (each.length > most.length ? each : most));
 }

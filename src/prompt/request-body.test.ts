@@ -1,6 +1,17 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import type { Chat } from "./prompt-fields.ts";
 import { readRequestBody } from "./request-body.ts";
+
+const PATHS = [
+  "/v1/completions",
+  "/v1/chat/completions",
+  "/v1/responses",
+  "/v1/messages",
+  "/v1/embeddings",
+  "/inference/v1/generate",
+  "/generate",
+];
 
 const bytes = (body: unknown): Uint8Array => Buffer.from(JSON.stringify(body));
 const read = (path: string, body: unknown) => readRequestBody(path, bytes(body));
@@ -8,44 +19,165 @@ const refusal = (path: string, body: unknown): string => {
   const result = read(path, body);
   return result.ok ? "accepted" : result.reason;
 };
+const ids = Uint32Array.from([1, 2, 128_000]);
+
+function chatOf(path: string, body: unknown): Chat {
+  const result = read(path, body);
+  if (!result.ok || result.value.prompt.kind !== "chat") throw new Error(JSON.stringify(result));
+  return result.value.prompt.chat;
+}
 
 describe("request bodies", () => {
-  it("give token ids, alone or as the only prompt of a batch", () => {
-    for (const prompt of [[1, 2, 128_000], [[1, 2, 128_000]]]) {
-      expect(read("/v1/completions?x=1", { model: "m", prompt, cache_salt: "s" })).toEqual({
+  it("give token ids, alone or as a batch", () => {
+    const plain = [1, 2, 128_000];
+    for (const [path, field] of [
+      ["/v1/completions?x=1", "prompt"],
+      ["/v1/embeddings", "input"],
+      ["/inference/v1/generate", "token_ids"],
+      ["/generate", "input_ids"],
+    ] as const) {
+      expect(read(path, { model: "m", [field]: plain, cache_salt: "s", priority: 3 })).toEqual({
         ok: true,
         value: {
-          model: "m",
-          cacheSalt: "s",
-          prompt: { kind: "tokens", tokens: Uint32Array.from([1, 2, 128_000]) },
+          ...{ route: path.split("?")[0], model: "m", cacheSalt: "s", priority: 3 },
+          prompt: { kind: "tokens", prompts: [ids] },
         },
+      });
+      expect(read(path, { [field]: [plain, [5]] })).toMatchObject({
+        value: { prompt: { prompts: [ids, Uint32Array.from([5])] } },
       });
     }
   });
 
-  it("give text, and of a chat what its template sees", () => {
-    expect(read("/v1/completions", { prompt: "a b" })).toMatchObject({
-      value: { model: null, cacheSalt: null, prompt: { kind: "text", text: "a b" } },
+  it("give text, alone or as a batch", () => {
+    expect(read("/v1/completions", { prompt: "a b", add_special_tokens: false })).toMatchObject({
+      value: { model: null, prompt: { kind: "text", texts: ["a b"], isSpecialAdded: false } },
     });
-    const messages = [{ role: "user", content: [{ type: "text", text: "hi" }] }];
-    const tools = [{ type: "function" }];
-    const chat = { model: "m", messages, tools, temperature: 1, stream: true };
-    expect(read("/v1/chat/completions", chat)).toMatchObject({
-      value: { prompt: { kind: "chat", fields: { messages, tools } } },
+    expect(read("/v1/embeddings", { input: ["a", "b"] })).toMatchObject({
+      value: { prompt: { texts: ["a", "b"], isSpecialAdded: null } },
+    });
+    const sglang = { text: "a", lora_path: "adapter", extra_key: "tenant" };
+    expect(read("/generate", sglang)).toMatchObject({
+      value: { model: "adapter", cacheSalt: "tenant", prompt: { texts: ["a"] } },
     });
   });
 
+  it("give of a chat what its template sees", () => {
+    const messages = [{ role: "user", content: [{ type: "text", text: "hi" }] }];
+    const tools = [{ type: "function" }];
+    const documents = [{ title: "t", text: "x" }];
+    const seen = { messages, tools, documents, chat_template_kwargs: { enable_thinking: false } };
+    expect(chatOf("/v1/chat/completions", { model: "m", ...seen, temperature: 1 })).toEqual({
+      ...{ messages, tools, documents, template: null },
+      templateArgs: { enable_thinking: false },
+      isGenerationPromptAdded: true,
+      isFinalMessageContinued: false,
+      isSpecialAdded: false,
+    });
+    const effort = { messages, reasoning_effort: "low", add_generation_prompt: false };
+    expect(chatOf("/v1/chat/completions", effort)).toMatchObject({
+      templateArgs: { reasoning_effort: "low" },
+      isGenerationPromptAdded: false,
+    });
+  });
+
+  it("of /v1/responses become messages, one for all that an assistant said in a row", () => {
+    expect(chatOf("/v1/responses", { instructions: "be kind", input: "hi" }).messages).toEqual([
+      { role: "system", content: "be kind" },
+      { role: "user", content: "hi" },
+    ]);
+    const call = { type: "function_call", call_id: "c", name: "f", arguments: "{}" };
+    const { messages, tools, templateArgs } = chatOf("/v1/responses", {
+      reasoning: { effort: "high" },
+      tools: [{ type: "function", name: "f", parameters: {} }, { type: "web_search" }],
+      input: [
+        { role: "user", content: [{ type: "input_text", text: "hi" }] },
+        { type: "reasoning", content: [{ type: "reasoning_text", text: "hm" }] },
+        { role: "assistant", content: [{ type: "output_text", text: "yes" }] },
+        call,
+        call,
+        { type: "function_call_output", call_id: "c", output: "42" },
+        { role: "assistant", content: "done" },
+        { role: "assistant", content: "really" },
+      ],
+    });
+    const made = { id: "c", type: "function", function: { name: "f", arguments: "{}" } };
+    expect(messages).toEqual([
+      { role: "user", content: [{ type: "input_text", text: "hi" }] },
+      { role: "assistant", reasoning: "hm", content: "yes", tool_calls: [made, made] },
+      { role: "tool", content: "42", tool_call_id: "c" },
+      { role: "assistant", content: "done" },
+      { role: "assistant", content: "really" },
+    ]);
+    expect(tools).toEqual([{ type: "function", function: { name: "f", parameters: {} } }]);
+    expect(templateArgs).toEqual({ reasoning_effort: "high" });
+  });
+
+  it("of /v1/messages become messages, system first and tool results apart", () => {
+    const { messages, tools } = chatOf("/v1/messages", {
+      system: [
+        { type: "text", text: "x-anthropic-billing-header: cch=1" },
+        { type: "text", text: "be kind" },
+      ],
+      tools: [{ name: "f", input_schema: { type: "object" } }],
+      messages: [
+        { role: "user", content: "hi" },
+        {
+          role: "assistant",
+          content: [
+            { type: "thinking", thinking: "hm" },
+            { type: "text", text: "yes" },
+            { type: "tool_use", id: "t", name: "f", input: { a: 1 } },
+          ],
+        },
+        {
+          role: "user",
+          content: [
+            { type: "text", text: "and" },
+            { type: "tool_result", tool_use_id: "t", content: [{ type: "text", text: "42" }] },
+          ],
+        },
+        { role: "user", content: [{ type: "tool_result", tool_use_id: "t", content: "43" }] },
+      ],
+    });
+    expect(messages).toEqual([
+      { role: "system", content: "be kind" },
+      { role: "user", content: "hi" },
+      {
+        role: "assistant",
+        reasoning: "hm",
+        content: "yes",
+        tool_calls: [{ id: "t", type: "function", function: { name: "f", arguments: '{"a":1}' } }],
+      },
+      { role: "tool", tool_call_id: "t", content: "42" },
+      { role: "user", content: "and" },
+      { role: "tool", tool_call_id: "t", content: "43" },
+    ]);
+    expect(tools).toMatchObject([
+      { type: "function", function: { name: "f", parameters: { type: "object" } } },
+    ]);
+  });
+
   it("are refused with the reason that is counted", () => {
-    expect(refusal("/v1/embeddings", {})).toBe("path-unknown");
+    expect(refusal("/v1/images/generations", {})).toBe("path-unknown");
     expect(refusal("/v1/completions", [1])).toBe("not-json");
-    expect(refusal("/v1/completions", {})).toBe("no-prompt");
+    for (const path of PATHS) expect(refusal(path, {}), path).toBe("no-prompt");
     expect(refusal("/v1/completions", { prompt: [] })).toBe("no-prompt");
+    expect(refusal("/v1/completions", { prompt: [[]] })).toBe("no-prompt");
     expect(refusal("/v1/completions", { prompt: [1, -2] })).toBe("no-prompt");
     expect(refusal("/v1/completions", { prompt: [1, 2.5] })).toBe("no-prompt");
-    expect(refusal("/v1/completions", { prompt: ["a", "b"] })).toBe("batch");
+    expect(refusal("/v1/completions", { prompt: ["a", 1] })).toBe("no-prompt");
+    expect(refusal("/v1/completions", { prompt: "a", truncate_prompt_tokens: 5 })).toBe(
+      "truncated",
+    );
     expect(refusal("/v1/chat/completions", { messages: ["a"] })).toBe("no-prompt");
     const image = [{ role: "user", content: [{ type: "image_url", image_url: {} }] }];
     expect(refusal("/v1/chat/completions", { messages: image })).toBe("multimodal");
+    const block = [{ role: "user", content: [{ type: "image", source: {} }] }];
+    expect(refusal("/v1/messages", { messages: block })).toBe("multimodal");
+    expect(refusal("/v1/responses", { previous_response_id: "r", input: "a" })).toBe("stateful");
+    expect(refusal("/inference/v1/generate", { token_ids: [1], features: {} })).toBe("multimodal");
+    expect(refusal("/generate", { text: "a", image_data: "x" })).toBe("multimodal");
   });
 
   it("never quote the prompt when they are not JSON", () => {
@@ -56,13 +188,29 @@ describe("request bodies", () => {
 
   it("never make the reader throw", () => {
     const value = fc.jsonValue({ maxDepth: 4 });
-    const paths = fc.constantFrom("/v1/completions", "/v1/chat/completions", "/x", "");
+    const paths = fc.constantFrom(...PATHS, "/x", "");
     fc.assert(
       fc.property(paths, fc.oneof(fc.uint8Array(), value.map(bytes)), (path, body) => {
         readRequestBody(path, body);
       }),
     );
-    const field = fc.record({ prompt: value, messages: fc.array(value), model: value });
+    const block = fc.record(
+      { type: fc.constantFrom("text", "tool_use", "tool_result", "thinking"), text: value },
+      { requiredKeys: [] },
+    );
+    const message = fc.record({
+      role: fc.constantFrom("user", "assistant", "system", 1),
+      content: fc.oneof(value, fc.array(block)),
+    });
+    const messages = fc.array(fc.oneof(value, message));
+    const field = fc.record({
+      prompt: value,
+      input: fc.oneof(value, messages),
+      messages,
+      system: value,
+      tools: fc.array(value),
+      model: value,
+    });
     fc.assert(fc.property(paths, field, (path, body) => void read(path, body)));
     const deep = `{"prompt":${"[".repeat(100_000)}`;
     expect(readRequestBody("/v1/completions", Buffer.from(deep)).ok).toBe(false);

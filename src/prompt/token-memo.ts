@@ -1,33 +1,50 @@
-/** Token ids of prompts seen before, by the SHA-256 of what was tokenised; least recently used go. */
+/** Token ids of text seen before, by the SHA-256 of the text; the least recently used go. */
+import { hash } from "node:crypto";
 
-/** Token ids kept over all entries: 64 MiB. */
-const MEMO_TOKENS_MAX = 16_777_216;
+/** Bytes that an entry takes beside its token ids: key, typed array, place in the map. */
+const ENTRY_BYTES = 256;
 
 export class TokenMemo {
-  readonly #entriesMax: number;
+  readonly #bytesMax: number;
   readonly #entries = new Map<string, Uint32Array>();
-  #tokens = 0;
+  #bytes = 0;
 
-  constructor(entriesMax: number) {
-    this.#entriesMax = entriesMax;
+  constructor(bytesMax: number) {
+    this.#bytesMax = bytesMax;
   }
 
-  get(hash: string): Uint32Array | null {
-    const tokens = this.#entries.get(hash);
+  get(key: string): Uint32Array | null {
+    const tokens = this.#entries.get(key);
     if (tokens === undefined) return null;
-    this.#entries.delete(hash);
-    this.#entries.set(hash, tokens);
+    this.#entries.delete(key);
+    this.#entries.set(key, tokens);
     return tokens;
   }
 
-  set(hash: string, tokens: Uint32Array): void {
-    this.#tokens += tokens.length - (this.#entries.get(hash)?.length ?? 0);
-    this.#entries.delete(hash);
-    this.#entries.set(hash, tokens);
-    for (const [oldest, { length }] of this.#entries) {
-      if (this.#entries.size <= this.#entriesMax && this.#tokens <= MEMO_TOKENS_MAX) return;
-      this.#entries.delete(oldest);
-      this.#tokens -= length;
+  /** The array is kept as it is: it must not be a view into a larger one, nor change. */
+  set(key: string, tokens: Uint32Array): void {
+    this.#forget(key);
+    this.#entries.set(key, tokens);
+    this.#bytes += bytesOf(tokens);
+    for (const oldest of this.#entries.keys()) {
+      if (this.#bytes <= this.#bytesMax) return;
+      this.#forget(oldest);
     }
   }
+
+  #forget(key: string): void {
+    const tokens = this.#entries.get(key);
+    if (tokens === undefined) return;
+    this.#entries.delete(key);
+    this.#bytes -= bytesOf(tokens);
+  }
+}
+
+/** Key of a text in a memo: no two texts have the same, however they were made. */
+export function memoKey(text: string): string {
+  return hash("sha256", text, "base64");
+}
+
+function bytesOf(tokens: Uint32Array): number {
+  return tokens.byteLength + ENTRY_BYTES;
 }

@@ -116,7 +116,7 @@ async function start(...options: readonly Engine[]): Promise<Router> {
   });
   const random = seededRandom(1);
   const prompt = new PromptReader({
-    ...{ config: config.prompt, model: MODEL, hasher, engines: () => [], clock, meter },
+    ...{ tokensMax: config.prompt.tokensMax, model: MODEL, hasher, tokenizer: null, meter },
   });
   const picker = new KvPicker({
     ...{ ...ports, ...pods, index, holders: residency, fleet, prompt, random },

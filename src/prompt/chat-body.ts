@@ -1,0 +1,70 @@
+/** `/v1/chat/completions`: messages and what else the chat template sees. */
+import { ok, type Result, refused } from "../core/result.ts";
+import {
+  type BodyRefusal,
+  type Chat,
+  type Fields,
+  isFields,
+  listOrNull,
+  type Prompt,
+} from "./prompt-fields.ts";
+
+export function readChatBody(fields: Fields): Result<Prompt, BodyRefusal> {
+  if (typeof fields["truncate_prompt_tokens"] === "number") {
+    return refused("truncated", "truncate_prompt_tokens cuts the prompt in the engine");
+  }
+  return chatOf(fields["messages"], {
+    tools: listOrNull(fields["tools"]),
+    documents: listOrNull(fields["documents"]),
+    template: typeof fields["chat_template"] === "string" ? fields["chat_template"] : null,
+    templateArgs: templateArgsOf(fields),
+    isGenerationPromptAdded: fields["add_generation_prompt"] !== false,
+    isFinalMessageContinued: fields["continue_final_message"] === true,
+    isSpecialAdded: fields["add_special_tokens"] === true,
+  });
+}
+
+/** `messages`: in OpenAI's form; refused where one is not an object, or has other content than text. */
+export function chatOf(
+  messages: unknown,
+  rest: Omit<Chat, "messages">,
+): Result<Prompt, BodyRefusal> {
+  if (!Array.isArray(messages) || messages.length === 0) {
+    return refused("no-prompt", "field messages is not a list of messages");
+  }
+  const checked: Fields[] = [];
+  for (const message of messages as readonly unknown[]) {
+    if (!isFields(message)) return refused("no-prompt", "a message is not an object");
+    const content = message["content"];
+    if (Array.isArray(content) && !content.every((part) => textOfPart(part) !== null)) {
+      return refused("multimodal", "a message has a part that is not text");
+    }
+    checked.push(message);
+  }
+  return ok({ kind: "chat", chat: { ...rest, messages: checked } });
+}
+
+/** What a template sees by name beside messages and tools. */
+export function templateArgsOf(fields: Fields): Fields {
+  const { chat_template_kwargs: args, reasoning_effort: effort } = fields;
+  const named = typeof effort === "string" ? { reasoning_effort: effort } : {};
+  return isFields(args) ? { ...named, ...args } : named;
+}
+
+/** Kinds of content parts that hold text, each in the field named. */
+const TEXT_PARTS: Readonly<Record<string, string>> = {
+  text: "text",
+  input_text: "text",
+  output_text: "text",
+  refusal: "refusal",
+  thinking: "thinking",
+};
+
+/** Text of a part of a message's content; null: it is not text. */
+export function textOfPart(part: unknown): string | null {
+  if (typeof part === "string") return part;
+  if (!isFields(part) || typeof part["type"] !== "string") return null;
+  const field = Object.hasOwn(TEXT_PARTS, part["type"]) ? TEXT_PARTS[part["type"]] : undefined;
+  const text = field === undefined ? undefined : part[field];
+  return typeof text === "string" ? text : null;
+}

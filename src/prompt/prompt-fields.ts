@@ -1,0 +1,92 @@
+/** What a request's body says about its prompt, whatever the API, and the reading of single fields. */
+import { ok, type Result, refused } from "../core/result.ts";
+
+export type Fields = Readonly<Record<string, unknown>>;
+
+/** A chat as the template and the engine's /tokenize take it: messages in OpenAI's form, text only. */
+export interface Chat {
+  readonly messages: readonly Fields[];
+  readonly tools: readonly unknown[] | null;
+  readonly documents: readonly unknown[] | null;
+  /** A template of the request's own; null: the model's. */
+  readonly template: string | null;
+  /** `chat_template_kwargs`, and what else the template sees by name. */
+  readonly templateArgs: Fields;
+  readonly isGenerationPromptAdded: boolean;
+  readonly isFinalMessageContinued: boolean;
+  readonly isSpecialAdded: boolean;
+}
+
+export type Prompt =
+  /** At least one prompt; several are a batch. */
+  | { readonly kind: "tokens"; readonly prompts: readonly Uint32Array[] }
+  /** `isSpecialAdded`: as the request says; null leaves it to the engine, which adds them. */
+  | {
+      readonly kind: "text";
+      readonly texts: readonly string[];
+      readonly isSpecialAdded: boolean | null;
+    }
+  | { readonly kind: "chat"; readonly chat: Chat };
+
+/**
+ * - not-json: the body of a known path is no JSON object
+ * - path-unknown: not a path whose prompt is understood
+ * - no-prompt: the prompt is missing or of another shape
+ * - multimodal: content that is not text
+ * - stateful: the prompt continues what only the engine remembers
+ * - truncated: the engine is asked to cut the prompt
+ */
+export type BodyRefusal =
+  | "not-json"
+  | "path-unknown"
+  | "no-prompt"
+  | "multimodal"
+  | "stateful"
+  | "truncated";
+
+export function isFields(value: unknown): value is Fields {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** Null for anything but text that is not empty. */
+export function textOrNull(value: unknown): string | null {
+  return typeof value === "string" && value !== "" ? value : null;
+}
+
+export function listOrNull(value: unknown): readonly unknown[] | null {
+  return Array.isArray(value) ? value : null;
+}
+
+/** Text, token ids, or a list of either; `name`: of the field, for the refusal. */
+export function readTextOrTokens(
+  value: unknown,
+  { name, isSpecialAdded }: { readonly name: string; readonly isSpecialAdded: unknown },
+): Result<Prompt, BodyRefusal> {
+  const special = typeof isSpecialAdded === "boolean" ? isSpecialAdded : null;
+  if (value instanceof Uint32Array) return ok({ kind: "tokens", prompts: [value] });
+  if (typeof value === "string") {
+    return ok({ kind: "text", texts: [value], isSpecialAdded: special });
+  }
+  const list = listOrNull(value) ?? [];
+  if (list.length > 0 && list.every((each) => typeof each === "string")) {
+    return ok({ kind: "text", texts: list, isSpecialAdded: special });
+  }
+  const prompts = typeof list[0] === "number" ? [list] : list;
+  const tokens = prompts.map(tokenIdsOf);
+  if (tokens.length > 0 && tokens.every((each) => each !== null)) {
+    return ok({ kind: "tokens", prompts: tokens });
+  }
+  return refused("no-prompt", `field ${name} is neither text nor token ids`);
+}
+
+/** Null unless it is a list of at least one integer from 0 to 2^32 - 1. */
+function tokenIdsOf(ids: unknown): Uint32Array | null {
+  if (!Array.isArray(ids) || ids.length === 0) return null;
+  const tokens = new Uint32Array(ids.length);
+  for (let position = 0; position < ids.length; position += 1) {
+    const id: unknown = ids[position];
+    if (typeof id !== "number" || !Number.isInteger(id) || id < 0 || id > 0xffff_ffff) return null;
+    tokens[position] = id;
+  }
+  return tokens;
+}

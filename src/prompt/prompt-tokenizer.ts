@@ -1,0 +1,48 @@
+/** The port behind which text becomes token ids: at an engine, or in this process. */
+import type { Result } from "../core/result.ts";
+import type { Chat } from "./prompt-fields.ts";
+
+/** What is to be tokenised: one text, or one chat. */
+export type PromptText =
+  | { readonly kind: "text"; readonly text: string; readonly isSpecialAdded: boolean | null }
+  | { readonly kind: "chat"; readonly chat: Chat };
+
+export interface TokenizeRequest {
+  /** As the request names it, or the pool's base model. */
+  readonly model: string;
+  readonly prompt: PromptText;
+  /** Path and bytes of the request itself, for an engine that renders it. */
+  readonly route: string;
+  readonly body: Uint8Array;
+}
+
+export interface Tokenized {
+  /** memo: all of it was seen before. */
+  readonly source: "engine" | "local" | "memo";
+  readonly tokens: Uint32Array;
+  /** Parts that are remembered each by itself, and how many of them were. */
+  readonly segments: number;
+  readonly segmentsKnown: number;
+}
+
+/**
+ * - no-engine: no engine is ready to tokenise
+ * - engine-unreachable: no connection, or the deadline ended it
+ * - engine-refused: an HTTP status other than 200
+ * - engine-answer: an answer that is too long or has no token ids
+ * - too-deep: the prompt is nested deeper than JSON can be written
+ */
+export type TokenizeRefusal =
+  | "no-engine"
+  | "engine-unreachable"
+  | "engine-refused"
+  | "engine-answer"
+  | "too-deep";
+
+export interface PromptTokenizer {
+  /** Never rejects. Past the signal its answer is not used. */
+  tokenize(
+    request: TokenizeRequest,
+    signal: AbortSignal,
+  ): Promise<Result<Tokenized, TokenizeRefusal>>;
+}
