@@ -9,6 +9,7 @@ const serving = [
   "prompt",
   "router",
   "extproc",
+  "query",
   "observe",
   "config",
 ];
@@ -24,8 +25,9 @@ const modules = {
   prompt: ["core", "keys"],
   router: ["core", "tiers", "indexer", "fleet"],
   extproc: ["core", "prompt", "router"],
+  query: ["core", "tiers", "router", "extproc"],
   observe: ["core"],
-  config: ["core", "tiers", "events", "fleet", "prompt", "router", "extproc", "observe", "indexer"],
+  config: ["core", "tiers", "events", "fleet", "prompt", "router", "extproc", "query", "observe", "indexer"],
   lab: serving,
   app: [...serving, "lab"],
   cli: [...serving, "lab", "app"],
@@ -43,7 +45,7 @@ const adapters = [
   ["lmdb", "^src/indexer/lmdb-"],
   ["zeromq", "^src/(events|lab)/(engine/)?zmq-"],
   ["@nats-io", "^src/events/nats-"],
-  ["@grpc", "^src/(extproc/(grpc-|gen/)|lab/grpc-)"],
+  ["@grpc", "^src/((extproc|query)/(grpc-|gen/)|lab/grpc-)"],
   ["grpc-health-check", "^src/extproc/grpc-"],
   ["prom-client", "^src/observe/prom-"],
   ["pino", "^src/observe/pino-"],
@@ -59,7 +61,7 @@ module.exports = {
     {
       name: "no-cycles",
       severity: "error",
-      from: { pathNot: "^src/extproc/gen/" },
+      from: { pathNot: "^src/(extproc|query)/gen/" },
       to: { circular: true },
     },
     {

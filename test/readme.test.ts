@@ -78,6 +78,8 @@ describe("commands", () => {
       "events apply",
       "events decode",
       "events record",
+      "index query",
+      "index stats",
       "pods",
       "relay",
       "serve",
@@ -169,6 +171,8 @@ describe("docs/operations.md", () => {
     ["src/fleet/audit.ts", "AuditState"],
     ["src/router/known-state.ts", "FallbackReason"],
     ["src/fleet/findings.ts", "FindingName"],
+    ["src/query/prompt-query.ts", "QueryRefusal"],
+    ["src/query/grpc-query-server.ts", "CallRefusal"],
   ])("explains every member of %s %s", (file, type) => {
     const members = membersOf(file, type);
     expect(members.length).toBeGreaterThan(0);
@@ -214,8 +218,9 @@ describe("docs/operations.md", () => {
   });
 
   it("names the default addresses", () => {
-    const { extProc, observe } = configSchema.parse({ model: "m" });
-    for (const address of [extProc.listen, extProc.healthListen, observe.adminListen]) {
+    const { extProc, query, observe } = configSchema.parse({ model: "m" });
+    const { listen, healthListen } = extProc;
+    for (const address of [listen, healthListen, query.listen, observe.adminListen]) {
       expect(page).toContain(`\`${address}\``);
     }
   });
@@ -262,7 +267,7 @@ function membersOf(file: string, type: string): string[] {
 function sourceFiles(): string[] {
   return globSync("src/**/*.ts", { cwd: ROOT })
     .map((path) => path.replaceAll("\\", "/"))
-    .filter((path) => !path.endsWith(".test.ts") && !path.startsWith("src/extproc/gen/"));
+    .filter((path) => !path.endsWith(".test.ts") && !/^src\/\w+\/gen\//.test(path));
 }
 
 /** Fenced blocks marked yaml; their first line is a comment with the file's name. */
@@ -281,7 +286,7 @@ function kvatlasCommands(code: string): { command: string; options: string[] }[]
     .replaceAll(/npm run -s kvatlas -- /g, "kvatlas ")
     .replaceAll(/npm start(?: --)?/g, "kvatlas tour");
   const found = lines.matchAll(
-    /(?<![\w./-])kvatlas ((?:config|events) [a-z]+|[a-z]+)((?: [^\n`]*)?)/g,
+    /(?<![\w./-])kvatlas ((?:config|events|index) [a-z]+|[a-z]+)((?: [^\n`]*)?)/g,
   );
   return [...found].map(([, command = "", rest = ""]) => ({
     command,

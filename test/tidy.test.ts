@@ -120,7 +120,7 @@ describe("tidy", () => {
 function filesOf(pattern: string): string[] {
   return globSync(pattern, { cwd: ROOT })
     .map((path) => path.replaceAll("\\", "/"))
-    .filter((path) => !/^(src\/extproc\/gen|test\/golden)\//.test(path))
+    .filter((path) => !/^(src\/[a-z]+\/gen|test\/golden)\//.test(path))
     .sort();
 }
 

@@ -2,7 +2,7 @@
 import type { EndpointId } from "../core/ids.ts";
 import type { EndpointView } from "../fleet/fleet.ts";
 import type { HolderMatch, IndexReader } from "../indexer/block-index.ts";
-import type { PromptReader, PromptReading } from "../prompt/prompt-reader.ts";
+import type { KeyedTokens, PromptReader } from "../prompt/prompt-reader.ts";
 import type { SizedMatches } from "../router/endpoint-match.ts";
 import type { KnownFleet, PodKnowledge } from "./pod-knowledge.ts";
 import type { KnownHolders } from "./write-side.ts";
@@ -27,23 +27,34 @@ export interface MatchInput {
 }
 
 export function matchPrompt(
-  { index, holders, prompt, knowledge }: PromptMatchDeps,
-  reading: PromptReading,
-  { endpoints, known, nowMs }: MatchInput,
+  deps: PromptMatchDeps,
+  prompted: KeyedTokens,
+  input: MatchInput,
 ): PromptMatch {
-  const { approximated } = known;
+  const { approximated } = input.known;
   const keysBySize = new Map<number, BigUint64Array>();
   const sized: SizedMatches[] = [];
-  for (const blockSizeTokens of new Set([...holders.blockSizes(), ...approximated.values()])) {
-    const keys = prompt.keysOf(reading, blockSizeTokens);
+  for (const blockSizeTokens of new Set([...deps.holders.blockSizes(), ...approximated.values()])) {
+    const keys = deps.prompt.keysOf(prompted, blockSizeTokens);
     keysBySize.set(blockSizeTokens, keys);
-    const exact = index.match(keys);
-    const assumed = endpoints
-      .filter(({ spec }) => approximated.get(spec.id) === blockSizeTokens)
-      .flatMap((endpoint) => knowledge.assumedMatches(endpoint, keys, nowMs));
-    sized.push({ blockSizeTokens, matches: [...heardOf(exact, approximated), ...assumed] });
+    sized.push(matchKeys(deps, { keys, blockSizeTokens }, input));
   }
   return { sized, keysBySize };
+}
+
+/** The same for keys of one block size. */
+export function matchKeys(
+  { index, knowledge }: Pick<PromptMatchDeps, "index" | "knowledge">,
+  prompted: { readonly keys: BigUint64Array; readonly blockSizeTokens: number },
+  { endpoints, known, nowMs }: MatchInput,
+): SizedMatches {
+  const { keys, blockSizeTokens } = prompted;
+  const { approximated } = known;
+  const assumed = endpoints
+    .filter(({ spec }) => approximated.get(spec.id) === blockSizeTokens)
+    .flatMap((endpoint) => knowledge.assumedMatches(endpoint, keys, nowMs));
+  const matches = [...heardOf(index.match(keys), approximated), ...assumed];
+  return { blockSizeTokens, matches };
 }
 
 /** What was heard of an endpoint before it fell silent has no bound to its life: it is not used. */

@@ -5,19 +5,16 @@
  */
 import type { Config } from "../config/schema.ts";
 import type { Clock } from "../core/clock.ts";
-import type { EndpointId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Random } from "../core/random.ts";
 import { startExtProcServer } from "../extproc/grpc-ext-proc.ts";
 import { EvictionBoard } from "../indexer/eviction-board.ts";
-import { createBlockHasher } from "../keys/block-hasher.ts";
-import { type AdminAnswer, HttpAdmin, type ReadyCheck } from "../observe/http-admin.ts";
+import { HttpAdmin, type ReadyCheck } from "../observe/http-admin.ts";
 import { type MetricsText, PromMeter } from "../observe/prom-meter.ts";
-import { PromptReader } from "../prompt/prompt-reader.ts";
-import { createTokenizer } from "../prompt/tokenizer-choice.ts";
+import { startQueryServer } from "../query/grpc-query-server.ts";
+import { adminRoutes } from "./admin-routes.ts";
 import { FollowedFleet } from "./followed-fleet.ts";
-import { KvPicker } from "./kv-picker.ts";
-import { createPods, type Pods } from "./pods.ts";
+import { createReadSide } from "./read-side.ts";
 import { WriteCore } from "./write-core.ts";
 
 export interface ServeDeps {
@@ -32,6 +29,8 @@ export interface RunningRouter {
   readonly extProcAddress: string;
   readonly healthAddress: string;
   readonly adminAddress: string;
+  /** Null: not served. */
+  readonly queryAddress: string | null;
   /** Refuses no request, but asks gateways to send no more; resolves when none is in flight. */
   drain(): Promise<void>;
   stop(): Promise<void>;
@@ -52,38 +51,14 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
     const evictions = new EvictionBoard();
     const writeSide = await WriteCore.start(config, { ...ports, evictions });
     stops.push(() => writeSide.stop());
-    const { index, holders, events } = writeSide;
-    const hasher = await createBlockHasher(config.index.keySeed);
-    const followed = new FollowedFleet(config, { ...ports, random, events });
+    const followed = new FollowedFleet(config, { ...ports, random, events: writeSide.events });
     stops.push(() => followed.stop());
     await followed.start();
-
-    const prompt = new PromptReader({
-      tokensMax: config.prompt.tokensMax,
-      model: config.model,
-      hasher,
-      tokenizer: createTokenizer(config.prompt, {
-        engines: (): EndpointId[] => followed.readyByLoad(),
-        clock,
-      }),
-      meter,
-    });
-    const pods = createPods({
-      ...{ ...ports, events, holders, evictions, fleet: followed.fleet },
-      assumedLifeMs: config.router.assumedLifeMs,
+    const { pods, picker, queries } = await createReadSide(config, {
+      ...{ ...ports, random, writeSide, evictions, followed },
     });
     pods.watch.start();
     stops.push(() => pods.watch.stop());
-    const picker = new KvPicker({
-      ...ports,
-      index,
-      holders,
-      fleet: followed.fleet,
-      prompt,
-      ...pods,
-      config: config.router,
-      random,
-    });
     let isDraining = false;
     const readyChecks = (): ReadyCheck[] => [
       ...followed.readyChecks(),
@@ -100,20 +75,27 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
         return meter.text();
       },
       readyChecks,
-      routes: [{ path: "/pods", handle: (): AdminAnswer => answerOf(pods) }],
+      routes: adminRoutes({ pods: pods.report, queries }),
     });
     const adminAddress = await admin.start(config.observe.adminListen);
     stops.push(() => admin.stop());
     const edge = await startExtProcServer(config.extProc, { ...ports, random, picker });
     stops.push(() => edge.stop());
+    const { listen } = config.query;
+    const query = listen === null ? null : await startQueryServer(listen, { ...ports, queries });
+    stops.push(async () => query?.stop());
     const { address: extProcAddress, healthAddress } = edge;
-    log.info({ ext_proc: extProcAddress, health: healthAddress, admin: adminAddress }, "serving");
+    const queryAddress = query?.address ?? null;
+    const addresses = { ext_proc: extProcAddress, health: healthAddress, admin: adminAddress };
+    log.info({ ...addresses, query: queryAddress }, "serving");
     return {
       extProcAddress,
       healthAddress,
       adminAddress,
+      queryAddress,
       drain: async (): Promise<void> => {
         isDraining = true;
+        query?.drain();
         await edge.drain();
       },
       stop,
@@ -122,8 +104,4 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
     await stop();
     throw error;
   }
-}
-
-function answerOf(pods: Pods): AdminAnswer {
-  return { status: 200, body: { pods: pods.report() } };
 }

@@ -4,6 +4,7 @@ import { Command } from "commander";
 import { KvError } from "../core/errors.ts";
 import { addConfigCommand } from "./config-command.ts";
 import { addEventsCommand } from "./events-command.ts";
+import { addIndexCommand } from "./index-command.ts";
 import { addPodsCommand } from "./pods-command.ts";
 import { addRelayCommand } from "./relay-command.ts";
 import { addServeCommand } from "./serve-command.ts";
@@ -21,6 +22,7 @@ addRelayCommand(program, packageVersion());
 addConfigCommand(program);
 addEventsCommand(program);
 addPodsCommand(program);
+addIndexCommand(program);
 addTourCommand(program);
 
 try {

@@ -1,15 +1,13 @@
 /** `kvatlas pods`: asks the admin server and prints a line for each rank. */
 import { z } from "zod";
-import { KvError, messageOf } from "../core/errors.ts";
-import { printLine } from "./print.ts";
+import { askAdmin } from "./http-ask-admin.ts";
+import { printLine, printTable } from "./print.ts";
 
 /** As commander hands them over. */
 export interface PodsFlags {
   readonly url: string;
   readonly output: string;
 }
-
-const ANSWER_MS_MAX = 5000;
 
 const podsSchema = z.object({
   pods: z.array(
@@ -52,32 +50,16 @@ const HEAD = [
 ];
 
 export async function showPods({ url, output }: PodsFlags): Promise<void> {
-  const { pods } = await ask(url);
+  const { pods } = await askAdmin({ url, path: "/pods" }, podsSchema);
   if (output === "json") {
     await printLine(JSON.stringify(pods, null, 2));
     return;
   }
-  const rows = [HEAD, ...pods.flatMap(rowsOf)];
-  const widths = HEAD.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  for (const row of rows) {
-    const line = row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ");
-    await printLine(line.trimEnd());
-  }
+  await printTable([HEAD, ...pods.flatMap(rowsOf)]);
   for (const { name, findings } of pods) {
     for (const { name: finding, detail, fix } of findings) {
       process.stdout.write(`\n${name}: ${finding}: ${detail}\n  fix: ${fix}\n`);
     }
-  }
-}
-
-async function ask(url: string): Promise<z.infer<typeof podsSchema>> {
-  try {
-    const target = new URL("/pods", url);
-    const answer = await fetch(target, { signal: AbortSignal.timeout(ANSWER_MS_MAX) });
-    return podsSchema.parse(await answer.json());
-  } catch (cause) {
-    const message = `${url}: no router answers there: ${messageOf(cause)}`;
-    throw new KvError("ERR_ADMIN_UNREACHABLE", message, { cause });
   }
 }
 

@@ -10,3 +10,19 @@ export async function printLine(text: string): Promise<void> {
   if (process.stdout.write(`${text}\n`)) return;
   await new Promise<void>((resolve) => process.stdout.once("drain", () => resolve()));
 }
+
+/** Rows in columns as wide as their widest cell. */
+export async function printTable(rows: readonly (readonly string[])[]): Promise<void> {
+  const columns = Math.max(0, ...rows.map((row) => row.length));
+  const widths = Array.from({ length: columns }, (_, column) =>
+    Math.max(...rows.map((row) => row[column]?.length ?? 0)),
+  );
+  for (const row of rows) {
+    await printLine(
+      row
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join("  ")
+        .trimEnd(),
+    );
+  }
+}

@@ -6,6 +6,7 @@ import { fleetConfigSchema } from "../fleet/config.ts";
 import { indexerConfigSchema } from "../indexer/config.ts";
 import { observeConfigSchema } from "../observe/config.ts";
 import { promptConfigSchema } from "../prompt/config.ts";
+import { queryConfigSchema } from "../query/config.ts";
 import { routerConfigSchema } from "../router/config.ts";
 
 export const configSchema = z.strictObject({
@@ -25,6 +26,7 @@ export const configSchema = z.strictObject({
   prompt: promptConfigSchema.prefault({}).describe("from request bodies to token ids"),
   router: routerConfigSchema.prefault({}).describe("the decision"),
   extProc: extProcConfigSchema.prefault({}).describe("the Envoy edge"),
+  query: queryConfigSchema.prefault({}).describe("the index for other schedulers"),
   observe: observeConfigSchema.prefault({}).describe("metrics, health and log"),
 });
 

@@ -13,6 +13,8 @@ export const ERROR_CODES = {
   ERR_PROCESS_FAILED: "A child process ended before it was ready.",
   ERR_TRACE_INVALID: "A trace file has a line that is not of the Mooncake form.",
   ERR_CAPTURE_INVALID: "A capture of KV events cannot be read, or has a line that is no message.",
+  ERR_QUERY_INVALID:
+    "The prompt of a query cannot be read, or has something that is no token or key.",
   ERR_ADMIN_UNREACHABLE: "No router answers at the admin address.",
   ERR_TIMEOUT: "Something outside did not become ready within its time limit.",
 } as const;

@@ -22,6 +22,11 @@ export function isEndpointAddress(text: string): boolean {
   return port >= 1 && port <= 65_535;
 }
 
+/** As an endpoint's address, and with port 0, which takes a free one. */
+export function isListenAddress(text: string): boolean {
+  return isEndpointAddress(text.replace(/:0$/, ":1"));
+}
+
 export function endpointId(address: string): EndpointId {
   assert(isEndpointAddress(address), "endpoint address must be host:port", { address });
   return address as EndpointId;

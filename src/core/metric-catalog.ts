@@ -114,6 +114,14 @@ export const COUNTERS = {
     help: "Requests decided by load alone because the decision was late or failed, by reason.",
     labels: ["reason"],
   },
+  kvatlas_query_requests_total: {
+    help: "Calls of the gRPC query service, by method.",
+    labels: ["method"],
+  },
+  kvatlas_query_refused_total: {
+    help: "Calls and connections that the query service refused, by reason.",
+    labels: ["reason"],
+  },
 } as const satisfies Record<string, MetricSpec>;
 
 export const GAUGES = {

@@ -6,7 +6,7 @@ import type { Meter } from "../core/meter.ts";
 import type { Random } from "../core/random.ts";
 import { BodyBudget } from "./body-budget.ts";
 import type { ExtProcConfig } from "./config.ts";
-import { loadExtProcPackage, withTolerantDecoder } from "./grpc-definition.ts";
+import { EXT_PROC_SERVICE, loadExtProcPackage, withTolerantDecoder } from "./grpc-definition.ts";
 import { GrpcHealth } from "./grpc-health.ts";
 import { type GrpcListener, listenGrpc } from "./grpc-listener.ts";
 import { GrpcStream, type ProcessCall } from "./grpc-stream.ts";
@@ -57,7 +57,7 @@ export async function startExtProcServer(
 }
 
 class RunningServer implements ExtProcServer {
-  readonly health = new GrpcHealth();
+  readonly health = new GrpcHealth(EXT_PROC_SERVICE);
   readonly #config: ExtProcConfig;
   readonly #deps: ExtProcDeps;
   readonly #requestIds: RequestIds;

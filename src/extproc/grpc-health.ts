@@ -1,17 +1,18 @@
-/** gRPC health of the Envoy edge: readiness follows draining, liveness does not. */
+/** gRPC health of one server: readiness follows draining, liveness does not. */
 import type grpc from "@grpc/grpc-js";
 import { HealthImplementation } from "grpc-health-check";
-import { EXT_PROC_SERVICE } from "./grpc-definition.ts";
 
 /** Names that gateways and probes ask for; "" is the server as a whole. */
-const READINESS_SERVICES = ["", "readiness", EXT_PROC_SERVICE] as const;
+const READINESS_SERVICES = ["", "readiness"] as const;
 const LIVENESS_SERVICE = "liveness";
 
 export class GrpcHealth {
   readonly #health: HealthImplementation;
+  readonly #services: readonly string[];
 
-  /** Starts not ready. */
-  constructor() {
+  /** Starts not ready. `service`: full name of the one that the server is for. */
+  constructor(service: string) {
+    this.#services = [...READINESS_SERVICES, service];
     this.#health = new HealthImplementation({ [LIVENESS_SERVICE]: "SERVING" });
     this.setReady(false);
   }
@@ -21,7 +22,7 @@ export class GrpcHealth {
   }
 
   setReady(isReady: boolean): void {
-    for (const service of READINESS_SERVICES) {
+    for (const service of this.#services) {
       this.#health.setStatus(service, isReady ? "SERVING" : "NOT_SERVING");
     }
   }

@@ -1,6 +1,6 @@
 /** Configuration of the admin server and the log. */
 import { z } from "zod";
-import { isEndpointAddress } from "../core/ids.ts";
+import { isListenAddress } from "../core/ids.ts";
 
 export const observeConfigSchema = z.strictObject({
   adminListen: z
@@ -15,7 +15,3 @@ export const observeConfigSchema = z.strictObject({
       "error: someone must act; warn: degraded; info: start, stop, change; debug: requests",
     ),
 });
-
-function isListenAddress(text: string): boolean {
-  return isEndpointAddress(text.replace(/:0$/, ":1"));
-}

@@ -53,6 +53,26 @@ describe("HttpAdmin", () => {
     expect([answer.status, await answer.json()]).toEqual([202, { q: "?a=1" }]);
   });
 
+  it("hands a body within its bound to a route that takes one", async () => {
+    const base = await started({
+      routes: [
+        {
+          path: "/count",
+          bodyBytesMax: 8,
+          handle: (_, body) => ({ status: 200, body: body.length }),
+        },
+      ],
+    });
+    const post = (bytes: number): Promise<Response> =>
+      fetch(`${base}/count`, { method: "POST", body: new Uint8Array(bytes) });
+    expect(await (await post(8)).json()).toBe(8);
+    expect((await post(9)).status).toBe(413);
+    expect((await post(1_000_000)).status).toBe(413);
+    const got = await fetch(`${base}/count`);
+    expect([got.status, got.headers.get("allow")]).toEqual([405, "POST"]);
+    expect(await (await post(0)).json()).toBe(0);
+  });
+
   it("refuses unknown paths and methods in JSON", async () => {
     const base = await started();
     const unknown = await fetch(`${base}/nothing`);

@@ -7,13 +7,14 @@
 import http from "node:http";
 import type { AddressInfo } from "node:net";
 import { assert } from "../core/assert.ts";
+import { readBounded } from "../core/bounded-body.ts";
 import { KvError, messageOf } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 
 /** Connections at once; more are closed by Node. */
 const CONNECTIONS_MAX = 256;
 const HEADER_BYTES_MAX = 8192;
-/** Time for a whole request; requests have no body. */
+/** Time for a whole request. */
 const REQUEST_MS_MAX = 5000;
 const KEEP_ALIVE_MS = 65_000;
 
@@ -33,7 +34,10 @@ export interface AdminAnswer {
 export interface AdminRoute {
   /** "/debug/fleet"; matched as a whole. */
   readonly path: string;
-  readonly handle: (url: URL) => AdminAnswer | Promise<AdminAnswer>;
+  /** Largest body, bytes; a route with one takes POST in place of GET. It changes nothing either. */
+  readonly bodyBytesMax?: number;
+  /** `body`: empty without `bodyBytesMax`. */
+  readonly handle: (url: URL, body: Uint8Array) => AdminAnswer | Promise<AdminAnswer>;
 }
 
 export interface HttpAdminDeps {
@@ -45,6 +49,8 @@ export interface HttpAdminDeps {
   readonly routes?: readonly AdminRoute[];
 }
 
+const NO_BODY = new Uint8Array(0);
+
 interface Answer {
   readonly status: number;
   readonly contentType: string;
@@ -52,7 +58,10 @@ interface Answer {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-type Handler = (url: URL) => Answer | Promise<Answer>;
+interface Handler {
+  readonly bodyBytesMax: number;
+  readonly handle: (url: URL, body: Uint8Array) => Answer | Promise<Answer>;
+}
 
 export class HttpAdmin {
   readonly #log: Log;
@@ -129,7 +138,7 @@ export class HttpAdmin {
     response.end(request.method === "HEAD" ? undefined : body);
   }
 
-  #route(request: http.IncomingMessage): Answer | Promise<Answer> {
+  async #route(request: http.IncomingMessage): Promise<Answer> {
     const target = request.url ?? "/";
     // The base is never shown: it only lets the path be parsed as a URL.
     const url = URL.canParse(target, "http://admin") ? new URL(target, "http://admin") : null;
@@ -137,26 +146,35 @@ export class HttpAdmin {
     if (url === null || handler === undefined) {
       return json(404, { error: "no such path", paths: [...this.#handlers.keys()] });
     }
-    if (request.method !== "GET" && request.method !== "HEAD") {
+    const { bodyBytesMax, handle } = handler;
+    const methods = bodyBytesMax > 0 ? ["POST"] : ["GET", "HEAD"];
+    if (!methods.includes(request.method ?? "")) {
       const refusal = json(405, { error: `method ${request.method} is not allowed` });
-      return { ...refusal, headers: { allow: "GET, HEAD" } };
+      return { ...refusal, headers: { allow: methods.join(", ") } };
     }
-    return handler(url);
+    if (bodyBytesMax === 0) return handle(url, NO_BODY);
+    const body = await readBounded(request, bodyBytesMax);
+    if (body !== null) return handle(url, body);
+    // What is not read any more cannot be followed by another request.
+    const refusal = json(413, { error: `the body is over ${bodyBytesMax} bytes` });
+    return { ...refusal, headers: { connection: "close" } };
   }
 }
 
 function handlersOf(deps: HttpAdminDeps): ReadonlyMap<string, Handler> {
-  const handlers = new Map<string, Handler>([
-    ["/metrics", async (): Promise<Answer> => ({ status: 200, ...(await deps.metrics()) })],
-    ["/healthz", (): Answer => json(200, { isAlive: true })],
-    ["/readyz", (): Answer => readiness(deps.readyChecks())],
+  const own = (handle: Handler["handle"]): Handler => ({ bodyBytesMax: 0, handle });
+  const handlers = new Map([
+    ["/metrics", own(async () => ({ status: 200, ...(await deps.metrics()) }))],
+    ["/healthz", own(() => json(200, { isAlive: true }))],
+    ["/readyz", own(() => readiness(deps.readyChecks()))],
   ]);
-  for (const { path, handle } of deps.routes ?? []) {
+  for (const { path, bodyBytesMax = 0, handle } of deps.routes ?? []) {
     assert(!handlers.has(path), "two admin routes for one path", { path });
-    handlers.set(path, async (url): Promise<Answer> => {
-      const { status, body } = await handle(url);
-      return json(status, body);
-    });
+    const answer = async (url: URL, body: Uint8Array): Promise<Answer> => {
+      const { status, body: content } = await handle(url, body);
+      return json(status, content);
+    };
+    handlers.set(path, { bodyBytesMax, handle: answer });
   }
   return handlers;
 }

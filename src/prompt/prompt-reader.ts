@@ -47,6 +47,9 @@ export interface PromptReading {
   readonly traits: RequestTraits;
 }
 
+/** What a prompt's keys are made of. */
+export type KeyedTokens = Pick<PromptReading, "tokens" | "lora" | "cacheSalt">;
+
 export interface PromptReaderDeps {
   /** Tokens of a prompt that are keyed. */
   readonly tokensMax: number;
@@ -101,7 +104,7 @@ export class PromptReader {
   }
 
   /** Keys of the prompt's full blocks; empty when its tokens are not known. Pure. */
-  keysOf(reading: PromptReading, blockSizeTokens: number): BigUint64Array {
+  keysOf(reading: KeyedTokens, blockSizeTokens: number): BigUint64Array {
     if (reading.tokens === null) return new BigUint64Array(0);
     const { hasher, model } = this.#deps;
     const parent = hasher.rootKey({ model, lora: reading.lora, blockSizeTokens });

@@ -45,7 +45,7 @@ const endpointsOf = (lab: LabEngine): string =>
 
 const servingConfig = (extProcPort: number, adminPort: number): string =>
   `model: lab-8b\nindex: { path: null }\nextProc:\n  listen: 127.0.0.1:${extProcPort}\n` +
-  `  healthListen: 127.0.0.1:0\n  drainNoticeMs: 0\nobserve: { adminListen: "127.0.0.1:${adminPort}" }\n`;
+  `  healthListen: 127.0.0.1:0\n  drainNoticeMs: 0\nquery: { listen: "127.0.0.1:0" }\nobserve: { adminListen: "127.0.0.1:${adminPort}" }\n`;
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "kvatlas-cli-"));

@@ -16,6 +16,7 @@ export class RouterProcess extends KvatlasProcess {
     const configFile = writeConfig(folder, endpoints, {
       fleet: { scrapeMs: 200 },
       index: { path: "store", flushMs: 50 },
+      query: { listen: "127.0.0.1:0" },
       observe: { adminListen },
       ...config,
       extProc: {

@@ -35,6 +35,7 @@ export function routerYaml(natsAddress: string | null): string {
       drainMs: 1000,
       drainNoticeMs: 0,
     },
+    query: { listen: null },
     observe: { adminListen: "127.0.0.1:0" },
   });
 }

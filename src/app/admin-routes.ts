@@ -1,0 +1,30 @@
+/** What the admin server answers beside metrics and health: pods and index. */
+import type { AdminAnswer, AdminRoute } from "../observe/http-admin.ts";
+import type { IndexQueries } from "../query/index-queries.ts";
+import { keysQuery, QUERY_BODY_BYTES_MAX, tokensQuery } from "../query/prompt-query.ts";
+import type { PodReport } from "./pods-report.ts";
+
+export interface AdminRoutesDeps {
+  readonly pods: () => readonly PodReport[];
+  readonly queries: IndexQueries;
+}
+
+export function adminRoutes({ pods, queries }: AdminRoutesDeps): AdminRoute[] {
+  const ok = (body: unknown): AdminAnswer => ({ status: 200, body });
+  return [
+    { path: "/pods", handle: () => ok({ pods: pods() }) },
+    { path: "/index/stats", handle: () => ok(queries.stats()) },
+    {
+      path: "/index/query",
+      bodyBytesMax: QUERY_BODY_BYTES_MAX,
+      handle: ({ searchParams }, body): AdminAnswer => {
+        const text = (name: string): string => searchParams.get(name) ?? "";
+        const query = searchParams.has("blockSize")
+          ? keysQuery(body, Number(text("blockSize")))
+          : tokensQuery(body, { lora: text("lora"), cacheSalt: text("salt") });
+        if (query.ok) return ok(queries.match(query.value));
+        return { status: 400, body: { error: `${query.reason}: ${query.detail}` } };
+      },
+    },
+  ];
+}

@@ -1,0 +1,61 @@
+/** The read path put together: what decides, what watches the pods, what answers queries. */
+import type { Config } from "../config/schema.ts";
+import type { Clock } from "../core/clock.ts";
+import type { EndpointId } from "../core/ids.ts";
+import type { Log } from "../core/log.ts";
+import type { Meter } from "../core/meter.ts";
+import type { Random } from "../core/random.ts";
+import type { EvictionBoard } from "../indexer/eviction-board.ts";
+import { createBlockHasher } from "../keys/block-hasher.ts";
+import { PromptReader } from "../prompt/prompt-reader.ts";
+import { createTokenizer } from "../prompt/tokenizer-choice.ts";
+import type { IndexQueries } from "../query/index-queries.ts";
+import type { FollowedFleet } from "./followed-fleet.ts";
+import { IndexAnswers } from "./index-answers.ts";
+import { KvPicker } from "./kv-picker.ts";
+import { createPods, type Pods } from "./pods.ts";
+import type { WriteSide } from "./write-side.ts";
+
+export interface ReadSideDeps {
+  readonly writeSide: WriteSide;
+  readonly evictions: EvictionBoard;
+  readonly followed: FollowedFleet;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly meter: Meter;
+}
+
+export interface ReadSide {
+  readonly picker: KvPicker;
+  readonly pods: Pods;
+  readonly queries: IndexQueries;
+}
+
+/** Nothing runs yet: `pods.watch` is to be started and stopped. */
+export async function createReadSide(config: Config, deps: ReadSideDeps): Promise<ReadSide> {
+  const { followed, clock, meter, random, log } = deps;
+  const { index, holders, events } = deps.writeSide;
+  const { fleet } = followed;
+  const prompt = new PromptReader({
+    tokensMax: config.prompt.tokensMax,
+    model: config.model,
+    hasher: await createBlockHasher(config.index.keySeed),
+    tokenizer: createTokenizer(config.prompt, {
+      engines: (): EndpointId[] => followed.readyByLoad(),
+      clock,
+    }),
+    meter,
+  });
+  const ports = { clock, log, meter };
+  const pods = createPods({
+    ...{ ...ports, events, holders, evictions: deps.evictions, fleet },
+    assumedLifeMs: config.router.assumedLifeMs,
+  });
+  const matching = { index, holders, prompt, fleet, clock, knowledge: pods.knowledge };
+  return {
+    pods,
+    picker: new KvPicker({ ...matching, ...pods, log, meter, random, config: config.router }),
+    queries: new IndexAnswers(matching),
+  };
+}

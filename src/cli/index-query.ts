@@ -1,0 +1,118 @@
+/** `kvatlas index query` and `kvatlas index stats`: ask the admin server and print a table. */
+import { readFileSync } from "node:fs";
+import { z } from "zod";
+import { KvError, messageOf } from "../core/errors.ts";
+import { stateText } from "../router/known-state.ts";
+import { TIERS } from "../tiers/tier.ts";
+import { askAdmin } from "./http-ask-admin.ts";
+import { printLine, printTable } from "./print.ts";
+
+/** As commander hands them over. */
+export interface StatsFlags {
+  readonly url: string;
+  readonly output: string;
+}
+
+export interface QueryFlags extends StatsFlags {
+  readonly keys?: boolean;
+  readonly blockSize: string;
+  readonly lora?: string;
+  readonly salt?: string;
+}
+
+const stateSchema = z.object({
+  state: z.enum(["EXACT", "DEGRADED", "FALLBACK"]),
+  reason: z.string().nullable(),
+});
+const tiersSchema = z.object({
+  gpu: z.number(),
+  cpu: z.number(),
+  nvme: z.number(),
+  shared: z.number(),
+});
+const holdingSchema = z.object({
+  endpointId: z.string(),
+  state: stateSchema,
+  gpuPrefixTokens: z.number(),
+  prefixTokens: z.number(),
+  tokensByTier: tiersSchema,
+});
+const matchSchema = z.object({
+  endpoints: z.array(holdingSchema),
+  best: holdingSchema.nullable(),
+  promptTokens: z.number(),
+});
+const statsSchema = z.object({
+  blocks: z.number(),
+  entriesByTier: tiersSchema,
+  endpointsByState: z.object({ EXACT: z.number(), DEGRADED: z.number(), FALLBACK: z.number() }),
+  blockSizesTokens: z.array(z.number()),
+});
+
+export async function queryIndex(file: string, flags: QueryFlags): Promise<void> {
+  const words = wordsOf(file);
+  const isKeys = flags.keys === true;
+  const body = isKeys ? keyBytes(words, file) : tokenBytes(words, file);
+  const names = { lora: flags.lora ?? "", salt: flags.salt ?? "" };
+  const query = new URLSearchParams(isKeys ? { blockSize: flags.blockSize } : names);
+  const { url } = flags;
+  const answer = await askAdmin({ url, path: `/index/query?${query}`, body }, matchSchema);
+  if (flags.output === "json") {
+    await printLine(JSON.stringify(answer, null, 2));
+    return;
+  }
+  const rows = answer.endpoints.map(({ endpointId, state, tokensByTier, ...prefix }) => [
+    endpointId,
+    stateText(state),
+    String(prefix.gpuPrefixTokens),
+    String(prefix.prefixTokens),
+    ...TIERS.map((tier) => String(tokensByTier[tier])),
+  ]);
+  const tiers = TIERS.map((tier) => tier.toUpperCase());
+  await printTable([["ENDPOINT", "STATE", "IN GPU", "ANY TIER", ...tiers], ...rows]);
+  const { best, promptTokens } = answer;
+  const found = best === null ? "none" : `${best.prefixTokens} at ${best.endpointId}`;
+  await printLine(`best of ${promptTokens} tokens: ${found}`);
+}
+
+export async function showIndexStats({ url, output }: StatsFlags): Promise<void> {
+  const stats = await askAdmin({ url, path: "/index/stats" }, statsSchema);
+  if (output === "json") {
+    await printLine(JSON.stringify(stats, null, 2));
+    return;
+  }
+  const { blocks, entriesByTier, endpointsByState, blockSizesTokens } = stats;
+  await printTable([
+    ["blocks", String(blocks)],
+    ...TIERS.map((tier) => [`entries in ${tier}`, String(entriesByTier[tier])]),
+    ...Object.entries(endpointsByState).map(([state, n]) => [`endpoints ${state}`, String(n)]),
+    ["tokens per block", blockSizesTokens.join(", ") || "-"],
+  ]);
+}
+
+function wordsOf(file: string): string[] {
+  try {
+    const text = readFileSync(file === "-" ? process.stdin.fd : file, "utf8");
+    return text.split(/[\s,[\]"]+/).filter((word) => word !== "");
+  } catch (cause) {
+    throw new KvError("ERR_QUERY_INVALID", `${file}: ${messageOf(cause)}`, { cause });
+  }
+}
+
+function tokenBytes(words: readonly string[], file: string): Uint8Array<ArrayBuffer> {
+  const bad = words.findIndex((word) => !/^\d{1,10}$/.test(word) || Number(word) > 0xffff_ffff);
+  if (bad >= 0) throw invalid(file, bad, "a token id from 0 to 4294967295");
+  return new Uint8Array(Uint32Array.from(words, Number).buffer);
+}
+
+function keyBytes(words: readonly string[], file: string): Uint8Array<ArrayBuffer> {
+  const bad = words.findIndex((word) => !/^(0x)?[0-9a-f]{1,16}$/i.test(word));
+  if (bad >= 0) throw invalid(file, bad, "a key of up to 16 hex digits");
+  const keys = words.map((word) => BigInt(`0x${word.replace(/^0x/i, "")}`));
+  return new Uint8Array(BigUint64Array.from(keys).buffer);
+}
+
+/** Names the place and not the word: it is of a prompt. */
+function invalid(file: string, at: number, expected: string): KvError {
+  return new KvError("ERR_QUERY_INVALID", `${file}: word ${at + 1} is not ${expected}`);
+}

@@ -1,0 +1,8 @@
+// Original file: proto/kvatlas/v1/index.proto
+
+
+export interface StatsRequest {
+}
+
+export interface StatsRequest__Output {
+}
