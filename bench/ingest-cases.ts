@@ -46,13 +46,13 @@ function ingestCase(name: string, turn: "store" | "evict", make: () => FullEngin
 class FullEngine {
   readonly #residency = new Residency({ index: new HotIndex(), entriesMax: 10_000_000 });
   readonly #accept: (payload: Uint8Array) => void;
-  readonly #messages: Readonly<Record<"store" | "evict", readonly Uint8Array[][]>>;
+  readonly #samples: Readonly<Record<"store" | "evict", readonly Sample[]>>;
   readonly #turns = { store: 0, evict: 0 };
   #received: readonly Uint8Array[] = [];
 
   constructor(hasher: BlockHasher, stores: readonly Uint8Array[]) {
     this.#accept = writePath(hasher, this.#residency);
-    this.#messages = { store: samplesOf(stores), evict: samplesOf(removeMessages(ROUND * BLOCKS)) };
+    this.#samples = { store: samplesOf(stores), evict: samplesOf(removeMessages(ROUND * BLOCKS)) };
     while (this.#turns.store < HELD) {
       this.receive("store");
       this.apply();
@@ -61,8 +61,9 @@ class FullEngine {
 
   /** The next messages, just written to memory as by a socket. */
   receive(turn: "store" | "evict"): void {
-    const messages = this.#messages[turn][this.#turns[turn] % ROUND] ?? [];
-    this.#received = messages.map((message) => Buffer.from(message));
+    const { bytes, ends } = this.#samples[turn][this.#turns[turn] % ROUND] ?? NO_MESSAGES;
+    const written = Uint8Array.from(bytes);
+    this.#received = ends.map((end, at) => written.subarray(ends[at - 1] ?? 0, end));
     this.#turns[turn] += 1;
   }
 
@@ -76,9 +77,23 @@ class FullEngine {
   }
 }
 
-function samplesOf(messages: readonly Uint8Array[]): Uint8Array[][] {
+/** Messages one behind the other: as objects of their own they would keep the garbage collector busy. */
+interface Sample {
+  readonly bytes: Uint8Array;
+  readonly ends: readonly number[];
+}
+
+const NO_MESSAGES: Sample = { bytes: new Uint8Array(0), ends: [] };
+
+function samplesOf(messages: readonly Uint8Array[]): Sample[] {
   const perSample = messages.length / ROUND;
-  return Array.from({ length: ROUND }, (_, sample) =>
-    messages.slice(sample * perSample, (sample + 1) * perSample),
-  );
+  return Array.from({ length: ROUND }, (_, sample) => {
+    const own = messages.slice(sample * perSample, (sample + 1) * perSample);
+    let end = 0;
+    const ends = own.map(({ length }) => {
+      end += length;
+      return end;
+    });
+    return { bytes: Buffer.concat(own), ends };
+  });
 }

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { WriteBehind } from "../src/app/write-behind.ts";
-import { blockKey, engineKey } from "../src/core/ids.ts";
+import { blockKey } from "../src/core/ids.ts";
 import { silentLog } from "../src/core/log.ts";
 import { silentMeter } from "../src/core/meter.ts";
 import { nodeClock } from "../src/core/node-clock.ts";
@@ -56,7 +56,11 @@ export function memoryCases(): ValueCase[] {
     value("memory.handle", (blocks) => {
       const map = new HandleMap();
       for (let block = 0; block < blocks; block += 1) {
-        map.add(engineKey(wide(block)), blockKey(keyOf(block)));
+        const one = {
+          handles: BigUint64Array.of(wide(block)),
+          keys: BigUint64Array.of(keyOf(block)),
+        };
+        map.addAll(one, 0, "told");
       }
       return map.byteLength / blocks;
     }),

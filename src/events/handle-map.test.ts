@@ -1,66 +1,123 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { blockKey, engineKey } from "../core/ids.ts";
-import { HANDLES_MAX, HandleMap, TOMBSTONES_MAX } from "./handle-map.ts";
+import { HandleMap, type KeyIdentity, TOMBSTONES_MAX } from "./handle-map.ts";
+
+const handle = (value: number): ReturnType<typeof engineKey> => engineKey(BigInt(value));
+
+/** Adds blocks with one key; returns how many were. */
+function add(
+  map: HandleMap,
+  handles: readonly number[],
+  key = 1n,
+  identity: KeyIdentity = "told",
+): number {
+  const keys = BigUint64Array.from(handles, () => key);
+  return map.addAll({ handles: BigUint64Array.from(handles, BigInt), keys }, 0, identity);
+}
+
+function remove(map: HandleMap, ...handles: readonly number[]): void {
+  map.removeAll(BigUint64Array.from(handles, BigInt));
+}
 
 describe("handle map", () => {
-  const key = blockKey(1n);
-  const handle = (value: number): ReturnType<typeof engineKey> => engineKey(BigInt(value));
-
   it("forgets the oldest of the removed handles first, and a handle stored again not at all", () => {
     const map = new HandleMap();
     for (let value = 0; value < TOMBSTONES_MAX; value += 1) {
-      map.add(handle(value), key);
-      map.remove(handle(value));
+      add(map, [value]);
+      remove(map, value);
     }
-    map.add(handle(0), key);
-    map.remove(handle(0));
-    map.add(handle(TOMBSTONES_MAX), key);
-    map.remove(handle(TOMBSTONES_MAX));
+    add(map, [0]);
+    remove(map, 0);
+    add(map, [TOMBSTONES_MAX]);
+    remove(map, TOMBSTONES_MAX);
     expect([0, 1, 2, TOMBSTONES_MAX].map((value) => map.keyOf(handle(value)))).toEqual([
-      key,
+      1n,
       null,
-      key,
-      key,
+      1n,
+      1n,
     ]);
     expect(map.size).toBe(0);
   });
 
-  it("counts copies, and ignores the removal of what is not there", () => {
+  it("counts copies exactly however many, and ignores the removal of what is not there", () => {
     const map = new HandleMap();
-    map.add(handle(1), key, 2);
-    map.remove(handle(1));
-    map.remove(handle(2));
-    expect(map.size).toBe(1);
-    map.remove(handle(1));
-    map.remove(handle(1));
-    expect(map.size).toBe(0);
-    expect(HANDLES_MAX).toBeGreaterThan(TOMBSTONES_MAX);
+    for (let copies = 0; copies < 300; copies += 1) add(map, [1]);
+    map.restore(handle(1), blockKey(1n), 700);
+    for (let copies = 1; copies < 1000; copies += 1) remove(map, 1);
+    remove(map, 2);
+    expect([map.size, map.has(handle(1))]).toEqual([1, true]);
+    remove(map, 1);
+    remove(map, 1);
+    expect([map.size, map.has(handle(1))]).toEqual([0, false]);
+    expect(map.keyOf(handle(1))).toBe(1n);
   });
-  it("agrees with plain maps under any history", () => {
+
+  it("takes a plain key for one handle alone, as long as that is remembered", () => {
+    const map = new HandleMap();
+    expect(add(map, [1], 7n, "plain")).toBe(1);
+    expect(add(map, [2], 7n, "plain")).toBe(0);
+    remove(map, 1);
+    expect(add(map, [2], 7n, "plain")).toBe(0);
+    for (let value = 10; value < 10 + TOMBSTONES_MAX; value += 1) {
+      add(map, [value], BigInt(value));
+      remove(map, value);
+    }
+    expect(add(map, [2], 7n, "plain")).toBe(1);
+    expect(map.takeAway(blockKey(8n))).toBe(undefined);
+    expect(map.takeAway(blockKey(7n))).toMatchObject({ type: "rekeyed", handle: 2n });
+    expect(map.takeAway(blockKey(7n))).toBe(null);
+    expect(map.keyOf(handle(2))).not.toBe(7n);
+    expect(add(map, [3], 7n, "plain")).toBe(0);
+    expect(add(map, [3], 7n, "told")).toBe(1);
+  });
+
+  it("keeps the key of a plain block that is known under another one", () => {
+    const map = new HandleMap();
+    add(map, [1], 5n);
+    expect(add(map, [1], 7n, "plain")).toBe(0);
+    expect(add(map, [1], 5n, "plain")).toBe(1);
+    remove(map, 1);
+    remove(map, 1);
+    expect(add(map, [1], 7n, "plain")).toBe(0);
+    expect(add(map, [1], 7n, "told")).toBe(1);
+    expect(map.keyOf(handle(1))).toBe(7n);
+  });
+
+  it("agrees with plain maps under any history, also when it grows", () => {
     const operation = fc.record({
-      kind: fc.constantFrom("add", "add", "remove", "remove", "clear"),
+      kind: fc.constantFrom("add", "add", "remove", "remove", "flood", "clear"),
       handle: fc.nat({ max: 12 }),
       copies: fc.integer({ min: 1, max: 3 }),
+      identity: fc.constantFrom("told" as const, "plain" as const),
     });
     fc.assert(
       fc.property(fc.array(operation, { maxLength: 400, size: "max" }), (operations) => {
         const map = new HandleMap();
         const held = new Map<number, number>();
         const keys = new Map<number, bigint>();
-        for (const [step, { kind, handle: value, copies }] of operations.entries()) {
-          const count = held.get(value) ?? 0;
+        const count = (value: number): number => held.get(value) ?? 0;
+        for (const [step, { kind, handle: value, copies, identity }] of operations.entries()) {
           if (kind === "add") {
             const key = BigInt(step) << 33n;
-            map.add(handle(value), blockKey(key), copies);
-            if (count === 0) keys.set(value, key);
-            held.set(value, count + copies);
+            const isKept = identity === "plain" && keys.has(value);
+            expect(add(map, [value], key, identity)).toBe(isKept ? 0 : 1);
+            if (!isKept && count(value) === 0) keys.set(value, key);
+            held.set(value, count(value) + (isKept ? 0 : 1));
           }
           if (kind === "remove") {
-            map.remove(handle(value));
-            held.set(value, Math.max(0, count - 1));
+            remove(map, value);
+            held.set(value, Math.max(0, count(value) - 1));
           }
-          // Rare enough that queues of tombstones fill up between.
+          // Rows of many others, which are freed in another order only when tombstones are.
+          if (kind === "flood" && copies === 3) {
+            const others = Array.from({ length: 300 }, (_, at) => 1000 * step + 100 + at);
+            add(map, others, BigInt(step));
+            for (const other of others.slice(100)) held.set(other, 1);
+            for (const other of others) keys.set(other, BigInt(step));
+            remove(map, ...others.slice(0, 100).reverse());
+          }
+          // Rare enough that the map fills up between.
           if (kind === "clear" && copies === 3 && value === 0) {
             map.clear();
             held.clear();
@@ -68,12 +125,34 @@ describe("handle map", () => {
           }
           expect(map.keyOf(handle(value))).toBe(keys.get(value) ?? null);
         }
-        for (let value = 0; value < 13; value += 1) {
+        for (const value of [...keys.keys(), ...Array(13).keys()]) {
           expect(map.keyOf(handle(value))).toBe(keys.get(value) ?? null);
+          expect(map.has(handle(value))).toBe(count(value) > 0);
         }
-        expect(map.size).toBe([...held.values()].filter((count) => count > 0).length);
+        expect(map.size).toBe([...held.values()].filter((copies) => copies > 0).length);
       }),
-      { numRuns: 200 },
+      { numRuns: 100 },
     );
+  });
+
+  it("frees the oldest tombstones under churn, whatever was taken back between", () => {
+    const map = new HandleMap();
+    const removed = new Set<number>();
+    let state = 1;
+    for (let step = 0; step < 4 * TOMBSTONES_MAX; step += 1) {
+      state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+      // Every third is one that may be a tombstone still.
+      const value = step % 3 === 0 ? step - (state % (step + 1)) : step;
+      add(map, [value], BigInt(value), "plain");
+      remove(map, value);
+      removed.delete(value);
+      removed.add(value);
+      if (removed.size > TOMBSTONES_MAX)
+        for (const oldest of removed) if (removed.delete(oldest)) break;
+    }
+    expect(map.size).toBe(0);
+    for (let value = 0; value < 4 * TOMBSTONES_MAX; value += 7) {
+      expect(map.keyOf(handle(value)), `${value}`).toBe(removed.has(value) ? BigInt(value) : null);
+    }
   });
 });

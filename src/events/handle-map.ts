@@ -3,132 +3,284 @@
  *
  * An engine names parents and removals by its own hashes only. A removed block's handle is kept as a
  * tombstone for a while, because engines store children under parents that are already evicted.
- * Memory: 12 bytes per handle beside the table's own.
+ * Handles and keys lie in columns of words by row, and are found through slots of four bytes. Memory:
+ * 17 bytes a row and 5 to 6 of slots; large columns grow by a sixteenth.
  */
-import { type BlockKey, blockKey, type EngineKey } from "../core/ids.ts";
-import { grown, NO_ID, U64Table } from "../indexer/u64-table.ts";
+import { type BlockKey, blockKey, type EngineKey, engineKey } from "../core/ids.ts";
+import { HandleSlots, NO_ROW } from "../indexer/handle-slots.ts";
+import { grown } from "../indexer/u64-table.ts";
 import { U64Cell } from "../indexer/u64-words.ts";
+import type { KeyedRekeyed } from "./keyed-batch.ts";
+import { ownKey, PlainKeys } from "./plain-keys.ts";
 import { TombstoneQueue } from "./tombstone-queue.ts";
 
 /** Blocks of one holder; an engine with more GPU, CPU and NVMe blocks than this is refused. */
 export const HANDLES_MAX = 8_388_608;
 /** Handles remembered after their block is gone, oldest forgotten first. */
 export const TOMBSTONES_MAX = 65_536;
-/** Copies of a block counted; more are taken as this many. */
-const COPIES_HELD = 0x7fff_ffff;
-/** Marks a tombstone in the column of copies; the other bits are its place in the queue. */
-const TOMBSTONE = 0x8000_0000;
+
+/** Rows before the first growth. */
+const CAPACITY_MIN = 64;
+/** Columns up to this many rows double, longer ones grow by GROWTH. */
+const DOUBLED_MAX = 65_536;
+const GROWTH = 17 / 16;
+
+/** What the column of copies says beside a count from 1 on. */
+const FREE = 0;
+/** The count is aside: this many or more. */
+const MANY = 254;
+const TOMBSTONE = 255;
+
+/**
+ * - told: the event tells all that makes up the key
+ * - plain: it tells tokens alone, so that the key may turn out to be ambiguous
+ */
+export type KeyIdentity = "told" | "plain";
+
+export interface Blocks {
+  readonly handles: BigUint64Array;
+  readonly keys: BigUint64Array;
+}
 
 export class HandleMap {
   readonly #cell = new U64Cell();
-  readonly #table = new U64Table();
-  /** Our keys, two words for each id. */
-  #keys = new Uint32Array(2 * this.#table.capacity);
-  /** Copies of a block that is held; of a tombstone, TOMBSTONE and its place in the queue. */
-  #copies = new Uint32Array(this.#table.capacity);
+  /** Two words for each row, low first; a free row has its successor in the list of free rows, + 1. */
+  #handles = new Uint32Array(2 * CAPACITY_MIN);
+  #keys = new Uint32Array(2 * CAPACITY_MIN);
+  #copies = new Uint8Array(CAPACITY_MIN);
+  /** Copies of rows that have MANY. */
+  readonly #many = new Map<number, number>();
+  #slots = new HandleSlots(this.#handles);
+  readonly #plain = new PlainKeys(this.#keys);
   readonly #tombstones = new TombstoneQueue(TOMBSTONES_MAX);
+  /** Rows given so far; those behind were never used. */
+  #rowEnd = 0;
+  #freeFirst = NO_ROW;
+  /** Handles with copies. */
+  #size = 0;
   /** Where the last handle was found or put: its neighbour is looked for beside it. */
-  #near = NO_ID;
+  #near = NO_ROW;
 
   get size(): number {
-    return this.#table.size - this.#tombstones.size;
+    return this.#size;
   }
 
   get byteLength(): number {
-    const columns = this.#keys.byteLength + this.#copies.byteLength;
-    return this.#table.byteLength + columns + this.#tombstones.byteLength;
+    const columns = this.#handles.byteLength + this.#keys.byteLength + this.#copies.byteLength;
+    const slots = this.#slots.byteLength + this.#plain.byteLength;
+    return columns + slots + this.#tombstones.byteLength;
   }
 
   /** The key of a block that is held, or was until lately. */
   keyOf(handle: EngineKey): BlockKey | null {
-    const id = this.#find(handle);
-    return id === NO_ID ? null : this.#keyAt(id);
+    const row = this.#rowOf(handle);
+    if (row === NO_ROW) return null;
+    return this.#keyAt(row);
   }
 
   /** Whether a copy is held; a tombstone is none. */
   has(handle: EngineKey): boolean {
-    const id = this.#find(handle);
-    return id !== NO_ID && (this.#copies[id] ?? 0) < TOMBSTONE;
+    const row = this.#rowOf(handle);
+    return row !== NO_ROW && this.#copies[row] !== TOMBSTONE;
   }
 
-  /** Gives a block another key. */
-  rekey(handle: EngineKey, key: BlockKey): void {
-    const id = this.#find(handle);
-    if (id !== NO_ID) this.#setKey(id, key);
-  }
-
-  /** Adds one copy. False when the map is full. */
-  add(handle: EngineKey, key: BlockKey, copies = 1): boolean {
-    let id = this.#find(handle);
-    const known = id === NO_ID ? TOMBSTONE : (this.#copies[id] ?? 0);
-    if (known < TOMBSTONE) {
-      this.#copies[id] = Math.min(COPIES_HELD, known + copies);
-      return true;
+  /**
+   * Adds one copy of each block from position `start` on. Returns the first position that was not
+   * added, or their number: the map is full, or a plain key is not the one that the handle has, or is
+   * taken. Cost: about 50 ns per block.
+   */
+  addAll({ handles, keys }: Blocks, start: number, identity: KeyIdentity): number {
+    const cell = this.#cell;
+    const isPlain = identity === "plain";
+    for (let position = start; position < handles.length; position += 1) {
+      cell.set(handles[position] ?? 0n);
+      const low = cell.low;
+      const high = cell.high;
+      cell.set(keys[position] ?? 0n);
+      const row = this.#find(low, high);
+      if (row === NO_ROW) {
+        if (this.#size >= HANDLES_MAX) return position;
+        if (isPlain && this.#plain.isTaken(cell.low, cell.high)) return position;
+        const added = this.#insert(low, high);
+        this.#setKey(added, cell.low, cell.high);
+        if (isPlain) this.#plain.claim(added);
+      } else if (isPlain && !this.#hasKey(row, cell.low, cell.high)) return position;
+      else if (this.#copies[row] !== TOMBSTONE) this.#setCopies(row, this.#copiesOf(row) + 1);
+      else if (this.#size >= HANDLES_MAX) return position;
+      else this.#revive(row, cell.low, cell.high);
     }
-    if (this.size >= HANDLES_MAX) return false;
-    if (id === NO_ID) id = this.#insert(handle);
-    else this.#tombstones.takeOut(known - TOMBSTONE);
-    this.#setKey(id, key);
-    this.#copies[id] = copies;
-    return true;
+    return handles.length;
   }
 
-  /** Takes one copy away; the last one leaves a tombstone. */
-  remove(handle: EngineKey): void {
-    const id = this.#find(handle);
-    if (id === NO_ID) return;
-    const copies = this.#copies[id] ?? 0;
-    if (copies >= TOMBSTONE) return;
-    if (copies > 1) this.#copies[id] = copies - 1;
-    else this.#bury(id);
+  /** Takes one copy of each block away; the last one leaves a tombstone. */
+  removeAll(handles: BigUint64Array): void {
+    const cell = this.#cell;
+    for (let position = 0; position < handles.length; position += 1) {
+      cell.set(handles[position] ?? 0n);
+      const row = this.#find(cell.low, cell.high);
+      if (row === NO_ROW || this.#copies[row] === TOMBSTONE) continue;
+      const copies = this.#copiesOf(row);
+      if (copies > 1) this.#setCopies(row, copies - 1);
+      else this.#bury(row);
+    }
+  }
+
+  /**
+   * Makes a plain key ambiguous that is taken. Returns who had it until then, with the key that is its
+   * own from now on: null when nobody has. Undefined: the key is not taken.
+   */
+  takeAway(key: BlockKey): KeyedRekeyed | null | undefined {
+    this.#cell.set(key);
+    const row = this.#plain.rowOf(this.#cell.low, this.#cell.high);
+    if (row === NO_ROW) return this.#plain.isAmbiguous(key) ? null : undefined;
+    const handle = this.#handleAt(row);
+    const own = ownKey(handle, key);
+    this.rekey(handle, own);
+    return { type: "rekeyed", handle, key: own };
+  }
+
+  /** Gives a block a key of its own: the one that it has is ambiguous. */
+  rekey(handle: EngineKey, key: BlockKey): void {
+    const row = this.#rowOf(handle);
+    if (row === NO_ROW) return;
+    this.#plain.addAmbiguous(this.#keyAt(row));
+    this.#plain.unclaim(row);
+    this.#cell.set(key);
+    this.#setKey(row, this.#cell.low, this.#cell.high);
+  }
+
+  /** Puts back a block that an earlier relay had, as a plain one. */
+  restore(handle: EngineKey, key: BlockKey, copies: number): void {
+    const block = { handles: BigUint64Array.of(handle), keys: BigUint64Array.of(key) };
+    if (this.addAll(block, 0, "told") === 0) return;
+    const row = this.#near;
+    if (copies > 1) this.#setCopies(row, this.#copiesOf(row) + copies - 1);
+    this.#cell.set(key);
+    const { low, high } = this.#cell;
+    if (!this.#hasKey(row, low, high)) return;
+    const owner = this.#plain.rowOf(low, high);
+    if (owner === NO_ROW) this.#plain.claim(row);
+    else if (owner !== row) this.#plain.addAmbiguous(key);
   }
 
   clear(): void {
-    this.#table.clear();
-    this.#keys = new Uint32Array(2 * this.#table.capacity);
-    this.#copies = new Uint32Array(this.#table.capacity);
+    this.#handles = new Uint32Array(2 * CAPACITY_MIN);
+    this.#keys = new Uint32Array(2 * CAPACITY_MIN);
+    this.#copies = new Uint8Array(CAPACITY_MIN);
+    this.#many.clear();
+    this.#slots = new HandleSlots(this.#handles);
+    this.#plain.clear(this.#keys);
     this.#tombstones.clear();
-    this.#near = NO_ID;
+    this.#rowEnd = 0;
+    this.#freeFirst = NO_ROW;
+    this.#size = 0;
+    this.#near = NO_ROW;
   }
 
-  #bury(id: number): void {
-    if (this.#tombstones.makeRoom()) {
-      for (const [each, place] of this.#tombstones.places()) this.#markTombstone(each, place);
-    }
-    this.#markTombstone(id, this.#tombstones.push(id));
-    if (this.#tombstones.size > TOMBSTONES_MAX) this.#table.delete(this.#tombstones.shift());
-  }
-
-  #markTombstone(id: number, place: number): void {
-    this.#copies[id] = TOMBSTONE + place;
-  }
-
-  #find(handle: EngineKey): number {
+  #rowOf(handle: EngineKey): number {
     this.#cell.set(handle);
-    const id = this.#table.find(this.#cell.low, this.#cell.high, this.#near);
-    if (id !== NO_ID) this.#near = id;
-    return id;
+    return this.#find(this.#cell.low, this.#cell.high);
   }
 
-  #insert(handle: EngineKey): number {
-    this.#cell.set(handle);
-    const id = this.#table.insert(this.#cell.low, this.#cell.high);
-    this.#near = id;
-    const { capacity } = this.#table;
-    if (this.#copies.length < capacity) {
-      this.#keys = grown(this.#keys, new Uint32Array(2 * capacity));
-      this.#copies = grown(this.#copies, new Uint32Array(capacity));
+  #find(low: number, high: number): number {
+    const near = this.#near;
+    let row = near + 1;
+    if (!this.#isAt(row, low, high)) {
+      row = near - 1;
+      if (!this.#isAt(row, low, high)) row = this.#slots.find(low, high);
     }
-    return id;
+    if (row !== NO_ROW) this.#near = row;
+    return row;
   }
 
-  #setKey(id: number, key: BlockKey): void {
-    this.#cell.set(key);
-    this.#keys[2 * id] = this.#cell.low;
-    this.#keys[2 * id + 1] = this.#cell.high;
+  #isAt(row: number, low: number, high: number): boolean {
+    return (
+      row >= 0 &&
+      row < this.#rowEnd &&
+      this.#handles[2 * row] === low &&
+      this.#handles[2 * row + 1] === high &&
+      this.#copies[row] !== FREE
+    );
   }
 
-  #keyAt(id: number): BlockKey {
-    return blockKey(this.#cell.join(this.#keys[2 * id] ?? 0, this.#keys[2 * id + 1] ?? 0));
+  /** Makes the row of a handle that has none, with one copy. */
+  #insert(low: number, high: number): number {
+    let row = this.#freeFirst;
+    if (row !== NO_ROW) this.#freeFirst = (this.#handles[2 * row] ?? 0) - 1;
+    else {
+      row = this.#rowEnd;
+      if (row === this.#copies.length) this.#grow();
+      this.#rowEnd += 1;
+    }
+    this.#handles[2 * row] = low;
+    this.#handles[2 * row + 1] = high;
+    this.#copies[row] = 1;
+    this.#slots.insert(row);
+    this.#size += 1;
+    this.#near = row;
+    return row;
+  }
+
+  #grow(): void {
+    const rows = this.#copies.length;
+    const capacity = rows < DOUBLED_MAX ? 2 * rows : Math.ceil(rows * GROWTH);
+    this.#handles = grown(this.#handles, new Uint32Array(2 * capacity));
+    this.#keys = grown(this.#keys, new Uint32Array(2 * capacity));
+    this.#copies = grown(this.#copies, new Uint8Array(capacity));
+    this.#slots.moveTo(this.#handles, capacity);
+    this.#plain.moveTo(this.#keys);
+  }
+
+  /** The first copy of a block whose tombstone is there. */
+  #revive(row: number, keyLow: number, keyHigh: number): void {
+    this.#tombstones.takeBack(row);
+    this.#copies[row] = 1;
+    this.#size += 1;
+    if (this.#hasKey(row, keyLow, keyHigh)) return;
+    this.#plain.unclaim(row);
+    this.#setKey(row, keyLow, keyHigh);
+  }
+
+  #bury(row: number): void {
+    this.#copies[row] = TOMBSTONE;
+    this.#size -= 1;
+    this.#tombstones.push(row);
+    if (this.#tombstones.size > TOMBSTONES_MAX) this.#free(this.#tombstones.shift());
+  }
+
+  #free(row: number): void {
+    this.#slots.delete(row);
+    this.#plain.unclaim(row);
+    this.#copies[row] = FREE;
+    this.#handles[2 * row] = this.#freeFirst + 1;
+    this.#freeFirst = row;
+  }
+
+  #copiesOf(row: number): number {
+    const copies = this.#copies[row] ?? 0;
+    return copies === MANY ? (this.#many.get(row) ?? MANY) : copies;
+  }
+
+  #setCopies(row: number, copies: number): void {
+    if (this.#copies[row] === MANY) this.#many.delete(row);
+    this.#copies[row] = Math.min(copies, MANY);
+    if (copies >= MANY) this.#many.set(row, copies);
+  }
+
+  #hasKey(row: number, low: number, high: number): boolean {
+    return this.#keys[2 * row] === low && this.#keys[2 * row + 1] === high;
+  }
+
+  #setKey(row: number, low: number, high: number): void {
+    this.#keys[2 * row] = low;
+    this.#keys[2 * row + 1] = high;
+  }
+
+  #keyAt(row: number): BlockKey {
+    return blockKey(this.#cell.join(this.#keys[2 * row] ?? 0, this.#keys[2 * row + 1] ?? 0));
+  }
+
+  #handleAt(row: number): EngineKey {
+    return engineKey(this.#cell.join(this.#handles[2 * row] ?? 0, this.#handles[2 * row + 1] ?? 0));
   }
 }

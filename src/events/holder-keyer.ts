@@ -3,7 +3,7 @@
  *
  * Pure: state in memory only. Events have to come in the engine's order; see sequencer.ts.
  */
-import { type BlockKey, blockKey, engineKey } from "../core/ids.ts";
+import { type BlockKey, blockKey, type EngineKey, engineKey } from "../core/ids.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
 import { type ExtraKey, extraText } from "../keys/extra-keys.ts";
 import { loraNamespace } from "../keys/namespace.ts";
@@ -12,7 +12,7 @@ import { HandleMap } from "./handle-map.ts";
 import type { KeyedEvent, KeyedStored, LossReason } from "./keyed-batch.ts";
 import type { BlockRemoved, BlockStored, KvEvent, KvEventBatch } from "./kv-event.ts";
 import { Orphans } from "./orphans.ts";
-import { PlainKeys } from "./plain-keys.ts";
+import { ownKey } from "./plain-keys.ts";
 
 /** Kinds of attention whose blocks make a prefix reusable by themselves. */
 const FULL_ATTENTION_KINDS: ReadonlySet<string> = new Set([
@@ -26,7 +26,6 @@ export class HolderKeyer {
   readonly #model: string;
   readonly #hasher: BlockHasher;
   readonly #handles = new HandleMap();
-  readonly #plainKeys = new PlainKeys();
   readonly #orphans = new Orphans();
   /** Groups of a hybrid model that are not indexed; learned from their stores. */
   readonly #ignoredGroups = new Set<number>();
@@ -37,8 +36,7 @@ export class HolderKeyer {
   }
 
   restoreHandle(handle: bigint, key: BlockKey, copies: number): void {
-    this.#handles.add(engineKey(handle), key, copies);
-    this.#plainKeys.resolve(engineKey(handle), key);
+    this.#handles.restore(engineKey(handle), key, copies);
   }
 
   /** The engine started anew: its handles mean nothing any more. */
@@ -113,8 +111,9 @@ export class HolderKeyer {
     const extras = extraKeys?.map((block) => extraText(withoutLora(block, event.loraName)));
     const input = { parent, tokens, blockSizeTokens };
     const keys = this.#hasher.chainKeys(extras === undefined ? input : { ...input, extras });
-    if (extraKeys === null) this.#resolvePlainKeys(event, keys, keyed);
-    this.#store({ type: "stored", tier, handles, keys, blockSizeTokens }, keyed);
+    const stored = { type: "stored", tier, handles, keys, blockSizeTokens } as const;
+    if (extraKeys === null) this.#storePlain(stored, tokens, keyed);
+    else this.#store(stored, 0, keyed);
   }
 
   /** The holder is DEGRADED meanwhile: something it has is not in the index. */
@@ -123,53 +122,57 @@ export class HolderKeyer {
     return lost(isHeld ? "unknown-parent" : "orphans-full");
   }
 
-  /**
-   * Keys of an event that tells no identity beside the tokens. A handle that is known keeps its key:
-   * vLLM's events of lower tiers tell neither salt nor images, which the GPU's event of the same block
-   * had told. A key that two handles claim is not routed on. The blocks behind follow from either.
-   */
-  #resolvePlainKeys(event: BlockStored, keys: BigUint64Array, keyed: KeyedEvent[]): void {
-    const { handles, tokens, blockSizeTokens } = event;
-    let isMoved = false;
-    for (let position = 0; position < handles.length; position += 1) {
-      if (isMoved) {
-        const parent = blockKey(keys[position - 1] ?? 0n);
-        const start = position * blockSizeTokens;
-        const block = tokens.subarray(start, start + blockSizeTokens);
-        keys.set(this.#hasher.chainKeys({ parent, tokens: block, blockSizeTokens }), position);
-      }
-      const handle = engineKey(handles[position] ?? 0n);
-      const computed = blockKey(keys[position] ?? 0n);
-      const known = this.#handles.keyOf(handle);
-      const plain = known === null ? this.#plainKeys.resolve(handle, computed) : null;
-      const key = plain?.key ?? known ?? computed;
-      if (plain?.rekeyed) {
-        this.#handles.rekey(plain.rekeyed.handle, plain.rekeyed.key);
-        keyed.push({ type: "rekeyed", ...plain.rekeyed });
-      }
-      if (key === computed) continue;
-      keys[position] = key;
-      isMoved = true;
-    }
-  }
-
   /** Offload events carry handles only: their blocks are placed where they are known. */
   #placeByHandle({ handles }: BlockStored, tier: Tier, keyed: KeyedEvent[]): void {
     const isKnown = (handle: bigint): boolean => this.#handles.keyOf(engineKey(handle)) !== null;
     const known = handles.filter(isKnown);
     const keys = known.map((handle) => this.#handles.keyOf(engineKey(handle)) ?? 0n);
-    this.#store({ type: "stored", tier, handles: known, keys, blockSizeTokens: 0 }, keyed);
+    this.#store({ type: "stored", tier, handles: known, keys, blockSizeTokens: 0 }, 0, keyed);
     if (known.length < handles.length) keyed.push(lost("unknown-handle"));
   }
 
-  #store(stored: KeyedStored, keyed: KeyedEvent[]): void {
-    const { handles, keys } = stored;
-    for (let position = 0; position < handles.length; position += 1) {
-      const handle = engineKey(handles[position] ?? 0n);
-      if (!this.#handles.add(handle, blockKey(keys[position] ?? 0n))) {
-        keyed.push(lost("handles-full"));
-        return;
-      }
+  /**
+   * Stores blocks whose event tells no identity beside the tokens. A handle that is known keeps its key:
+   * vLLM's events of lower tiers tell neither salt nor images, which the GPU's event of the same block
+   * had told. A key that two handles claim is not routed on. The blocks behind follow from either.
+   */
+  #storePlain(stored: KeyedStored, tokens: Uint32Array, keyed: KeyedEvent[]): void {
+    const { handles, keys, blockSizeTokens } = stored;
+    let position = this.#handles.addAll(stored, 0, "plain");
+    while (position < handles.length) {
+      const key = this.#resolvePlain(
+        engineKey(handles[position] ?? 0n),
+        blockKey(keys[position] ?? 0n),
+        keyed,
+      );
+      if (key === null) break;
+      keys[position] = key;
+      const behind = tokens.subarray((position + 1) * blockSizeTokens);
+      keys.set(
+        this.#hasher.chainKeys({ parent: key, tokens: behind, blockSizeTokens }),
+        position + 1,
+      );
+      position = this.#handles.addAll(stored, position, "plain");
+    }
+    this.#store(stored, position, keyed);
+  }
+
+  /** The key of a block that cannot have the one it seems to have; null: it could, the map is full. */
+  #resolvePlain(handle: EngineKey, key: BlockKey, keyed: KeyedEvent[]): BlockKey | null {
+    const known = this.#handles.keyOf(handle);
+    if (known !== null) return known === key ? null : known;
+    const rekeyed = this.#handles.takeAway(key);
+    if (rekeyed === undefined) return null;
+    if (rekeyed !== null) keyed.push(rekeyed);
+    return ownKey(handle, key);
+  }
+
+  /** Stores blocks, of which those before position `start` are in the map. */
+  #store(stored: KeyedStored, start: number, keyed: KeyedEvent[]): void {
+    const { handles } = stored;
+    if (this.#handles.addAll(stored, start, "told") < handles.length) {
+      keyed.push(lost("handles-full"));
+      return;
     }
     keyed.push(stored);
     if (this.#orphans.size === 0) return;
@@ -185,9 +188,7 @@ export class HolderKeyer {
       return;
     }
     const handles = this.#orphans.size === 0 ? event.handles : this.#placed(event);
-    for (let position = 0; position < handles.length; position += 1) {
-      this.#handles.remove(engineKey(handles[position] ?? 0n));
-    }
+    this.#handles.removeAll(handles);
     if (handles.length > 0) keyed.push({ type: "removed", tier, handles });
   }
 
@@ -204,16 +205,13 @@ export class HolderKeyer {
 
   #dropAll(): void {
     this.#handles.clear();
-    this.#plainKeys.clear();
     this.#orphans.clear();
   }
 
   #adoptEvent(event: KeyedEvent): void {
     if (event.type === "cleared") this.#dropAll();
     if (event.type === "rekeyed") this.#handles.rekey(event.handle, event.key);
-    if (event.type === "removed") {
-      for (const handle of event.handles) this.#handles.remove(engineKey(handle));
-    }
+    if (event.type === "removed") this.#handles.removeAll(event.handles);
     if (event.type === "stored") {
       for (const [position, handle] of event.handles.entries()) {
         this.restoreHandle(handle, blockKey(event.keys[position] ?? 0n), 1);

@@ -293,6 +293,22 @@ describe("taking over from an earlier relay", () => {
     });
   });
 
+  it("knows which keys are ambiguous, and chains what is behind them from keys of their own", () => {
+    const earlier = newRelay();
+    const salted = { handles: BigUint64Array.of(11n, 12n), tokens: tokensOf([1, 2]) };
+    const first = published(earlier, 0, stored([1, 2]));
+    const second = published(earlier, 1, stored([11, 12], salted));
+    expect(second.events.map(({ type }) => type)).toEqual(["rekeyed", "stored"]);
+    const [own, behind] = keysIn(second.events[1]);
+    expect([own, behind]).not.toContain(chain(1, 2)[0]);
+    expect(behind).not.toBe(chain(1, 2)[1]);
+    const relay = newRelay();
+    for (const batch of [first, second]) relay.adopt(batch);
+    const third = { handles: BigUint64Array.of(21n), tokens: tokensOf([1]) };
+    const [key] = keysIn(relayAt(relay, { seq: 2 }, stored([21], third))?.events[0]);
+    expect([chain(1)[0], own, undefined]).not.toContain(key);
+  });
+
   it("does not take over keys of another model", () => {
     const relay = new HolderRelay({ holder, model: "other", hasher, canReplay: false });
     relay.adopt(published(newRelay(), 0, stored([1])));

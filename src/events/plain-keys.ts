@@ -1,56 +1,89 @@
 /**
  * Keys of blocks whose events tell no identity beside the tokens (vLLM before 0.17, and events of lower
- * tiers): which handle stands for which key.
+ * tiers): which row of the handle map stands for which key.
  *
  * Such an event cannot tell a salted block from a plain one: both have the same tokens, and only their
  * handles differ. So two handles for one key show that the key is ambiguous, and from then on nothing
- * may be routed on it: every handle gets a key of its own that no prompt has.
+ * may be routed on it: every handle gets a key of its own that no prompt has. A claim lives as long as
+ * its row: while the block is held, and as a tombstone. Memory: 5 to 6 bytes per row, from the first
+ * such event on.
  */
 import { type BlockKey, blockKey, type EngineKey } from "../core/ids.ts";
+import { HandleSlots, NO_ROW } from "../indexer/handle-slots.ts";
+import { U64Cell } from "../indexer/u64-words.ts";
 
-/** Keys remembered for one holder; beyond, the oldest are forgotten and not compared any more. */
-export const PLAIN_KEYS_MAX = 1_048_576;
-/** Ambiguous keys remembered for one holder. */
+/** Ambiguous keys remembered for one holder, oldest forgotten first. */
 export const AMBIGUOUS_KEYS_MAX = 65_536;
 
-export interface PlainKey {
-  readonly key: BlockKey;
-  /** A block stored earlier that has another key from now on; null: none. */
-  readonly rekeyed: { readonly handle: EngineKey; readonly key: BlockKey } | null;
-}
-
 export class PlainKeys {
-  readonly #handleOfKey = new Map<BlockKey, EngineKey>();
+  readonly #cell = new U64Cell();
+  /** The map's column of keys, two words for each row. */
+  #keys: Uint32Array;
+  /** Rows by key; null until there is one. */
+  #slots: HandleSlots | null = null;
   readonly #ambiguous = new Set<BlockKey>();
 
-  /** The key under which the handle's block may be indexed. */
-  resolve(handle: EngineKey, key: BlockKey): PlainKey {
-    if (this.#ambiguous.has(key)) return { key: ownKey(handle, key), rekeyed: null };
-    const other = this.#handleOfKey.get(key);
-    if (other === undefined || other === handle) {
-      this.#handleOfKey.set(key, handle);
-      dropOldest(this.#handleOfKey, PLAIN_KEYS_MAX);
-      return { key, rekeyed: null };
-    }
-    this.#ambiguous.add(key);
-    dropOldest(this.#ambiguous, AMBIGUOUS_KEYS_MAX);
-    this.#handleOfKey.delete(key);
-    return { key: ownKey(handle, key), rekeyed: { handle: other, key: ownKey(other, key) } };
+  constructor(keys: Uint32Array) {
+    this.#keys = keys;
   }
 
-  clear(): void {
-    this.#handleOfKey.clear();
+  get byteLength(): number {
+    return this.#slots?.byteLength ?? 0;
+  }
+
+  /** The column has moved. */
+  moveTo(keys: Uint32Array): void {
+    this.#keys = keys;
+    this.#slots?.moveTo(keys, keys.length / 2);
+  }
+
+  /** Whether a key belongs to a row, or to none any more. */
+  isTaken(low: number, high: number): boolean {
+    const isClaimed = this.#slots !== null && this.#slots.find(low, high) !== NO_ROW;
+    return isClaimed || (this.#ambiguous.size > 0 && this.isAmbiguous(this.#key(low, high)));
+  }
+
+  /** The row that has claimed a key, or NO_ROW. */
+  rowOf(low: number, high: number): number {
+    return this.#slots?.find(low, high) ?? NO_ROW;
+  }
+
+  /** A row claims its key, which is not taken. */
+  claim(row: number): void {
+    this.#slots ??= new HandleSlots(this.#keys);
+    this.#slots.insert(row);
+  }
+
+  /** Takes back the claim of a row, if it has one. */
+  unclaim(row: number): void {
+    const slots = this.#slots;
+    const [low = 0, high = 0] = [this.#keys[2 * row], this.#keys[2 * row + 1]];
+    if (slots !== null && slots.find(low, high) === row) slots.delete(row);
+  }
+
+  isAmbiguous(key: BlockKey): boolean {
+    return this.#ambiguous.has(key);
+  }
+
+  addAmbiguous(key: BlockKey): void {
+    this.#ambiguous.add(key);
+    if (this.#ambiguous.size <= AMBIGUOUS_KEYS_MAX) return;
+    const [oldest] = this.#ambiguous;
+    if (oldest !== undefined) this.#ambiguous.delete(oldest);
+  }
+
+  clear(keys: Uint32Array): void {
+    this.#keys = keys;
+    this.#slots = null;
     this.#ambiguous.clear();
+  }
+
+  #key(low: number, high: number): BlockKey {
+    return blockKey(this.#cell.join(low, high));
   }
 }
 
 /** A key that stands for this handle alone; the odd factor spreads it over all 64 bits. */
-function ownKey(handle: EngineKey, key: BlockKey): BlockKey {
+export function ownKey(handle: EngineKey, key: BlockKey): BlockKey {
   return blockKey((handle ^ key) * 0x9e37_79b9_7f4a_7c15n + 1n);
-}
-
-function dropOldest<Key>(entries: Map<Key, unknown> | Set<Key>, entriesMax: number): void {
-  if (entries.size <= entriesMax) return;
-  const oldest = entries.keys().next();
-  if (!oldest.done) entries.delete(oldest.value);
 }

@@ -1,23 +1,24 @@
 /**
- * Ids in the order in which they were pushed, any of which can be taken out again by its place.
+ * Rows of removed handles in the order of their removal, any of which may be taken back.
  *
- * Taking out leaves a hole; holes are squeezed out when the end is reached, so that every operation
- * costs a constant on average. Bounded by twice the limit.
+ * A row that is taken back stays in the queue and is counted there as stale: the entries of a row are
+ * passed in their order, so its stale ones come first. They are squeezed out when the end is reached,
+ * so that every operation costs a constant on average. Bounded by four times the limit.
  */
 import { assert } from "../core/assert.ts";
 
-/** Stands where an id was taken out; ids are below it. */
-const HOLE = 0xffff_ffff;
 const CAPACITY_MIN = 64;
 
 export class TombstoneQueue {
   readonly #sizeMax: number;
-  #ids = new Uint32Array(CAPACITY_MIN);
+  #rows = new Uint32Array(CAPACITY_MIN);
   #start = 0;
   #end = 0;
   #size = 0;
+  /** Entries of a row that do not count. */
+  readonly #stale = new Map<number, number>();
 
-  /** `sizeMax`: ids at most; the caller shifts one out when there is one more. */
+  /** `sizeMax`: rows at most; the caller shifts one out when there is one more. */
   constructor(sizeMax: number) {
     this.#sizeMax = sizeMax;
   }
@@ -27,65 +28,66 @@ export class TombstoneQueue {
   }
 
   get byteLength(): number {
-    return this.#ids.byteLength;
+    return this.#rows.byteLength;
   }
 
-  /** Makes room for one push. True when places have changed: the caller notes them anew. */
-  makeRoom(): boolean {
-    if (this.#end < this.#ids.length) return false;
-    const isHoley = this.#size <= this.#ids.length / 2;
-    const length = isHoley ? this.#ids.length : 2 * this.#ids.length;
-    assert(length <= 4 * this.#sizeMax + CAPACITY_MIN, "queue over its limit", { length });
-    const ids = new Uint32Array(length);
-    let end = 0;
-    for (let place = this.#start; place < this.#end; place += 1) {
-      const id = this.#ids[place] ?? HOLE;
-      if (id === HOLE) continue;
-      ids[end] = id;
-      end += 1;
-    }
-    this.#ids = ids;
-    this.#start = 0;
-    this.#end = end;
-    return true;
-  }
-
-  /** Appends an id after `makeRoom`; returns its place. */
-  push(id: number): number {
-    const place = this.#end;
-    this.#ids[place] = id;
+  /** Appends a row that is not in the queue, or was taken back. */
+  push(row: number): void {
+    if (this.#end === this.#rows.length) this.#squeeze();
+    this.#rows[this.#end] = row;
     this.#end += 1;
     this.#size += 1;
-    return place;
   }
 
-  takeOut(place: number): void {
-    this.#ids[place] = HOLE;
+  /** Takes back a row that is in the queue. */
+  takeBack(row: number): void {
+    this.#stale.set(row, (this.#stale.get(row) ?? 0) + 1);
     this.#size -= 1;
   }
 
-  /** Takes the oldest id out. */
+  /** Takes the oldest row out. */
   shift(): number {
     assert(this.#size > 0, "shift of an empty queue");
-    while (this.#ids[this.#start] === HOLE) this.#start += 1;
-    const id = this.#ids[this.#start] ?? HOLE;
-    this.#start += 1;
-    this.#size -= 1;
-    return id;
-  }
-
-  /** Every (id, place), oldest first. */
-  *places(): Generator<readonly [number, number]> {
-    for (let place = this.#start; place < this.#end; place += 1) {
-      const id = this.#ids[place] ?? HOLE;
-      if (id !== HOLE) yield [id, place];
+    for (;;) {
+      const row = this.#rows[this.#start] ?? 0;
+      this.#start += 1;
+      if (this.#stale.size > 0 && this.#isStale(row)) continue;
+      this.#size -= 1;
+      return row;
     }
   }
 
   clear(): void {
-    this.#ids = new Uint32Array(CAPACITY_MIN);
+    this.#rows = new Uint32Array(CAPACITY_MIN);
     this.#start = 0;
     this.#end = 0;
     this.#size = 0;
+    this.#stale.clear();
+  }
+
+  /** Passes an entry of a row, the oldest that is left. */
+  #isStale(row: number): boolean {
+    const stale = this.#stale.get(row);
+    if (stale === undefined) return false;
+    if (stale === 1) this.#stale.delete(row);
+    else this.#stale.set(row, stale - 1);
+    return true;
+  }
+
+  #squeeze(): void {
+    const from = this.#rows;
+    const isHoley = this.#size <= from.length / 2;
+    const length = isHoley ? from.length : 2 * from.length;
+    assert(length <= 4 * this.#sizeMax + CAPACITY_MIN, "queue over its limit", { length });
+    const rows = new Uint32Array(length);
+    let end = 0;
+    for (const row of from.subarray(this.#start, this.#end)) {
+      if (this.#isStale(row)) continue;
+      rows[end] = row;
+      end += 1;
+    }
+    this.#rows = rows;
+    this.#start = 0;
+    this.#end = end;
   }
 }
