@@ -74,6 +74,7 @@ describe("commands", () => {
       }
     }
     const commands = [
+      "compare",
       "config check",
       "events apply",
       "events decode",

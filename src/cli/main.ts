@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import { KvError } from "../core/errors.ts";
+import { addCompareCommand } from "./compare-command.ts";
 import { addConfigCommand } from "./config-command.ts";
 import { addEventsCommand } from "./events-command.ts";
 import { addIndexCommand } from "./index-command.ts";
@@ -23,6 +24,7 @@ addConfigCommand(program);
 addEventsCommand(program);
 addPodsCommand(program);
 addIndexCommand(program);
+addCompareCommand(program);
 addTourCommand(program);
 
 try {

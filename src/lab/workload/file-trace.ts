@@ -1,7 +1,7 @@
 /** Reads a trace from its file. */
 import { readFile, stat } from "node:fs/promises";
 import { KvError, messageOf } from "../../core/errors.ts";
-import { parseTrace, type TraceRequest } from "../workload/mooncake-trace.ts";
+import { parseTrace, type TraceRequest } from "./mooncake-trace.ts";
 
 const TRACE_BYTES_MAX = 256 * 1024 * 1024;
 

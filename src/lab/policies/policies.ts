@@ -1,0 +1,44 @@
+/** The policies that can be compared with this router, by name. */
+import type { SimTruth } from "../sim/simulation.ts";
+import type { SimulatedRouter } from "../simulate/messages.ts";
+import { dynamo } from "./dynamo.ts";
+import { gatewayDefault, llmD } from "./llm-d.ts";
+import { Oracle } from "./oracle.ts";
+import { PolicyRouter } from "./policy-router.ts";
+import { leastRequests, roundRobin } from "./simple.ts";
+
+export const POLICY_NAMES = [
+  "round-robin",
+  "least-requests",
+  "llm-d",
+  "gie",
+  "dynamo",
+  "oracle",
+] as const;
+export type PolicyName = (typeof POLICY_NAMES)[number];
+
+/** A router for each replica; the oracle is one for all replicas of a simulation. */
+export function createPolicy(
+  name: PolicyName,
+): (replica: number, truth: SimTruth) => SimulatedRouter {
+  switch (name) {
+    case "round-robin":
+      return () => new PolicyRouter(roundRobin());
+    case "least-requests":
+      return () => new PolicyRouter(leastRequests());
+    case "llm-d":
+      return () => new PolicyRouter(llmD());
+    case "gie":
+      return () => new PolicyRouter(gatewayDefault());
+    case "dynamo":
+      return () => new PolicyRouter(dynamo());
+    case "oracle": {
+      const oracles = new WeakMap<SimTruth, Oracle>();
+      return (_, truth) => {
+        const oracle = oracles.get(truth) ?? new Oracle(truth);
+        oracles.set(truth, oracle);
+        return oracle;
+      };
+    }
+  }
+}
