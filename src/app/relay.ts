@@ -31,7 +31,12 @@ export interface RunningRelay {
   stop(): Promise<void>;
 }
 
-const NO_INDEX: IndexWriter = { store: () => {}, remove: () => {} };
+const NO_INDEX: IndexWriter = {
+  store: () => {},
+  remove: () => {},
+  storeMany: () => {},
+  removeMany: () => {},
+};
 
 /** Starts everything; throws KvError where the configuration or a port forbids it. */
 export async function startRelay(config: Config, deps: RelayDeps): Promise<RunningRelay> {
@@ -43,7 +48,7 @@ export async function startRelay(config: Config, deps: RelayDeps): Promise<Runni
   const meter = new PromMeter();
   const ports = { clock, log, meter };
   meter.gauge("kvatlas_build_info", { version: deps.version, node: process.version }, 1);
-  const hasher = await createBlockHasher(config.index.keySeed);
+  const hasher = await createBlockHasher(config.index.keySeed, log);
   const residency = new Residency({ index: NO_INDEX, entriesMax: config.index.entriesMax });
 
   let sources: readonly EventSource[] = [];

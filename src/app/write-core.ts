@@ -35,7 +35,7 @@ export class WriteCore implements WriteSide {
 
   /** Opens the store and restores the index; events are followed from `events.reconcile` on. */
   static async start(config: Config, deps: WriteCoreDeps): Promise<WriteCore> {
-    const hasher = await createBlockHasher(config.index.keySeed);
+    const hasher = await createBlockHasher(config.index.keySeed, deps.log);
     const core = new IndexCore(config.index, deps);
     const { residency } = core;
     return new WriteCore(core, startWritePath(config, { ...deps, residency, hasher }));

@@ -80,15 +80,22 @@ export function blockIndexContract(createIndex: () => BlockIndex): void {
       holder: fc.constantFrom(...holders),
       tier: fc.constantFrom(...TIERS),
       depth: fc.integer({ min: 0, max: 6 }),
+      /** Blocks of one batch call; 0 for a call of a single block. */
+      batchBlocks: fc.integer({ min: 0, max: 5 }),
     });
     fc.assert(
       fc.property(fc.array(operation, { maxLength: 80 }), (operations) => {
         const index = createIndex();
         const copies = new Map<string, number>();
-        for (const { isStore, holder, tier, depth } of operations) {
-          const entry = `${holders.indexOf(holder)}/${tier}/${depth}`;
-          copies.set(entry, Math.max(0, (copies.get(entry) ?? 0) + (isStore ? 1 : -1)));
-          index[isStore ? "store" : "remove"](holder, tier, blockKey(BigInt(depth + 100)));
+        for (const { isStore, holder, tier, depth, batchBlocks } of operations) {
+          const depths = Array.from({ length: Math.max(1, batchBlocks) }, (_, i) => depth + i);
+          for (const each of depths) {
+            const entry = `${holders.indexOf(holder)}/${tier}/${each}`;
+            copies.set(entry, Math.max(0, (copies.get(entry) ?? 0) + (isStore ? 1 : -1)));
+          }
+          const keys = BigUint64Array.from(depths, (each) => BigInt(each + 100));
+          if (batchBlocks > 0) index[isStore ? "storeMany" : "removeMany"](holder, tier, keys);
+          else index[isStore ? "store" : "remove"](holder, tier, blockKey(keys[0] ?? 0n));
         }
         const expected = holders.flatMap((holder, position) => {
           const fastest = (depth: number): Tier | undefined =>
@@ -103,7 +110,7 @@ export function blockIndexContract(createIndex: () => BlockIndex): void {
           while (copies.get(`${position}/gpu/${gpuBlocks}`)) gpuBlocks += 1;
           return blocks === 0 ? [] : [{ holder, gpuBlocks, blocks, blocksByTier }];
         });
-        const found = index.match(promptOf(7));
+        const found = index.match(promptOf(12));
         expect(found).toHaveLength(expected.length);
         expect(found).toEqual(expect.arrayContaining(expected));
         const { entriesByTier } = index.stats();

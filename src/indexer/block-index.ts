@@ -36,6 +36,9 @@ export interface IndexReader {
 export interface IndexWriter {
   store(holder: Holder, tier: Tier, key: BlockKey): void;
   remove(holder: Holder, tier: Tier, key: BlockKey): void;
+  /** The keys of one event, in the order of their chain; to readers they appear at once. */
+  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void;
+  removeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void;
 }
 
 export type BlockIndex = IndexReader & IndexWriter;

@@ -24,4 +24,16 @@ export class EvictionWatch implements IndexWriter {
     this.#cell.set(key);
     this.#board.removed(holder.endpointId, this.#cell.low, this.#cell.high);
   }
+
+  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void {
+    this.#next.storeMany(holder, tier, keys);
+  }
+
+  removeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void {
+    this.#next.removeMany(holder, tier, keys);
+    for (const key of keys) {
+      this.#cell.set(key);
+      this.#board.removed(holder.endpointId, this.#cell.low, this.#cell.high);
+    }
+  }
 }

@@ -8,7 +8,7 @@
  * Memory: 4 bytes per block beside the table's own; see u64-table.ts.
  */
 import { assert } from "../core/assert.ts";
-import { type BlockKey, type Holder, holderName } from "../core/ids.ts";
+import { type BlockKey, blockKey, type Holder, holderName } from "../core/ids.ts";
 import { TIERS, type Tier, tierOrder } from "../tiers/tier.ts";
 import type { BlockIndex, HolderMatch, IndexStats } from "./block-index.ts";
 import { type Code, EMPTY_SET, HolderSets } from "./holder-sets.ts";
@@ -49,6 +49,14 @@ export class HotIndex implements BlockIndex {
     this.#setSet(id, set, left);
     if (left === EMPTY_SET) this.#table.delete(id);
     this.#countEntry(tier, -1);
+  }
+
+  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void {
+    for (const key of keys) this.store(holder, tier, blockKey(key));
+  }
+
+  removeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void {
+    for (const key of keys) this.remove(holder, tier, blockKey(key));
   }
 
   match(keys: BigUint64Array): HolderMatch[] {

@@ -1,17 +1,21 @@
 import fc from "fast-check";
-import { beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import xxhash from "xxhash-wasm";
-import { type BlockHasher, createBlockHasher } from "./block-hasher.ts";
+import { silentLog } from "../core/log.ts";
+import { type BlockHasher, blockHasherOf, createBlockHasher } from "./block-hasher.ts";
+import { CHUNK_TOKENS, wasmChainCore, xxhashChainCore } from "./chain-core.ts";
 import { extraText, saltExtras } from "./extra-keys.ts";
+import { BLOCK_SIZE_TOKENS_MAX } from "./namespace.ts";
 
-let hasher: BlockHasher;
-let h64: (input: Uint8Array, seed?: bigint) => bigint;
+const api = await xxhash();
+const { h64Raw } = api;
 const base = { model: "m", lora: null, blockSizeTokens: 4 };
 
-beforeAll(async () => {
-  hasher = await createBlockHasher(7);
-  h64 = (await xxhash()).h64Raw;
-});
+/** Both ways of making keys have to make the same. */
+const hashers: [string, (seed: bigint) => BlockHasher][] = [
+  ["our WebAssembly", (seed) => blockHasherOf(api, seed, wasmChainCore(seed))],
+  ["xxhash-wasm", (seed) => blockHasherOf(api, seed, xxhashChainCore(api, seed))],
+];
 
 /** One block by the definition, written out with a DataView instead of typed-array copies. */
 function keyByDefinition(tokens: readonly number[], parent: bigint): bigint {
@@ -20,29 +24,62 @@ function keyByDefinition(tokens: readonly number[], parent: bigint): bigint {
     bytes.setUint32(position * 4, token, true);
   });
   bytes.setBigUint64(tokens.length * 4, parent, true);
-  return h64(new Uint8Array(bytes.buffer), 7n);
+  return h64Raw(new Uint8Array(bytes.buffer), 7n);
 }
 
-describe("block keys", () => {
-  it("are XXH64 of the tokens followed by the parent's key", () => {
-    const tokenArb = fc.array(fc.integer({ min: 0, max: 0xffff_ffff }), { maxLength: 30 });
+function chainByDefinition(
+  tokens: readonly number[],
+  blockSizeTokens: number,
+  parent: bigint,
+  extras: readonly (string | null)[],
+): bigint[] {
+  const keys: bigint[] = [];
+  for (let end = blockSizeTokens; end <= tokens.length; end += blockSizeTokens) {
+    const before = keys.at(-1) ?? parent;
+    const extra = extras[keys.length] ?? null;
+    const folded = extra === null ? before : h64Raw(new TextEncoder().encode(extra), before);
+    keys.push(keyByDefinition(tokens.slice(end - blockSizeTokens, end), folded));
+  }
+  return keys;
+}
+
+describe.each(hashers)("block keys by %s", (_, createHasher) => {
+  const hasher = createHasher(7n);
+
+  it("are XXH64 of the tokens followed by the parent's key, with extras folded into it", () => {
+    const tokenArb = fc.array(fc.integer({ min: 0, max: 0xffff_ffff }), { maxLength: 200 });
+    const extrasArb = fc.array(fc.option(fc.string()), { maxLength: 30 });
     fc.assert(
-      fc.property(tokenArb, fc.integer({ min: 1, max: 9 }), (tokens, blockSizeTokens) => {
-        const parent = hasher.rootKey({ ...base, blockSizeTokens });
-        const keys = hasher.chainKeys({
-          parent,
-          tokens: Uint32Array.from(tokens),
-          blockSizeTokens,
-        });
-        const expected: bigint[] = [];
-        for (let end = blockSizeTokens; end <= tokens.length; end += blockSizeTokens) {
-          const block = tokens.slice(end - blockSizeTokens, end);
-          expected.push(keyByDefinition(block, expected.at(-1) ?? parent));
-        }
-        expect([...keys]).toEqual(expected);
-      }),
+      fc.property(
+        tokenArb,
+        fc.integer({ min: 1, max: 40 }),
+        extrasArb,
+        (tokens, blockSizeTokens, extras) => {
+          const parent = hasher.rootKey({ ...base, blockSizeTokens });
+          const input = { parent, tokens: Uint32Array.from(tokens), blockSizeTokens, extras };
+          expect([...hasher.chainKeys(input)]).toEqual(
+            chainByDefinition(tokens, blockSizeTokens, parent, extras),
+          );
+        },
+      ),
     );
   });
+
+  it.each([1, 7, 16, 64, 256, BLOCK_SIZE_TOKENS_MAX])(
+    "go on from chunk to chunk of a long prompt, in blocks of %i tokens",
+    (blockSizeTokens) => {
+      const tokens = Array.from({ length: 3 * CHUNK_TOKENS + 17 }, (_, i) => (i * 40_503) >>> 3);
+      const parent = hasher.rootKey({ ...base, blockSizeTokens });
+      const keys = new BigUint64Array(tokens.length + 2);
+      const input = { parent, tokens: Uint32Array.from(tokens), blockSizeTokens };
+      const blocks = hasher.chainKeysInto(input, keys, 2);
+      expect([...keys.subarray(2, 2 + blocks)]).toEqual(
+        chainByDefinition(tokens, blockSizeTokens, parent, []),
+      );
+      expect(keys[1]).toBe(0n);
+      expect(keys.subarray(2 + blocks).every((key) => key === 0n)).toBe(true);
+    },
+  );
 
   it("are the same whether a chain is hashed at once or continued from its parent", () => {
     const tokens = Uint32Array.from({ length: 32 }, (_, position) => position);
@@ -57,8 +94,8 @@ describe("block keys", () => {
     expect([...head, ...tail]).toEqual([...whole]);
   });
 
-  it("never meet across model, adapter, block size, salt or seed", async () => {
-    const other = await createBlockHasher(8);
+  it("never meet across model, adapter, block size, salt or seed", () => {
+    const other = createHasher(8n);
     const tokens = Uint32Array.from([1, 2, 3, 4]);
     const keyIn = (h: BlockHasher, namespace: typeof base | { lora: string }, salt?: string) =>
       h.chainKeys({
@@ -91,4 +128,10 @@ describe("block keys", () => {
     expect(salted[0]).not.toBe(plain[0]);
     expect(salted[1]).not.toBe(plain[1]);
   });
+});
+
+it("are made by our WebAssembly in a checkout", async () => {
+  const warnings: string[] = [];
+  await createBlockHasher(0, { ...silentLog, warn: (_, message) => void warnings.push(message) });
+  expect(warnings).toEqual([]);
 });

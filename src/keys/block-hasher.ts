@@ -4,20 +4,25 @@
  * A block's key is XXH64(tokens as u32 little endian, then the parent's key as u64 little endian);
  * the first block's parent is the root key of its namespace. Extras (salt, images) are folded into
  * the parent first. Parent last keeps the hash of neighbouring blocks independent up to the tail.
- * Source of XXH64: xxhash-wasm. Cost: about 150 ns per 16-token block.
+ * Cost: see chain-core.ts. Roots and extras, one per prompt, are hashed by xxhash-wasm.
  */
-import xxhash from "xxhash-wasm";
+import xxhash, { type XXHashAPI } from "xxhash-wasm";
 import { assert } from "../core/assert.ts";
 import { type BlockKey, blockKey } from "../core/ids.ts";
-import type { Namespace } from "./namespace.ts";
+import { type Log, silentLog } from "../core/log.ts";
+import { CHUNK_TOKENS, type ChainCore, wasmChainCore, xxhashChainCore } from "./chain-core.ts";
+import { BLOCK_SIZE_TOKENS_MAX, type Namespace } from "./namespace.ts";
 
 /** Names the construction in every root, so that a later one cannot meet this one's keys. */
 const CONSTRUCTION = "kvatlas-key/1";
+/** Up to here a loop copies faster than a call of `set` with its view. */
+const COPIED_BY_LOOP = 64;
 
 export interface ChainInput {
   /** Key of the block before the first one, or the namespace's root. */
   readonly parent: BlockKey;
   readonly tokens: Uint32Array;
+  /** 1 to BLOCK_SIZE_TOKENS_MAX. */
   readonly blockSizeTokens: number;
   /** Canonical extras (extra-keys.ts) of each block; null or missing entries mean none. */
   readonly extras?: readonly (string | null)[];
@@ -28,59 +33,89 @@ export interface BlockHasher {
   rootKey(namespace: Namespace): BlockKey;
   /** Keys of the full blocks in `tokens`, in order; a partial last block has none. */
   chainKeys(input: ChainInput): BigUint64Array;
+  /** The same into `keys`, from `start` on, without allocating; returns how many. */
+  chainKeysInto(input: ChainInput, keys: BigUint64Array, start: number): number;
 }
 
-/** `seed`: of the deployment, 0 to 2^32 - 1; all routers and relays of a fleet share it. */
-export async function createBlockHasher(seed: number): Promise<BlockHasher> {
-  const { h64Raw } = await xxhash();
-  const seed64 = BigInt(seed);
+/**
+ * `seed`: of the deployment, 0 to 2^32 - 1; all routers and relays of a fleet share it. `log`: told
+ * where our WebAssembly cannot be instantiated; the same keys then take ten times as long.
+ */
+export async function createBlockHasher(seed: number, log: Log = silentLog): Promise<BlockHasher> {
+  const api = await xxhash();
+  return blockHasherOf(api, BigInt(seed), fastestCore(api, BigInt(seed), log));
+}
+
+function fastestCore(api: XXHashAPI, seed: bigint, log: Log): ChainCore {
+  try {
+    return wasmChainCore(seed);
+  } catch (error) {
+    log.warn({ error: String(error) }, "block keys are hashed slowly: no WebAssembly of ours");
+    return xxhashChainCore(api, seed);
+  }
+}
+
+export function blockHasherOf({ h64Raw }: XXHashAPI, seed: bigint, core: ChainCore): BlockHasher {
   const encoder = new TextEncoder();
 
-  // Kept from call to call: making three views costs more than hashing a block.
-  let input = hashInputOf(0);
-
-  const foldExtras = (parent: bigint, extras: string | null | undefined): bigint =>
-    extras === null || extras === undefined ? parent : h64Raw(encoder.encode(extras), parent);
+  const chainKeysInto = (input: ChainInput, keys: BigUint64Array, start: number): number => {
+    const { tokens, blockSizeTokens, extras } = input;
+    assert(
+      blockSizeTokens >= 1 && blockSizeTokens <= BLOCK_SIZE_TOKENS_MAX,
+      "block size out of range",
+      { blockSizeTokens },
+    );
+    const blocks = Math.floor(tokens.length / blockSizeTokens);
+    const chunkMax = Math.floor(CHUNK_TOKENS / blockSizeTokens);
+    let key: bigint = input.parent;
+    for (let block = 0; block < blocks; ) {
+      const folded = extras?.[block] ?? null;
+      if (folded !== null) key = h64Raw(encoder.encode(folded), key);
+      let end = Math.min(block + chunkMax, blocks);
+      if (extras !== undefined) end = beforeNextExtras(extras, block, end);
+      load(core.tokens, tokens, block * blockSizeTokens, end * blockSizeTokens);
+      core.hash(key, end - block, blockSizeTokens);
+      key = unload(core.keys, keys, start + block, end - block);
+      block = end;
+    }
+    return blocks;
+  };
 
   return {
     rootKey: ({ model, lora, blockSizeTokens }) =>
       blockKey(
-        h64Raw(
-          encoder.encode(JSON.stringify([CONSTRUCTION, model, lora, blockSizeTokens])),
-          seed64,
-        ),
+        h64Raw(encoder.encode(JSON.stringify([CONSTRUCTION, model, lora, blockSizeTokens])), seed),
       ),
-    chainKeys: ({ parent, tokens, blockSizeTokens, extras }): BigUint64Array => {
-      assert(blockSizeTokens > 0, "block size must be positive", { blockSizeTokens });
-      const blocks = Math.floor(tokens.length / blockSizeTokens);
-      const keys = new BigUint64Array(blocks);
-      if (input.blockSizeTokens !== blockSizeTokens) input = hashInputOf(blockSizeTokens);
-      let previous: bigint = parent;
-      let start = 0;
-      for (let depth = 0; depth < blocks; depth += 1) {
-        for (let at = 0; at < blockSizeTokens; at += 1) input.tokens[at] = tokens[start + at] ?? 0;
-        start += blockSizeTokens;
-        const folded = extras === undefined ? previous : foldExtras(previous, extras[depth]);
-        input.parent.setBigUint64(0, folded, true);
-        previous = h64Raw(input.bytes, seed64);
-        keys[depth] = previous;
-      }
+    chainKeysInto,
+    chainKeys: (input): BigUint64Array => {
+      const keys = new BigUint64Array(Math.floor(input.tokens.length / input.blockSizeTokens));
+      chainKeysInto(input, keys, 0);
       return keys;
     },
   };
 }
 
-/** The bytes that one block is hashed from, and the places in them. */
-interface HashInput {
-  readonly blockSizeTokens: number;
-  readonly bytes: Uint8Array;
-  readonly tokens: Uint32Array;
-  readonly parent: DataView;
+/** Where the blocks from `block` on that need no other fold end; at most `end`. */
+function beforeNextExtras(extras: readonly (string | null)[], block: number, end: number): number {
+  for (let next = block + 1; next < end; next += 1)
+    if ((extras[next] ?? null) !== null) return next;
+  return end;
 }
 
-function hashInputOf(blockSizeTokens: number): HashInput {
-  const bytes = new Uint8Array(blockSizeTokens * 4 + 8);
-  const tokens = new Uint32Array(bytes.buffer, 0, blockSizeTokens);
-  const parent = new DataView(bytes.buffer, blockSizeTokens * 4, 8);
-  return { blockSizeTokens, bytes, tokens, parent };
+function load(chunk: Uint32Array, tokens: Uint32Array, start: number, end: number): void {
+  const length = end - start;
+  if (length > COPIED_BY_LOOP) chunk.set(tokens.subarray(start, end));
+  else for (let at = 0; at < length; at += 1) chunk[at] = tokens[start + at] ?? 0;
+}
+
+/** Returns the last of the keys. */
+function unload(
+  chunk: BigUint64Array,
+  keys: BigUint64Array,
+  start: number,
+  blocks: number,
+): bigint {
+  if (blocks > COPIED_BY_LOOP) keys.set(chunk.subarray(0, blocks), start);
+  else for (let at = 0; at < blocks; at += 1) keys[start + at] = chunk[at] ?? 0n;
+  return chunk[blocks - 1] ?? 0n;
 }

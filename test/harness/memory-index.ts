@@ -5,7 +5,7 @@
  * Memory: about 150 bytes per block with one holder.
  */
 import { assert } from "../../src/core/assert.ts";
-import { type BlockKey, type Holder, holderName } from "../../src/core/ids.ts";
+import { type BlockKey, blockKey, type Holder, holderName } from "../../src/core/ids.ts";
 import type { BlockIndex, HolderMatch, IndexStats } from "../../src/indexer/block-index.ts";
 import { TIERS, type Tier, tierOrder } from "../../src/tiers/tier.ts";
 
@@ -39,6 +39,14 @@ export class MemoryIndex implements BlockIndex {
     if (codes.length === 1) this.#codes.delete(key);
     else codes.splice(position, 1);
     this.#entries[tier] -= 1;
+  }
+
+  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void {
+    for (const key of keys) this.store(holder, tier, blockKey(key));
+  }
+
+  removeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void {
+    for (const key of keys) this.remove(holder, tier, blockKey(key));
   }
 
   match(keys: BigUint64Array): HolderMatch[] {
