@@ -10,7 +10,8 @@ import { decide } from "../src/router/decide.ts";
 import type { BenchCase, ValueCase } from "./harness.ts";
 import { ingestCases } from "./ingest-cases.ts";
 import { promptCases } from "./prompt-cases.ts";
-import { memoryCases, sustainedCase } from "./value-cases.ts";
+import { storeCases } from "./store-cases.ts";
+import { memoryCases } from "./value-cases.ts";
 import { BLOCK, holderOf, NAMESPACE, tokensOf } from "./workload.ts";
 
 export async function benchCases(): Promise<(BenchCase | ValueCase)[]> {
@@ -20,7 +21,7 @@ export async function benchCases(): Promise<(BenchCase | ValueCase)[]> {
     ...[64, 512, 2048, 8192].flatMap((blocks) => matchCases(hasher, { blocks, endpoints: 64 })),
     ...matchCases(hasher, { blocks: 2048, endpoints: 1024 }),
     ...ingestCases(hasher),
-    sustainedCase(hasher),
+    ...storeCases(hasher),
     ...memoryCases(),
     ...[64, 1024].map(decideCase),
     ...promptCases(hasher),

@@ -71,9 +71,9 @@ class FullEngine {
     for (const message of this.#received) this.#accept(message);
   }
 
-  /** What the write-behind does meanwhile: rows that are gone are freed. */
+  /** What the write-behind does meanwhile: changed pages are copied. */
   settle(): void {
-    this.#residency.takeDirty();
+    this.#residency.takeFlush(Number.POSITIVE_INFINITY);
   }
 }
 

@@ -1,36 +1,13 @@
-/** Rows that are one value instead of the time of a call: memory, and the rate with the store on. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { setImmediate } from "node:timers/promises";
-import { WriteBehind } from "../src/app/write-behind.ts";
+/** Bytes per block of what lies in memory. */
 import { blockKey } from "../src/core/ids.ts";
-import { silentLog } from "../src/core/log.ts";
-import { silentMeter } from "../src/core/meter.ts";
-import { nodeClock } from "../src/core/node-clock.ts";
 import { HandleMap } from "../src/events/handle-map.ts";
 import { HotIndex } from "../src/indexer/hot-index.ts";
-import { LmdbStore } from "../src/indexer/lmdb-store.ts";
 import { Residency } from "../src/indexer/residency.ts";
-import type { BlockHasher } from "../src/keys/block-hasher.ts";
 import type { ValueCase } from "./harness.ts";
-import {
-  BLOCK,
-  holderOf,
-  NAMESPACE,
-  storeMessages,
-  tokensOf,
-  wide,
-  writePath,
-} from "./workload.ts";
+import { holderOf, wide } from "./workload.ts";
 
 const MEMORY_BLOCKS = 1_000_000;
-const SUSTAINED_BLOCKS = 262_144;
 const QUICK_BLOCKS = 2048;
-/** Blocks of the prompt that is looked up every millisecond meanwhile. */
-const QUERY_BLOCKS = 2048;
-const SLICE_MS = 1;
-const FLUSH_MS = 200;
 
 /** Bytes of typed arrays for each block, by tables that grew to a million. */
 export function memoryCases(): ValueCase[] {
@@ -76,35 +53,4 @@ export function memoryCases(): ValueCase[] {
       return residency.byteLength / blocks;
     }),
   ];
-}
-
-/** Blocks per second until the last one is committed, with a match every millisecond. */
-export function sustainedCase(hasher: BlockHasher): ValueCase {
-  const value = async (isQuick: boolean): Promise<number> => {
-    const blocks = isQuick ? QUICK_BLOCKS : SUSTAINED_BLOCKS;
-    const messages = storeMessages(blocks, 32);
-    const query = { parent: hasher.rootKey(NAMESPACE), tokens: tokensOf(QUERY_BLOCKS) };
-    const keys = hasher.chainKeys({ ...query, blockSizeTokens: BLOCK });
-    const path = mkdtempSync(join(tmpdir(), "kvatlas-bench-"));
-    const index = new HotIndex();
-    const residency = new Residency({ index, entriesMax: 10_000_000 });
-    const ports = { clock: nodeClock, log: silentLog, meter: silentMeter };
-    const store = new LmdbStore(path);
-    const writeBehind = new WriteBehind({ ...ports, store, residency, flushMs: FLUSH_MS });
-    const accept = writePath(hasher, residency);
-    const startMs = nodeClock.nowMs();
-    let sliceEndMs = startMs + SLICE_MS;
-    for (const message of messages) {
-      accept(message);
-      if (nodeClock.nowMs() < sliceEndMs) continue;
-      index.match(keys);
-      await setImmediate();
-      sliceEndMs = nodeClock.nowMs() + SLICE_MS;
-    }
-    await writeBehind.stop();
-    const seconds = (nodeClock.nowMs() - startMs) / 1000;
-    rmSync(path, { recursive: true, force: true });
-    return blocks / seconds;
-  };
-  return { name: "ingest.sustained", unit: "blocks/s", value };
 }

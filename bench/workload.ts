@@ -8,6 +8,7 @@ import { seededRandom } from "../src/core/random.ts";
 import { Applier } from "../src/events/applier.ts";
 import { HolderRelay } from "../src/events/holder-relay.ts";
 import { decodeVllmBatch } from "../src/events/vllm-decoder.ts";
+import type { IndexWriter } from "../src/indexer/block-index.ts";
 import type { Residency } from "../src/indexer/residency.ts";
 import type { BlockHasher } from "../src/keys/block-hasher.ts";
 
@@ -84,3 +85,11 @@ export function wide(block: number): bigint {
   const twice = BigInt.asUintN(64, (once ^ (once >> 27n)) * 0x94d0_49bb_1331_11ebn);
   return twice ^ (twice >> 31n);
 }
+
+/** Where only the residency is meant. */
+export const NO_INDEX: IndexWriter = {
+  store: () => {},
+  remove: () => {},
+  storeMany: () => {},
+  removeMany: () => {},
+};

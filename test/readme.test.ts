@@ -174,6 +174,8 @@ describe("docs/operations.md", () => {
     ["src/fleet/findings.ts", "FindingName"],
     ["src/query/prompt-query.ts", "QueryRefusal"],
     ["src/query/grpc-query-server.ts", "CallRefusal"],
+    ["src/indexer/store-problem.ts", "StoreProblem"],
+    ["src/indexer/file-store-guard.ts", "AsideReason"],
   ])("explains every member of %s %s", (file, type) => {
     const members = membersOf(file, type);
     expect(members.length).toBeGreaterThan(0);
@@ -253,7 +255,7 @@ describe("the README of a module", () => {
 
 /** The reasons that the applier gives by itself, and the losses that come with a batch. */
 function degradedReasons(): string[] {
-  const sources = read("src/events/applier.ts") + read("src/indexer/lmdb-store.ts");
+  const sources = read("src/events/applier.ts") + read("src/indexer/restorer.ts");
   const own = [...sources.matchAll(/state: "DEGRADED", reason: "([a-z-]+)"|return "([a-z-]+)";/g)];
   const stated = own.map(([, state, returned]) => state ?? returned ?? "");
   return [...new Set([...stated, ...LOSS_REASONS])];

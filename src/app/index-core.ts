@@ -1,19 +1,22 @@
-/** The index with its store of record: opened, restored, and kept close behind. */
+/** The index with its store of record: opened, restored while it serves, and kept close behind. */
 import type { Clock } from "../core/clock.ts";
 import { messageOf } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
-import type { BlockIndex, IndexReader } from "../indexer/block-index.ts";
+import type { IndexReader } from "../indexer/block-index.ts";
 import type { IndexerConfig } from "../indexer/config.ts";
 import type { EvictionBoard } from "../indexer/eviction-board.ts";
 import { EvictionWatch } from "../indexer/eviction-watch.ts";
-import { beginOpening, endOpening } from "../indexer/file-store-guard.ts";
+import type { Aside } from "../indexer/file-store-guard.ts";
 import { HotIndex } from "../indexer/hot-index.ts";
-import { LmdbStore } from "../indexer/lmdb-store.ts";
+import { LmdbStoreThread, StoreError } from "../indexer/lmdb-store-thread.ts";
 import { Residency } from "../indexer/residency.ts";
+import { type RestoreOutcome, Restorer } from "../indexer/restorer.ts";
 import { TIERS } from "../tiers/tier.ts";
-import { Unwritten } from "./unwritten.ts";
 import { WriteBehind } from "./write-behind.ts";
+
+/** Bytes of pages that are restored in one turn of the event loop: some milliseconds. */
+const PORTION_BYTES = 2 ** 19;
 
 export interface IndexCoreDeps {
   /** Told of every removal. */
@@ -23,89 +26,131 @@ export interface IndexCoreDeps {
   readonly meter: Meter;
 }
 
+interface Opened {
+  readonly path: string;
+  readonly store: LmdbStoreThread;
+  readonly restorer: Restorer;
+  readonly aside: Aside | null;
+}
+
 export class IndexCore {
   readonly index: IndexReader;
   readonly residency: Residency;
-  readonly #meter: Meter;
-  readonly #writeBehind: WriteBehind | Unwritten;
-  readonly #hasStore: boolean;
-  /** For people: where the index is kept. */
-  readonly storeDetail: string;
+  /** When all holders are known, each as good as it is restored; requests are answered. */
+  readonly opened: Promise<void>;
+  /** When everything that the store has is in the index; false: it was stopped before. Never rejects. */
+  readonly restored: Promise<boolean>;
+  readonly #deps: IndexCoreDeps;
+  readonly #config: IndexerConfig;
+  #opened: Opened | null = null;
+  #writeBehind: WriteBehind | null = null;
+  #isStopped = false;
+  #detail = "in memory only, as configured";
 
   constructor(config: IndexerConfig, deps: IndexCoreDeps) {
-    this.#meter = deps.meter;
-    const opened = openIndex(config, deps);
-    this.index = opened.index;
-    this.residency = opened.residency;
-    this.storeDetail = opened.detail;
-    const { store, residency } = opened;
-    const { flushMs } = config;
-    this.#hasStore = store !== null;
-    this.#writeBehind =
-      store === null
-        ? new Unwritten(residency, deps.clock)
-        : new WriteBehind({ ...deps, store, residency, flushMs });
+    this.#deps = deps;
+    this.#config = config;
+    const index = new HotIndex();
+    const { entriesMax, path } = config;
+    this.index = index;
+    this.residency = new Residency({
+      index: new EvictionWatch(index, deps.evictions),
+      entriesMax,
+    });
+    this.opened = path === null ? Promise.resolve() : this.#open(path);
+    this.restored = this.opened.then(() => this.#restore());
+  }
+
+  /** For people: where the index is kept. */
+  get storeDetail(): string {
+    return this.#writeBehind === null
+      ? this.#detail
+      : `${this.#detail}; ${this.#writeBehind.detail}`;
   }
 
   /** Sets the gauges of the index; called before metrics are read. */
   report(): void {
+    const { meter } = this.#deps;
     const { blocks, entriesByTier } = this.index.stats();
-    this.#meter.gauge("kvatlas_index_blocks", {}, blocks);
-    for (const tier of TIERS) {
-      this.#meter.gauge("kvatlas_index_entries", { tier }, entriesByTier[tier]);
-    }
-    this.#meter.gauge(
-      "kvatlas_store_dirty_rows",
-      {},
-      this.#hasStore ? this.residency.dirtyRows : 0,
-    );
+    meter.gauge("kvatlas_index_blocks", {}, blocks);
+    for (const tier of TIERS) meter.gauge("kvatlas_index_entries", { tier }, entriesByTier[tier]);
+    const isWritten = this.#writeBehind !== null;
+    meter.gauge("kvatlas_store_dirty_pages", {}, isWritten ? this.residency.dirtyPages : 0);
+    meter.gauge("kvatlas_store_lag_seconds", {}, (this.#writeBehind?.lagMs ?? 0) / 1000);
+  }
+
+  /** Gives up restoring where it is under way; what was restored is not written again. */
+  stopRestoring(): void {
+    this.#isStopped = true;
   }
 
   async stop(): Promise<void> {
-    await this.#writeBehind.stop();
+    this.stopRestoring();
+    await this.restored;
+    if (this.#writeBehind === null) await this.#opened?.store.close();
+    else await this.#writeBehind.stop();
   }
-}
 
-interface OpenedIndex {
-  readonly index: BlockIndex;
-  readonly residency: Residency;
-  readonly store: LmdbStore | null;
-  readonly detail: string;
-}
-
-/** A store that cannot be opened or read costs the restart's warmth; the service goes on without. */
-function openIndex(config: IndexerConfig, { log, meter, evictions }: IndexCoreDeps): OpenedIndex {
-  const { path, keySeed, entriesMax } = config;
-  if (path === null) return emptyIndex(entriesMax, evictions, "in memory only, as configured");
-  let store: LmdbStore | null = null;
-  try {
-    const asidePath = beginOpening(path);
-    if (asidePath !== null) {
-      log.error({ path, moved_to: asidePath }, "index store was damaged: moved aside, begun anew");
+  /** A store that cannot be opened or read costs the restart's warmth; the service goes on without. */
+  async #open(path: string): Promise<void> {
+    const store = new LmdbStoreThread();
+    this.#detail = "opening";
+    try {
+      const { contents, aside } = await store.open(path, this.#config.keySeed);
+      const restorer = new Restorer(contents, this.residency);
+      this.#detail = `restoring ${contents.holders.length} holders`;
+      this.#opened = { path, store, restorer, aside };
+    } catch (error) {
+      this.#unusable(path, error);
+      await store.close();
     }
-    store = new LmdbStore(path, keySeed);
-    const opened = emptyIndex(entriesMax, evictions, "");
-    const outcome = store.restore(opened.residency);
-    endOpening(path);
-    const isDamaged = asidePath !== null || outcome.rowsRefused + outcome.holdersDamaged > 0;
+  }
+
+  async #restore(): Promise<boolean> {
+    if (this.#opened === null) return !this.#isStopped;
+    const { path, store, restorer, aside } = this.#opened;
+    try {
+      // The next portion is read while one is taken.
+      let reading = store.read(PORTION_BYTES);
+      for (let portion = await reading; portion !== null; portion = await reading) {
+        if (this.#isStopped) return false;
+        reading = store.read(PORTION_BYTES);
+        restorer.take(portion);
+      }
+      this.#restored(path, restorer.outcome, aside);
+      const { residency } = this;
+      const { flushMs } = this.#config;
+      this.#writeBehind = new WriteBehind({ ...this.#deps, store, residency, flushMs });
+    } catch (error) {
+      restorer.abandon();
+      this.#unusable(path, error);
+    }
+    return !this.#isStopped;
+  }
+
+  #restored(path: string, outcome: RestoreOutcome, aside: Aside | null): void {
+    const { log, meter } = this.#deps;
+    if (aside !== null) {
+      const fields = { path, moved_to: aside.path, reason: aside.reason };
+      log.error(fields, "index store was damaged: moved aside, begun anew");
+    }
+    const isDamaged = aside !== null || outcome.rowsRefused + outcome.holdersDamaged > 0;
     log[isDamaged ? "warn" : "info"]({ path, ...outcome }, "index restored from its store");
     meter.count("kvatlas_store_restores_total", { outcome: isDamaged ? "damaged" : "whole" });
-    meter.gauge("kvatlas_degraded", { component: "store" }, 0);
     const damage = isDamaged ? ", parts were damaged" : "";
-    const detail = `${outcome.rows} rows of ${outcome.holders} holders restored${damage}`;
-    return { ...opened, store, detail };
-  } catch (error) {
-    store?.close().catch(() => {});
+    this.#detail = `${outcome.blocks} blocks of ${outcome.holders} holders restored${damage}`;
+  }
+
+  #unusable(path: string, error: unknown): void {
+    const { log, meter } = this.#deps;
+    const problem = error instanceof StoreError ? error.problem : "failed";
     meter.count("kvatlas_store_restores_total", { outcome: "failed" });
     meter.gauge("kvatlas_degraded", { component: "store" }, 1);
-    const detail = messageOf(error);
-    log.error({ path, error: detail }, "index store is not usable: serving from memory");
-    return emptyIndex(entriesMax, evictions, `not usable: ${detail}`);
+    meter.gauge("kvatlas_store_problem", { problem }, 1);
+    this.#detail = `not usable (${problem}): ${messageOf(error)}`;
+    log.error(
+      { path, problem, error: messageOf(error) },
+      "index store is not usable: serving from memory",
+    );
   }
-}
-
-function emptyIndex(entriesMax: number, evictions: EvictionBoard, detail: string): OpenedIndex {
-  const index = new HotIndex();
-  const residency = new Residency({ index: new EvictionWatch(index, evictions), entriesMax });
-  return { index, residency, store: null, detail };
 }

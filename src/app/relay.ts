@@ -17,7 +17,6 @@ import { createBlockHasher } from "../keys/block-hasher.ts";
 import { HttpAdmin, type ReadyCheck } from "../observe/http-admin.ts";
 import { type MetricsText, PromMeter } from "../observe/prom-meter.ts";
 import { eventSources } from "./event-sources.ts";
-import { Unwritten } from "./unwritten.ts";
 import { startRelayedWritePath, type WritePath } from "./write-path.ts";
 
 export interface RelayDeps {
@@ -78,11 +77,9 @@ export async function startRelay(config: Config, deps: RelayDeps): Promise<Runni
   );
   path.ingest.reconcile(sources);
   const { detail, stop: stopPath } = path;
-  const unwritten = new Unwritten(residency, clock);
   const stop = async (): Promise<void> => {
     await endpoints.stop();
     await stopPath();
-    await unwritten.stop();
   };
   const readyChecks = (): ReadyCheck[] => [
     { name: "fleet", isOk: true, detail: `${sources.length} ranks are listened to` },

@@ -8,8 +8,9 @@ import type { EvictionBoard } from "../indexer/eviction-board.ts";
 import type { Residency } from "../indexer/residency.ts";
 import { createBlockHasher } from "../keys/block-hasher.ts";
 import { IndexCore } from "./index-core.ts";
+import { LateEvents } from "./late-events.ts";
 import { startWritePath, type WritePath } from "./write-path.ts";
-import type { EventSide, WriteDetail, WriteSide } from "./write-side.ts";
+import type { WriteDetail, WriteSide } from "./write-side.ts";
 
 export interface WriteCoreDeps {
   readonly evictions: EvictionBoard;
@@ -21,28 +22,31 @@ export interface WriteCoreDeps {
 export class WriteCore implements WriteSide {
   readonly index: IndexReader;
   readonly holders: Residency;
-  readonly events: EventSide;
+  readonly events: LateEvents;
   readonly #core: IndexCore;
-  readonly #path: WritePath;
 
-  private constructor(core: IndexCore, path: WritePath) {
+  private constructor(core: IndexCore, events: LateEvents) {
     this.index = core.index;
     this.holders = core.residency;
-    this.events = path.ingest;
+    this.events = events;
     this.#core = core;
-    this.#path = path;
   }
 
-  /** Opens the store and restores the index; events are followed from `events.reconcile` on. */
+  /**
+   * Opens the store and begins to restore the index. Events are followed once that is done, and
+   * `events.reconcile` has said whose.
+   */
   static async start(config: Config, deps: WriteCoreDeps): Promise<WriteCore> {
     const hasher = await createBlockHasher(config.index.keySeed, deps.log);
     const core = new IndexCore(config.index, deps);
+    await core.opened;
     const { residency } = core;
-    return new WriteCore(core, startWritePath(config, { ...deps, residency, hasher }));
+    const start = (): WritePath => startWritePath(config, { ...deps, residency, hasher });
+    return new WriteCore(core, new LateEvents(core.restored, start));
   }
 
   detail(): WriteDetail {
-    return { store: this.#core.storeDetail, events: this.#path.detail() };
+    return { store: this.#core.storeDetail, events: this.events.detail };
   }
 
   report(): Promise<void> {
@@ -51,7 +55,8 @@ export class WriteCore implements WriteSide {
   }
 
   async stop(): Promise<void> {
-    await this.#path.stop();
+    this.#core.stopRestoring();
+    await this.events.stop();
     await this.#core.stop();
   }
 }

@@ -6,8 +6,8 @@ import { ok, refused } from "./result.ts";
 describe("KvError", () => {
   it("has a code, a message and its cause", () => {
     const cause = new Error("ENOENT");
-    const error = new KvError("ERR_STORE_OPEN", "cannot open x", { cause });
-    expect(error).toMatchObject({ name: "KvError", code: "ERR_STORE_OPEN", cause });
+    const error = new KvError("ERR_PORT_IN_USE", "cannot open x", { cause });
+    expect(error).toMatchObject({ name: "KvError", code: "ERR_PORT_IN_USE", cause });
     expect(messageOf(error)).toBe("cannot open x");
     expect(messageOf("plain")).toBe("plain");
   });

@@ -7,7 +7,6 @@
 export const ERROR_CODES = {
   ERR_CONFIG_INVALID: "A configuration file has a key or value that is not accepted.",
   ERR_CONFIG_UNREADABLE: "A configuration file cannot be read or is not YAML.",
-  ERR_STORE_OPEN: "The LMDB store cannot be opened at its path.",
   ERR_BINARY_MISSING: "A program that the command needs is neither configured nor on the PATH.",
   ERR_PORT_IN_USE: "A listening address is taken by another process.",
   ERR_PROCESS_FAILED: "A child process ended before it was ready.",

@@ -51,14 +51,14 @@ export const COUNTERS = {
     labels: ["operation", "outcome"],
   },
   kvatlas_store_flushes_total: {
-    help: "LMDB write-behind transactions, by outcome.",
+    help: "LMDB write-behind transactions, by outcome (written, late, failed).",
     labels: ["outcome"],
   },
   kvatlas_store_restores_total: {
     help: "Openings of the LMDB store, by outcome (whole, damaged, failed).",
     labels: ["outcome"],
   },
-  kvatlas_store_rows_total: { help: "Rows written to or deleted from LMDB.", labels: [] },
+  kvatlas_store_pages_total: { help: "Pages of rows written to LMDB.", labels: [] },
   kvatlas_scrapes_total: { help: "Scrapes of engine metrics, by outcome.", labels: ["outcome"] },
   kvatlas_fleet_reloads_total: {
     help: "Reloads of the endpoints file, by outcome.",
@@ -158,7 +158,18 @@ export const GAUGES = {
     help: "Decayed mean of wrong predictions as a share of the prompt, by kind (over, under).",
     labels: ["endpoint", "kind"],
   },
-  kvatlas_store_dirty_rows: { help: "Rows waiting for the next LMDB flush.", labels: [] },
+  kvatlas_store_dirty_pages: {
+    help: "Pages of rows waiting for the next LMDB flush.",
+    labels: [],
+  },
+  kvatlas_store_lag_seconds: {
+    help: "Age of the oldest change that is not in LMDB.",
+    labels: [],
+  },
+  kvatlas_store_problem: {
+    help: "1 for the reason why LMDB is not written.",
+    labels: ["problem"],
+  },
   kvatlas_nats_connected: { help: "1 while the NATS connection is up.", labels: [] },
   kvatlas_nats_pending_batches: { help: "KV event batches waiting for JetStream.", labels: [] },
   kvatlas_bootstrap_seconds: {

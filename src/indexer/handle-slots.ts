@@ -7,6 +7,8 @@
  * a handle. The handles themselves are the caller's column. Memory: 5 to 10 bytes per row.
  */
 
+/** Rows that a slot can name. */
+export const ROWS_MAX = 16_777_214;
 /** No row: an absent handle. */
 export const NO_ROW = -1;
 

@@ -1,15 +1,28 @@
 /**
- * One holder's blocks by engine handle: key, copies per tier, and which rows changed.
+ * One holder's blocks by engine handle: key, copies per tier, and which pages of rows changed.
  *
- * A row is a handle's id; a row without copies stays until its deletion was handed over, so that a
- * changed row needs no other mark than a bit. Memory: 17 bytes per row beside the table's own.
+ * A row is free when it has no copies; freed rows are used again, the latest first, so that a chain
+ * that replaces another lies where that lay: one run for the index, few pages for the store. Memory:
+ * 17 bytes per row beside the slots, all doubled while small and half as long again when large.
  */
 import { type BlockKey, blockKey } from "../core/ids.ts";
-import { TIERS } from "../tiers/tier.ts";
-import { grown, NO_ID, U64Table } from "./u64-table.ts";
+import { CopyCounts } from "./copy-counts.ts";
+import { HandleSlots, NO_ROW, ROWS_MAX } from "./handle-slots.ts";
+import {
+  MANY_BYTES,
+  PAGE_BYTES,
+  PAGE_ROWS,
+  type PageColumns,
+  type PageRows,
+} from "./store-page.ts";
+import { grown } from "./u64-table.ts";
 import { U64Cell } from "./u64-words.ts";
 
-const TIER_COUNT = TIERS.length;
+/** Rows before the first growth. */
+const CAPACITY_MIN = 64;
+/** Columns up to this many rows double, longer ones grow by GROWTH. */
+const DOUBLED_ROWS = 65_536;
+const GROWTH = 1.5;
 
 export interface BlockRecord {
   readonly key: BlockKey;
@@ -19,120 +32,219 @@ export interface BlockRecord {
 
 export class HolderTable {
   readonly #cell = new U64Cell();
-  readonly #table = new U64Table();
-  /** Two words for each row. */
-  #keys = new Uint32Array(2 * this.#table.capacity);
-  /** A count for each row and tier. */
-  #copies = new Uint16Array(TIER_COUNT * this.#table.capacity);
-  #isDirty = new Uint8Array(this.#table.capacity);
-  /** Dirty rows in the order in which they became so. */
-  #dirty = new Uint32Array(64);
-  #dirtyCount = 0;
+  /** Two words for each row; a free row has its successor in the list of free rows, + 1. */
+  #handles = new Uint32Array(2 * CAPACITY_MIN);
+  #keys = new Uint32Array(2 * CAPACITY_MIN);
+  #copies = new CopyCounts(CAPACITY_MIN);
+  #slots = new HandleSlots(this.#handles);
+  #capacity = CAPACITY_MIN;
+  /** Rows given so far; those behind were never used. */
+  #rowEnd = 0;
+  #freeFirst = NO_ROW;
   #blocks = 0;
   /** Where the last handle was found or put: its neighbour is looked for beside it. */
-  #near = NO_ID;
+  #near = NO_ROW;
+  #isDirtyPage = new Uint8Array(1);
+  /** Dirty pages in the order in which they became so. */
+  #dirtyPages: number[] = [];
 
   /** Rows with copies. */
   get blocks(): number {
     return this.#blocks;
   }
 
-  get dirtyCount(): number {
-    return this.#dirtyCount;
+  /** Pages that hold all rows given so far. */
+  get pages(): number {
+    return Math.ceil(this.#rowEnd / PAGE_ROWS);
+  }
+
+  get dirtyPages(): number {
+    return this.#dirtyPages.length;
+  }
+
+  /** Bytes of the dirty pages, at most. */
+  get dirtyBytesMax(): number {
+    return this.#dirtyPages.length * PAGE_BYTES + this.#copies.manySize * MANY_BYTES;
   }
 
   get byteLength(): number {
-    const columns = this.#keys.byteLength + this.#copies.byteLength + this.#isDirty.byteLength;
-    return this.#table.byteLength + columns + this.#dirty.byteLength;
+    const columns = this.#handles.byteLength + this.#keys.byteLength + this.#copies.byteLength;
+    return columns + this.#slots.byteLength;
   }
 
-  /** The row of a handle, with or without copies, or NO_ID. */
-  find(handle: bigint): number {
-    this.#cell.set(handle);
-    const row = this.#table.find(this.#cell.low, this.#cell.high, this.#near);
-    if (row !== NO_ID) this.#near = row;
+  /** Handles, keys and copies as they lie; `pages` are runs of PAGE_ROWS rows in them. */
+  get columns(): PageColumns {
+    const columns = { handles: this.#handles, keys: this.#keys, copies: this.#copies };
+    return { ...columns, rowEnd: this.#rowEnd };
+  }
+
+  /** Puts the rows of a page where they were; nothing may be there. Pages come in rising order. */
+  loadPage(page: number, { rows, handles, keys, copies, many }: PageRows): void {
+    const first = page * PAGE_ROWS;
+    if (first + rows > this.#capacity) this.reserve(grownCapacity(first + rows));
+    this.#handles.set(handles, 2 * first);
+    this.#keys.set(keys, 2 * first);
+    this.#copies.load(first, copies);
+    for (const { row, order, copies: count } of many) this.#copies.set(first + row, order, count);
+    this.#rowEnd = first + rows;
+    for (let row = first; row < this.#rowEnd; row += 1) {
+      if (!this.hasCopies(row)) continue;
+      this.#slots.insert(row);
+      this.#blocks += 1;
+    }
+  }
+
+  /** Finds the free rows once all pages are loaded; the lowest will be used first. */
+  endLoading(): void {
+    for (let row = this.#rowEnd - 1; row >= 0; row -= 1) {
+      if (this.hasCopies(row)) continue;
+      this.#handles[2 * row] = this.#freeFirst + 1;
+      this.#freeFirst = row;
+    }
+  }
+
+  /** The row of a handle, or NO_ROW. */
+  find(low: number, high: number): number {
+    const near = this.#near;
+    if (this.#isAt(near + 1, low, high)) {
+      this.#near = near + 1;
+      return near + 1;
+    }
+    if (this.#isAt(near - 1, low, high)) {
+      this.#near = near - 1;
+      return near - 1;
+    }
+    const row = this.#slots.find(low, high);
+    if (row !== NO_ROW) this.#near = row;
     return row;
   }
 
-  /** Makes the row of a handle that has none. */
-  insert(handle: bigint): number {
-    this.#cell.set(handle);
-    const row = this.#table.insert(this.#cell.low, this.#cell.high);
+  /** Makes the row of a handle that has none; NO_ROW when the table has ROWS_MAX. */
+  insert(low: number, high: number): number {
+    let row = this.#freeFirst;
+    if (row !== NO_ROW) this.#freeFirst = (this.#handles[2 * row] ?? 0) - 1;
+    else {
+      if (this.#rowEnd === ROWS_MAX) return NO_ROW;
+      row = this.#rowEnd;
+      if (row === this.#capacity) this.reserve(grownCapacity(row));
+      this.#rowEnd += 1;
+    }
+    this.#handles[2 * row] = low;
+    this.#handles[2 * row + 1] = high;
+    this.#slots.insert(row);
     this.#near = row;
-    const { capacity } = this.#table;
-    if (this.#isDirty.length < capacity) {
-      this.#keys = grown(this.#keys, new Uint32Array(2 * capacity));
-      this.#copies = grown(this.#copies, new Uint16Array(TIER_COUNT * capacity));
-      this.#isDirty = grown(this.#isDirty, new Uint8Array(capacity));
-    }
-    // The row may be a used one.
-    this.#copies.fill(0, TIER_COUNT * row, TIER_COUNT * (row + 1));
-    this.#isDirty[row] = 0;
+    this.#blocks += 1;
     return row;
   }
 
-  hasCopies(row: number): boolean {
-    for (let at = TIER_COUNT * row; at < TIER_COUNT * (row + 1); at += 1) {
-      if (this.#copies[at] !== 0) return true;
-    }
-    return false;
+  /** Makes room for so many rows in all. */
+  reserve(rows: number): void {
+    if (rows <= this.#capacity) return;
+    this.#capacity = Math.min(rows, ROWS_MAX);
+    this.#handles = grown(this.#handles, new Uint32Array(2 * this.#capacity));
+    this.#keys = grown(this.#keys, new Uint32Array(2 * this.#capacity));
+    this.#copies.grow(this.#capacity);
+    const pages = Math.ceil(this.#capacity / PAGE_ROWS);
+    this.#isDirtyPage = grown(this.#isDirtyPage, new Uint8Array(pages));
+    this.#slots.rebuild(this.#handles, this.#copies.bytes, this.#rowEnd);
   }
 
   copies(row: number, tierOrder: number): number {
-    return this.#copies[TIER_COUNT * row + tierOrder] ?? 0;
+    return this.#copies.get(row, tierOrder);
   }
 
+  hasCopies(row: number): boolean {
+    return this.#copies.bytes[row] !== 0;
+  }
+
+  /** Sets the copies in one tier; a row that is left without any is free. */
   setCopies(row: number, tierOrder: number, copies: number): void {
-    const hadCopies = this.hasCopies(row);
-    this.#copies[TIER_COUNT * row + tierOrder] = copies;
-    const hasCopies = copies > 0 || this.hasCopies(row);
-    if (hasCopies !== hadCopies) this.#blocks += hasCopies ? 1 : -1;
+    this.#copies.set(row, tierOrder, copies);
+    this.#touch(row);
+    if (copies === 0 && !this.hasCopies(row)) this.#free(row);
   }
 
-  key(row: number): BlockKey {
-    return blockKey(this.#cell.join(this.#keys[2 * row] ?? 0, this.#keys[2 * row + 1] ?? 0));
+  setKey(row: number, low: number, high: number): void {
+    this.#keys[2 * row] = low;
+    this.#keys[2 * row + 1] = high;
+    this.#touch(row);
   }
 
-  setKey(row: number, key: bigint): void {
-    this.#cell.set(key);
-    this.#keys[2 * row] = this.#cell.low;
-    this.#keys[2 * row + 1] = this.#cell.high;
+  keyLow(row: number): number {
+    return this.#keys[2 * row] ?? 0;
+  }
+
+  keyHigh(row: number): number {
+    return this.#keys[2 * row + 1] ?? 0;
   }
 
   record(row: number): BlockRecord {
-    return { key: this.key(row), copies: TIERS.map((_, order) => this.copies(row, order)) };
+    const key = blockKey(this.#cell.join(this.keyLow(row), this.keyHigh(row)));
+    return { key, copies: this.#copies.of(row) };
   }
 
   handle(row: number): bigint {
-    return this.#cell.join(this.#table.low(row), this.#table.high(row));
+    return this.#cell.join(this.#handles[2 * row] ?? 0, this.#handles[2 * row + 1] ?? 0);
   }
 
   /** Rows with copies, as of the moment they are read. */
   *rows(): Generator<number> {
-    for (let row = 0; row < this.#table.idEnd; row += 1) {
-      if (this.#table.isLive(row) && this.hasCopies(row)) yield row;
-    }
+    for (let row = 0; row < this.#rowEnd; row += 1) if (this.hasCopies(row)) yield row;
   }
 
-  /** Marks a row as changed. False when it was already. */
-  touch(row: number): boolean {
-    if (this.#isDirty[row] === 1) return false;
-    this.#isDirty[row] = 1;
-    if (this.#dirtyCount === this.#dirty.length) {
-      this.#dirty = grown(this.#dirty, new Uint32Array(2 * this.#dirty.length));
-    }
-    this.#dirty[this.#dirtyCount] = row;
-    this.#dirtyCount += 1;
-    return true;
+  /** Forgets all rows and gives their memory back. The store's pages are to be dropped by their number. */
+  clear(): void {
+    this.#handles = new Uint32Array(2 * CAPACITY_MIN);
+    this.#keys = new Uint32Array(2 * CAPACITY_MIN);
+    this.#copies = new CopyCounts(CAPACITY_MIN);
+    this.#slots = new HandleSlots(this.#handles);
+    this.#capacity = CAPACITY_MIN;
+    this.#rowEnd = 0;
+    this.#freeFirst = NO_ROW;
+    this.#blocks = 0;
+    this.#near = NO_ROW;
+    this.#isDirtyPage = new Uint8Array(1);
+    this.#dirtyPages = [];
   }
 
-  /** Visits every changed row, oldest change first; after it none is, and rows without copies go. */
-  takeDirty(visit: (row: number) => void): void {
-    for (const row of this.#dirty.subarray(0, this.#dirtyCount)) {
-      visit(row);
-      this.#isDirty[row] = 0;
-      if (!this.hasCopies(row)) this.#table.delete(row);
-    }
-    this.#dirtyCount = 0;
+  /** Hands over the numbers of the pages that changed since the last call. */
+  takeDirtyPages(): number[] {
+    const pages = this.#dirtyPages;
+    this.#dirtyPages = [];
+    for (const page of pages) this.#isDirtyPage[page] = 0;
+    return pages;
   }
+
+  /** Marks pages as changed that are to be written again; those that are gone are left out. */
+  markDirty(pages: readonly number[]): void {
+    for (const page of pages) if (page < this.pages) this.#touch(page * PAGE_ROWS);
+  }
+
+  #isAt(row: number, low: number, high: number): boolean {
+    return (
+      row >= 0 &&
+      row < this.#rowEnd &&
+      this.#handles[2 * row] === low &&
+      this.#handles[2 * row + 1] === high &&
+      this.#copies.bytes[row] !== 0
+    );
+  }
+
+  #free(row: number): void {
+    this.#slots.delete(row);
+    this.#handles[2 * row] = this.#freeFirst + 1;
+    this.#freeFirst = row;
+    this.#blocks -= 1;
+  }
+
+  #touch(row: number): void {
+    const page = (row / PAGE_ROWS) | 0;
+    if (this.#isDirtyPage[page] === 1) return;
+    this.#isDirtyPage[page] = 1;
+    this.#dirtyPages.push(page);
+  }
+}
+
+function grownCapacity(rows: number): number {
+  return rows < DOUBLED_ROWS ? 2 * rows : Math.ceil(rows * GROWTH);
 }

@@ -1,27 +1,36 @@
 /**
- * The store of record: every holder's blocks by handle, with the event cursors, in LMDB.
+ * The store of record: every holder's blocks in pages of rows, with the event cursors, in LMDB.
  *
- * One row per (holder, handle): key = holder slot u32 BE + handle u64 BE, value = block key u64 LE +
- * copies per tier 4 x u16 LE (16 bytes). Rows and cursors of a flush are one transaction, so that a
- * cursor is never ahead of its data. No token ids, no prompt text. A store of another layout is
- * emptied: the index is a cache of what engines said and can be relearned.
+ * | database  | key                                  | value                                             |
+ * | --------- | ------------------------------------ | ------------------------------------------------- |
+ * | `blocks`  | holder slot u32 BE, page number u32 BE | page of rows: store-page.ts                     |
+ * | `holders` | "ip:port#rank"                       | checksum, then JSON: slot, pages, blocks, cursor  |
+ * | root      | `layout`, `owner`, `logCursor`       | layout with key seed; who writes; checksum, JSON  |
+ *
+ * Pages and cursors of a flush are one transaction, so that a cursor is never ahead of its data. No
+ * token ids, no prompt text. A store of another layout or key seed is emptied: the index is a cache of
+ * what engines said and can be relearned. One process writes: who opens the store takes it, and the
+ * former owner's next flush finds that out before it writes.
  */
+import { randomUUID } from "node:crypto";
 import { mkdirSync } from "node:fs";
+import { crc32 } from "node:zlib";
 import { type Database, open, type RootDatabase } from "lmdb";
 import { z } from "zod";
-import { KvError, messageOf } from "../core/errors.ts";
-import { blockKey, endpointId, type Holder, holderName, isEndpointAddress } from "../core/ids.ts";
-import type { DirtyRow, LogCursor, Residency } from "./residency.ts";
+import { holderName, isEndpointAddress } from "../core/ids.ts";
+import type { Flush, HolderFlush } from "./flush-rounds.ts";
+import type { HolderCursor, LogCursor } from "./holder-state.ts";
+import { isSound, PAGE_BYTES_MAX, PAGES_MAX, sealPage } from "./store-page.ts";
+import { StoreTaken } from "./store-problem.ts";
 
-/** Layout version of the rows; another one on disk is emptied. */
-const LAYOUT = 3;
-const ROW_KEY_BYTES = 12;
-const ROW_VALUE_BYTES = 16;
+/** Layout version; another one on disk is emptied. */
+const LAYOUT = 4;
+const PLACE_BYTES = 8;
 
 const holderRowSchema = z.object({
-  slot: z.int().min(0),
-  /** Rows of the holder in `blocks`. */
-  rows: z.int().min(0),
+  slot: z.int().min(0).max(0xffff_fffe),
+  pages: z.int().min(0).max(PAGES_MAX),
+  blocks: z.int().min(0),
   endpoint: z.string().refine(isEndpointAddress),
   rank: z.int().min(0),
   cursor: z
@@ -36,229 +45,252 @@ const holderRowSchema = z.object({
     })
     .nullable(),
 });
-type HolderRow = z.infer<typeof holderRowSchema>;
 
 const logCursorSchema = z.object({ stream: z.string(), seq: z.int().min(0) });
 
-export interface RestoreOutcome {
-  readonly rows: number;
-  readonly holders: number;
-  /** Holders that have not as many rows as were written. */
-  readonly holdersDamaged: number;
-  /** Rows or cursors that could not be read, and were left out. */
+/** A holder as it is in the store. */
+export interface StoredHolder {
+  readonly endpoint: string;
+  readonly rank: number;
+  readonly cursor: HolderCursor | null;
+  /** Rows with copies in all its pages. */
+  readonly blocks: number;
+  readonly pages: number;
+}
+
+export interface StoreContents {
+  readonly holders: readonly StoredHolder[];
+  readonly logCursor: LogCursor | null;
+  /** Holders and cursors that could not be read: left out and deleted. */
   readonly rowsRefused: number;
-  /** Whether a store of another layout was found and emptied. */
+  /** Whether a store of another layout or key seed was found, and emptied. */
   readonly isEmptied: boolean;
+}
+
+/** Pages of the store one after the other, in the order of holders and pages. */
+export interface PagePortion {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** `end`: where the page ends in `bytes`; null: it is missing or damaged. */
+  readonly pages: readonly {
+    /** Place of the holder in `StoreContents.holders`. */
+    readonly holder: number;
+    readonly page: number;
+    readonly end: number | null;
+  }[];
+}
+
+interface Place {
+  readonly slot: number;
+  readonly pages: number;
 }
 
 export class LmdbStore {
   readonly #root: RootDatabase<string, string>;
   readonly #blocks: Database<Buffer, Buffer>;
   readonly #holders: Database<string, string>;
-  readonly #slots = new Map<string, number>();
+  readonly #owner = randomUUID();
+  #places = new Map<string, Place>();
   #slotNext = 0;
-  /** Whether a store of another layout or key seed was found at opening, and emptied. */
-  readonly #isEmptied: boolean;
+  /** What is still to be read, the next one last. */
+  #unread: { readonly holder: number; readonly slot: number; readonly pages: number }[] = [];
+  #pageNext = 0;
+  readonly contents: StoreContents;
 
   /**
-   * Opens or creates the store in the folder `path`; throws ERR_STORE_OPEN. Keys of another seed
-   * mean nothing here, so such a store is emptied as one of another layout is.
+   * Opens or creates the store in the folder `path`, and takes it from whoever has it. Keys of another
+   * seed mean nothing here, so such a store is emptied. Throws what the system or LMDB throws:
+   * storeProblemOf names it.
    */
   constructor(path: string, keySeed = 0) {
+    mkdirSync(path, { recursive: true });
+    // Texts, and parsed here: the library's own parser would throw at a damaged row.
+    // Pages as the guard of the file knows them.
+    const form = { path, noSubdir: false, maxDbs: 4, pageSize: 4096 } as const;
+    this.#root = open<string, string>({ ...form, encoding: "string" });
     try {
-      mkdirSync(path, { recursive: true });
-      // Values of the root and of `holders` are JSON: readable with any tool, and tiny in number.
-      // Parsed here: the library's own parser would throw at a damaged row.
-      this.#root = open<string, string>({ path, encoding: "string", maxDbs: 4, noSubdir: false });
       this.#blocks = this.#root.openDB({
         name: "blocks",
         encoding: "binary",
         keyEncoding: "binary",
       });
       this.#holders = this.#root.openDB({ name: "holders", encoding: "string" });
-      this.#isEmptied = this.#prepare(JSON.stringify(`${LAYOUT}/${keySeed}`));
+      this.contents = this.#prepare(JSON.stringify(`${LAYOUT}/${keySeed}`));
     } catch (error) {
-      throw new KvError("ERR_STORE_OPEN", `LMDB store at ${path}: ${messageOf(error)}`, {
-        cause: error,
-      });
-    }
-  }
-
-  /**
-   * Fills an empty residency with all that is stored. What cannot be read is deleted: a row left
-   * behind could be taken for one of a later holder in its slot. A holder whose rows are not as many
-   * as were written is DEGRADED(store-damaged). Cost: about 1 us per row.
-   */
-  restore(residency: Residency): RestoreOutcome {
-    let rowsRefused = 0;
-    const logCursorText = this.#root.get("logCursor");
-    const logCursor = logCursorSchema.safeParse(parseJson(logCursorText));
-    if (logCursor.success) residency.setLogCursor(logCursor.data);
-    else if (logCursorText !== undefined) rowsRefused += 1;
-
-    const { holderOfSlot, rowsOfHolder, refusedNames } = this.#restoreHolders(residency);
-    const { rows, refusedKeys } = this.#restoreBlocks(residency, holderOfSlot);
-    const holdersDamaged = this.#markDamaged(residency, rowsOfHolder);
-    rowsRefused += refusedNames.length + refusedKeys.length;
-    if (rowsRefused > 0) {
-      this.#root.transactionSync(() => {
-        for (const name of refusedNames) this.#holders.removeSync(name);
-        for (const key of refusedKeys) this.#blocks.removeSync(key);
-      });
-    }
-    return {
-      rows,
-      holders: holderOfSlot.size,
-      holdersDamaged,
-      rowsRefused,
-      isEmptied: this.#isEmptied,
-    };
-  }
-
-  #restoreHolders(residency: Residency): {
-    readonly holderOfSlot: ReadonlyMap<number, Holder>;
-    readonly rowsOfHolder: ReadonlyMap<Holder, number>;
-    readonly refusedNames: readonly string[];
-  } {
-    const holderOfSlot = new Map<number, Holder>();
-    const rowsOfHolder = new Map<Holder, number>();
-    const refusedNames: string[] = [];
-    for (const { key: name, value } of this.#holders.getRange({})) {
-      const row = holderRowSchema.safeParse(parseJson(value));
-      if (!row.success || holderOfSlot.has(row.data.slot)) {
-        refusedNames.push(name);
-        continue;
-      }
-      const { slot, endpoint, rank, cursor } = row.data;
-      const holder = { endpointId: endpointId(endpoint), rank };
-      holderOfSlot.set(slot, holder);
-      rowsOfHolder.set(holder, row.data.rows);
-      this.#slots.set(holderName(holder), slot);
-      this.#slotNext = Math.max(this.#slotNext, slot + 1);
-      if (cursor !== null) residency.setCursor(holder, cursor);
-    }
-    return { holderOfSlot, rowsOfHolder, refusedNames };
-  }
-
-  /** What is lost cannot be told from what was never there, except by its number. */
-  #markDamaged(residency: Residency, rowsOfHolder: ReadonlyMap<Holder, number>): number {
-    let damaged = 0;
-    for (const [holder, rows] of rowsOfHolder) {
-      const cursor = residency.cursorOf(holder);
-      if (residency.blocksOf(holder) === rows || cursor === null) continue;
-      residency.setCursor(holder, { ...cursor, state: "DEGRADED", reason: "store-damaged" });
-      damaged += 1;
-    }
-    return damaged;
-  }
-
-  #restoreBlocks(
-    residency: Residency,
-    holderOfSlot: ReadonlyMap<number, Holder>,
-  ): { readonly rows: number; readonly refusedKeys: readonly Buffer[] } {
-    const refusedKeys: Buffer[] = [];
-    let rows = 0;
-    for (const { key, value } of this.#blocks.getRange({})) {
-      const isSound = key.length === ROW_KEY_BYTES && value.length === ROW_VALUE_BYTES;
-      const holder = isSound ? holderOfSlot.get(key.readUInt32BE(0)) : undefined;
-      const copies = isSound ? [8, 10, 12, 14].map((offset) => value.readUInt16LE(offset)) : [];
-      if (holder === undefined || copies.every((count) => count === 0)) {
-        refusedKeys.push(Buffer.from(key));
-        continue;
-      }
-      const blockOfRow = blockKey(value.readBigUInt64LE(0));
-      residency.restore(holder, key.readBigUInt64BE(4), { key: blockOfRow, copies });
-      rows += 1;
-    }
-    return { rows, refusedKeys };
-  }
-
-  /**
-   * Writes what changed and the cursors, in one transaction. Returns the number of rows; on failure
-   * nothing is written, the rows are dirty again, and it throws. Cost: about 5 us a row.
-   */
-  flush(residency: Residency): number {
-    const dirty = residency.takeDirty();
-    try {
-      // Synchronous: where the disk is full, the library's asynchronous commit ends the process by
-      // a rejection that nobody can catch. The disk's own flush overlaps all the same.
-      this.#root.transactionSync(() => {
-        for (const row of dirty.rows) this.#write(row);
-        for (const holder of dirty.forgotten) this.#holders.removeSync(holderName(holder));
-        for (const holder of residency.holders()) {
-          this.#writeHolder(holder, residency);
-        }
-        if (residency.logCursor !== null) this.#writeLogCursor(residency.logCursor);
-      });
-    } catch (error) {
-      residency.putBackDirty(dirty);
+      void this.#root.close();
       throw error;
     }
-    return dirty.rows.length;
+  }
+
+  /** The next pages of the store, about `bytesMax`; null: that were all. */
+  read(bytesMax: number): PagePortion | null {
+    if (this.#unread.length === 0) return null;
+    const bytes = new Uint8Array(Buffer.allocUnsafeSlow(bytesMax + PAGE_BYTES_MAX).buffer);
+    const pages: PagePortion["pages"][number][] = [];
+    let end = 0;
+    while (end < bytesMax) {
+      const reading = this.#unread.at(-1);
+      if (reading === undefined) break;
+      if (this.#pageNext >= reading.pages) {
+        this.#unread.pop();
+        this.#pageNext = 0;
+        continue;
+      }
+      const page = this.#pageNext;
+      this.#pageNext += 1;
+      const value = this.#readPage(placeOf(reading.slot, page));
+      if (value !== null) bytes.set(value, end);
+      end += value?.length ?? 0;
+      pages.push({ holder: reading.holder, page, end: value === null ? null : end });
+    }
+    return { bytes: bytes.subarray(0, end), pages };
+  }
+
+  /** Valid until the next read; null: missing or damaged. */
+  #readPage(place: Buffer): Uint8Array | null {
+    const value = this.#blocks.getBinaryFast(place);
+    if (value === undefined || value.length > PAGE_BYTES_MAX) return null;
+    // The library's buffer is longer than it says: only `length` bytes are the value.
+    const page = new Uint8Array(value.buffer, value.byteOffset, value.length);
+    return isSound(page, place) ? page : null;
+  }
+
+  /** Writes a flush in one transaction; throws, and nothing is written. Its pages get their checksums. */
+  write({ forgotten, holders, bytes, logCursor }: Omit<Flush, "isRoundEnd">): void {
+    const places = new Map(this.#places);
+    // Synchronous: where the disk is full, the library's asynchronous commit ends the process by
+    // a rejection that nobody can catch.
+    this.#root.transactionSync(() => {
+      if (this.#root.get("owner") !== this.#owner) throw new StoreTaken();
+      for (const holder of forgotten) this.#drop(holderName(holder), places);
+      for (const holder of holders) this.#writeHolder(holder, bytes, places);
+      if (logCursor !== null) {
+        this.#root.putSync("logCursor", sealed("logCursor", JSON.stringify(logCursor)));
+      }
+    });
+    this.#places = places;
   }
 
   async close(): Promise<void> {
     await this.#root.close();
   }
 
-  /** Marks a fresh store; empties a foreign one and says so. */
-  #prepare(layout: string): boolean {
+  #prepare(layout: string): StoreContents {
     const found = this.#root.get("layout");
-    if (found === layout) return false;
+    const isForeign = found !== undefined && found !== layout;
+    let rowsRefused = 0;
+    let logCursor: LogCursor | null = null;
+    const holders: StoredHolder[] = [];
     this.#root.transactionSync(() => {
-      this.#blocks.clearSync();
-      this.#holders.clearSync();
-      this.#root.removeSync("logCursor");
-      this.#root.putSync("layout", layout);
+      this.#root.putSync("owner", this.#owner);
+      if (found !== layout) {
+        this.#blocks.clearSync();
+        this.#holders.clearSync();
+        this.#root.removeSync("logCursor");
+        this.#root.putSync("layout", layout);
+        return;
+      }
+      const text = this.#root.get("logCursor");
+      const cursor = logCursorSchema.safeParse(parsed("logCursor", text));
+      if (cursor.success) logCursor = cursor.data;
+      else if (text !== undefined) {
+        this.#root.removeSync("logCursor");
+        rowsRefused += 1;
+      }
+      rowsRefused += this.#readHolders(holders);
+      this.#dropStrays();
     });
-    return found !== undefined;
+    this.#unread.reverse();
+    return { holders, logCursor, rowsRefused, isEmptied: isForeign };
   }
 
-  #write({ holder, handle, record }: DirtyRow): void {
-    const key = Buffer.alloc(ROW_KEY_BYTES);
-    key.writeUInt32BE(this.#slot(holder), 0);
-    key.writeBigUInt64BE(handle, 4);
-    if (record === null) {
-      this.#blocks.removeSync(key);
-      return;
+  /** Returns how many rows were refused; they are deleted, and their pages are strays. */
+  #readHolders(holders: StoredHolder[]): number {
+    const refused: string[] = [];
+    const slots = new Set<number>();
+    for (const { key: name, value } of this.#holders.getRange({})) {
+      const row = holderRowSchema.safeParse(parsed(name, value));
+      if (!row.success || slots.has(row.data.slot)) {
+        refused.push(name);
+        continue;
+      }
+      const { slot, ...holder } = row.data;
+      slots.add(slot);
+      this.#places.set(name, { slot, pages: holder.pages });
+      this.#slotNext = Math.max(this.#slotNext, slot + 1);
+      this.#unread.push({ holder: holders.length, slot, pages: holder.pages });
+      holders.push(holder);
     }
-    const value = Buffer.alloc(ROW_VALUE_BYTES);
-    value.writeBigUInt64LE(record.key, 0);
-    for (const [order, copies] of record.copies.entries())
-      value.writeUInt16LE(copies, 8 + 2 * order);
-    this.#blocks.putSync(key, value);
+    for (const name of refused) this.#holders.removeSync(name);
+    return refused.length;
   }
 
-  #writeHolder(holder: Holder, residency: Residency): void {
-    const row: HolderRow = {
-      slot: this.#slot(holder),
-      rows: residency.blocksOf(holder),
-      endpoint: holder.endpointId,
-      rank: holder.rank,
-      cursor: residency.cursorOf(holder),
-    };
-    this.#holders.putSync(holderName(holder), JSON.stringify(row));
+  /** Deletes the pages of slots that no holder has: one that gets the slot must not inherit them. */
+  #dropStrays(): void {
+    const slots = new Set([...this.#places.values()].map(({ slot }) => slot));
+    let start: Buffer = Buffer.of(0);
+    for (;;) {
+      const [key] = [...this.#blocks.getKeys({ start, limit: 1 })];
+      if (key === undefined) return;
+      const slot = key.length === PLACE_BYTES ? key.readUInt32BE(0) : null;
+      if (slot !== null && slots.has(slot)) start = placeOf(slot + 1, 0);
+      else this.#blocks.removeSync(key);
+    }
   }
 
-  #writeLogCursor(cursor: LogCursor): void {
-    this.#root.putSync("logCursor", JSON.stringify(cursor));
+  #drop(name: string, places: Map<string, Place>): void {
+    const place = places.get(name);
+    if (place === undefined) return;
+    for (let page = 0; page < place.pages; page += 1) {
+      this.#blocks.removeSync(placeOf(place.slot, page));
+    }
+    this.#holders.removeSync(name);
+    places.delete(name);
   }
 
-  #slot(holder: Holder): number {
+  #writeHolder(flush: HolderFlush, bytes: Uint8Array, places: Map<string, Place>): void {
+    const { holder, cursor, blocks, pages, changed, ends, start } = flush;
     const name = holderName(holder);
-    let slot = this.#slots.get(name);
-    if (slot === undefined) {
-      slot = this.#slotNext;
-      this.#slotNext += 1;
-      this.#slots.set(name, slot);
+    const { slot, pages: pagesBefore } = places.get(name) ?? this.#newPlace();
+    for (const [at, page] of changed.entries()) {
+      const place = placeOf(slot, page);
+      const from = ends[at - 1] ?? start;
+      const value = Buffer.from(bytes.buffer, bytes.byteOffset + from, (ends[at] ?? from) - from);
+      sealPage(value, place);
+      this.#blocks.putSync(place, value);
     }
-    return slot;
+    for (let page = pages; page < pagesBefore; page += 1) {
+      this.#blocks.removeSync(placeOf(slot, page));
+    }
+    const { endpointId: endpoint, rank } = holder;
+    const row = { slot, pages, blocks, endpoint, rank, cursor };
+    this.#holders.putSync(name, sealed(name, JSON.stringify(row)));
+    places.set(name, { slot, pages });
+  }
+
+  #newPlace(): Place {
+    const slot = this.#slotNext;
+    this.#slotNext += 1;
+    return { slot, pages: 0 };
   }
 }
 
-/** Undefined for what is no JSON: no schema here accepts it. */
-function parseJson(text: string | undefined): unknown {
-  if (text === undefined) return undefined;
+function placeOf(slot: number, page: number): Buffer {
+  const place = Buffer.allocUnsafe(PLACE_BYTES);
+  place.writeUInt32BE(slot, 0);
+  place.writeUInt32BE(page, 4);
+  return place;
+}
+
+/** Checksum and text; a flipped bit or another key shows. */
+function sealed(key: string, text: string): string {
+  return `${crc32(text, crc32(key)).toString(16)} ${text}`;
+}
+
+/** Undefined for what is not as it was sealed: no schema here accepts it. */
+function parsed(key: string, value: string | undefined): unknown {
+  const at = value?.indexOf(" ") ?? -1;
+  const text = value?.slice(at + 1) ?? "";
+  if (value === undefined || value !== sealed(key, text)) return undefined;
   try {
     return JSON.parse(text);
   } catch {

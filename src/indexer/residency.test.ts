@@ -1,13 +1,15 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { MemoryIndex } from "../../test/harness/memory-index.ts";
-import { blockKey, endpointId, type Holder, holderName } from "../core/ids.ts";
-import { TIERS, type Tier } from "../tiers/tier.ts";
-import { type BlockRecord, COPIES_MAX, type HolderCursor, Residency } from "./residency.ts";
+import { MemoryResidency } from "../../test/harness/memory-residency.ts";
+import { apply, compare, operationArb } from "../../test/harness/residency-histories.ts";
+import { blockKey, endpointId, type Holder } from "../core/ids.ts";
+import type { Tier } from "../tiers/tier.ts";
+import { COPIES_MAX } from "./copy-counts.ts";
+import { type HolderCursor, type LogCursor, Residency } from "./residency.ts";
 
 const podA: Holder = { endpointId: endpointId("10.0.0.1:8000"), rank: 0 };
 const podB: Holder = { endpointId: endpointId("10.0.0.2:8000"), rank: 0 };
-const podB1: Holder = { ...podB, rank: 1 };
 const cursor: HolderCursor = {
   ...{
     state: "EXACT",
@@ -80,151 +82,79 @@ describe("the limit of entries", () => {
 });
 
 describe("what is to be written", () => {
-  it("is handed over once, and again after a write that failed", () => {
+  it("is taken once, and again after a write that failed", () => {
     const { residency } = parts();
     store(residency, podA, "gpu", [1, 2]);
-    residency.removed(podA, "gpu", words([2]));
-    expect(residency.dirtyRows).toBe(2);
-    const dirty = residency.takeDirty();
-    expect(dirty.rows).toEqual([
-      { holder: podA, handle: 1n, record: { key: 101n, copies: [1, 0, 0, 0] } },
-      { holder: podA, handle: 2n, record: null },
-    ]);
-    expect([residency.dirtyRows, residency.takeDirty().rows]).toEqual([0, []]);
+    expect([residency.isDirty, residency.dirtyPages]).toEqual([true, 1]);
+    const flush = residency.takeFlush(1e6);
+    expect(flush).toMatchObject({
+      holders: [{ holder: podA, blocks: 2, pages: 1, changed: [0] }],
+      isRoundEnd: true,
+    });
+    expect([residency.isDirty, residency.dirtyPages]).toEqual([false, 0]);
+    residency.removed(podA, "gpu", words([1]));
+    residency.putBack(flush);
+    expect(residency.takeFlush(1e6).holders).toMatchObject([{ blocks: 1, changed: [0] }]);
+    expect(residency.isDirty).toBe(false);
+  });
+
+  it("says which holders left, if the store has anything of them", () => {
+    const { residency } = parts();
     store(residency, podA, "gpu", [1]);
-    residency.putBackDirty(dirty);
-    expect(residency.dirtyRows).toBe(2);
-    expect(residency.takeDirty().rows).toContainEqual({
-      ...{ holder: podA, handle: 1n, record: { key: 101n, copies: [2, 0, 0, 0] } },
+    residency.forget(podA);
+    expect([residency.isDirty, residency.holders(), residency.cursorOf(podA)]).toEqual([
+      ...[false, [], null],
+    ]);
+    residency.setCursor(podA, cursor);
+    residency.takeFlush(1e6);
+    residency.forget(podA);
+    const flush = residency.takeFlush(1e6);
+    expect(flush).toMatchObject({ holders: [], forgotten: [podA] });
+    residency.putBack(flush);
+    store(residency, podA, "gpu", [2]);
+    expect(residency.takeFlush(1e6)).toMatchObject({
+      holders: [{ holder: podA, blocks: 1 }],
+      forgotten: [podA],
     });
   });
 
-  it("says which holders left, until one returns", () => {
+  it("comes in portions, and the log's cursor with the last one, as it was at their beginning", () => {
     const { residency } = parts();
+    const cursorAt = (seq: number): LogCursor => ({ stream: "s", seq });
     store(residency, podA, "gpu", [1]);
-    residency.setCursor(podA, cursor);
-    residency.forget(podA);
-    expect(residency.cursorOf(podA)).toBeNull();
-    const dirty = residency.takeDirty();
-    expect(dirty).toMatchObject({ rows: [{ record: null }], forgotten: [podA] });
-    expect(residency.holders()).toEqual([]);
-    residency.putBackDirty(dirty);
-    expect(residency.takeDirty()).toMatchObject({ rows: [{ record: null }], forgotten: [podA] });
-    residency.forget(podA);
-    residency.setCursor(podA, cursor);
-    expect(residency.takeDirty().forgotten).toEqual([]);
-  });
-
-  it("keeps a holder that returned while the write of its leaving failed", () => {
-    const { index, residency } = parts();
-    store(residency, podA, "gpu", [1]);
-    residency.setCursor(podA, cursor);
-    residency.forget(podA);
-    const dirty = residency.takeDirty();
+    store(residency, podB, "gpu", [1]);
+    residency.setLogCursor(cursorAt(1));
+    const first = residency.takeFlush(1);
+    expect(first).toMatchObject({
+      ...{ holders: [{ holder: podA }], logCursor: null, isRoundEnd: false },
+    });
     store(residency, podA, "gpu", [2]);
-    residency.setCursor(podA, cursor);
-    residency.putBackDirty(dirty);
-    expect(residency.takeDirty().forgotten).toEqual([]);
-    expect(residency.cursorOf(podA)).toEqual(cursor);
-    expect([...residency.records(podA)]).toHaveLength(1);
-    residency.cleared(podA);
-    expect(entries(index)).toBe(0);
-  });
-});
-
-describe("restoring", () => {
-  it("fills the index without marking anything to be written", () => {
-    const { index, residency } = parts();
-    residency.restore(podA, 1n, { key: blockKey(101n), copies: [2, 0, 1, 0] });
-    expect(index.residency(blockKey(101n)).map(({ tier }) => tier)).toEqual(["gpu", "nvme"]);
-    expect(residency.dirtyRows).toBe(0);
-    residency.removed(podA, "gpu", words([1, 1]));
-    expect(index.residency(blockKey(101n)).map(({ tier }) => tier)).toEqual(["nvme"]);
+    residency.setLogCursor(cursorAt(2));
+    const second = residency.takeFlush(1);
+    expect(second).toMatchObject({
+      ...{ holders: [{ holder: podB }], logCursor: cursorAt(1), isRoundEnd: true },
+    });
+    residency.putBack(second);
+    expect(residency.takeFlush(1e6)).toMatchObject({
+      holders: [{ holder: podA }, { holder: podB }],
+      logCursor: cursorAt(2),
+    });
+    expect(residency.isDirty).toBe(false);
   });
 });
 
 describe("any history", () => {
-  it("agrees with counting", () => {
-    const holders = [podA, podB, podB1];
-    const operation = fc.record({
-      kind: fc.constantFrom(
-        "store",
-        "store",
-        "store",
-        "remove",
-        "remove",
-        "clear",
-        "forget",
-        "take",
-      ),
-      holder: fc.constantFrom(...holders),
-      tier: fc.constantFrom(...TIERS),
-      handles: fc.array(fc.nat({ max: 7 }), { maxLength: 4 }),
-    });
+  it("agrees with the plain residency", () => {
     fc.assert(
-      fc.property(fc.array(operation, { maxLength: 60 }), (operations) => {
-        const { index, residency } = parts();
-        const model = new Map<string, number>();
-        const written = new Map<string, BlockRecord>();
-        const rowName = (holder: Holder, handle: bigint): string =>
-          `${holderName(holder)}/${handle}`;
-        for (const { kind, holder, tier, handles } of operations) {
-          const name = (handle: number): string => `${rowName(holder, BigInt(handle))}/${tier}`;
-          if (kind === "store") {
-            expect(store(residency, holder, tier, handles)).toBe(0);
-            for (const each of handles) model.set(name(each), (model.get(name(each)) ?? 0) + 1);
-          }
-          if (kind === "remove") {
-            let unknown = 0;
-            for (const each of handles) {
-              const copies = model.get(name(each)) ?? 0;
-              if (copies === 0) unknown += 1;
-              model.set(name(each), Math.max(0, copies - 1));
-            }
-            expect(residency.removed(holder, tier, words(handles))).toBe(unknown);
-          }
-          if (kind === "clear" || kind === "forget") {
-            for (const each of model.keys()) {
-              if (each.startsWith(`${holderName(holder)}/`)) model.set(each, 0);
-            }
-            residency[kind === "clear" ? "cleared" : "forget"](holder);
-          }
-          if (kind === "take") writeRows();
+      fc.property(fc.array(operationArb, { maxLength: 30 }), (operations) => {
+        const { index, residency } = parts(1e9);
+        const plain = new MemoryResidency();
+        for (const [seq, operation] of operations.entries()) {
+          apply(operation, { residency, plain, seq });
         }
-        writeRows();
-
-        function writeRows(): void {
-          for (const { holder, handle, record } of residency.takeDirty().rows) {
-            if (record === null) written.delete(rowName(holder, handle));
-            else written.set(rowName(holder, handle), record);
-          }
-        }
-
-        const expected = new Map<string, number[]>();
-        for (const [name, copies] of model) {
-          if (copies === 0) continue;
-          const row = name.slice(0, name.lastIndexOf("/"));
-          const counts = expected.get(row) ?? [0, 0, 0, 0];
-          counts[TIERS.indexOf(name.slice(name.lastIndexOf("/") + 1) as Tier)] = copies;
-          expected.set(row, counts);
-        }
-        const rows = new Map([...written].map(([name, { copies }]) => [name, [...copies]]));
-        expect(rows).toEqual(expected);
-        expect(entries(index)).toBe(
-          [...expected.values()].flat().filter((copies) => copies > 0).length,
-        );
-        for (let handle = 0; handle < 8; handle += 1) {
-          const found = index.residency(blockKey(BigInt(handle + 100)));
-          const names = found.map(
-            ({ holder, tier }) => `${rowName(holder, BigInt(handle))}/${tier}`,
-          );
-          const held = [...model].flatMap(([name, copies]) =>
-            copies > 0 && name.includes(`/${handle}/`) ? [name] : [],
-          );
-          expect(names.sort()).toEqual(held.sort());
-        }
+        compare({ index, residency }, plain);
       }),
-      { numRuns: 200 },
+      { numRuns: 60 },
     );
   });
 });

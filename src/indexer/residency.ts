@@ -8,65 +8,17 @@
 import { type BlockKey, type Holder, holderName } from "../core/ids.ts";
 import { TIERS, type Tier, tierOrder } from "../tiers/tier.ts";
 import type { IndexWriter } from "./block-index.ts";
+import { COPIES_MAX } from "./copy-counts.ts";
+import { type Flush, FlushRounds, type Tenant } from "./flush-rounds.ts";
+import { NO_ROW } from "./handle-slots.ts";
+import type { HolderCursor, LogCursor } from "./holder-state.ts";
 import { type BlockRecord, HolderTable } from "./holder-table.ts";
-import { NO_ID } from "./u64-table.ts";
+import { KeyBatch } from "./key-batch.ts";
+import { PAGE_ROWS, type PageRows } from "./store-page.ts";
+import { U64Cell, wordsOf } from "./u64-words.ts";
 
+export type { HolderCursor, HolderState, LogCursor } from "./holder-state.ts";
 export type { BlockRecord } from "./holder-table.ts";
-
-/** Copies of a block counted per tier; more are taken as this many. */
-export const COPIES_MAX = 65_535;
-
-/**
- * - EXACT: seen from the first event of the engine's life, without a gap
- * - DEGRADED: something was missed; `reason` says what
- */
-export interface HolderState {
-  readonly state: "EXACT" | "DEGRADED";
-  readonly reason: string | null;
-}
-
-/** Where a holder's events stand; kept in the same transaction as its blocks. */
-export interface HolderCursor extends HolderState {
-  /** Life of the engine as the relay counts them, from 1. */
-  readonly epoch: number;
-  /** Sequence number of the last applied batch; -1 when the engine has said nothing yet. */
-  readonly seq: number;
-  /** Engine's time of that batch, Unix ms; 0 when unknown. Tells its lives apart. */
-  readonly engineMs: number;
-  /** Tokens per block, null until a block was stored. */
-  readonly blockSizeTokens: number | null;
-  /** Model and pool that the blocks were keyed for: another model means other keys. */
-  readonly model: string;
-}
-
-/** Where the consumer of the event log stands. */
-export interface LogCursor {
-  /** Creation time of the stream: a recreated stream starts anew. */
-  readonly stream: string;
-  readonly seq: number;
-}
-
-export interface DirtyRow {
-  readonly holder: Holder;
-  readonly handle: bigint;
-  /** Null: the row is to be deleted. */
-  readonly record: BlockRecord | null;
-}
-
-interface Tenant {
-  readonly holder: Holder;
-  readonly table: HolderTable;
-  cursor: HolderCursor | null;
-  isForgotten: boolean;
-  hasSeenLowerTiers: boolean;
-}
-
-/** What changed since the last flush. */
-export interface DirtyState {
-  readonly rows: readonly DirtyRow[];
-  /** Holders that left the fleet: nothing of them is kept. */
-  readonly forgotten: readonly Holder[];
-}
 
 export class Residency {
   readonly #index: IndexWriter;
@@ -74,9 +26,11 @@ export class Residency {
   readonly #tenants = new Map<string, Tenant>();
   /** The same by identity, because a name costs more than a block. */
   #tenantOf = new WeakMap<Holder, Tenant>();
+  readonly #rounds = new FlushRounds(this.#tenants);
+  readonly #cell = new U64Cell();
+  /** Keys of one event that enter or leave the index. */
+  readonly #batch = new KeyBatch();
   #entries = 0;
-  #dirtyRows = 0;
-  #isCursorDirty = false;
   #logCursor: LogCursor | null = null;
 
   constructor(deps: { readonly index: IndexWriter; readonly entriesMax: number }) {
@@ -87,59 +41,74 @@ export class Residency {
   /** Adds one copy of each block. Returns how many were refused at the limit of entries. */
   stored(holder: Holder, tier: Tier, handles: BigUint64Array, keys: BigUint64Array): number {
     const tenant = this.#tenant(holder);
+    if (tier !== "gpu") tenant.hasSeenLowerTiers = true;
     const { table } = tenant;
     const order = tierOrder(tier);
-    tenant.isForgotten = false;
+    const handleWords = wordsOf(handles);
+    const keyWords = wordsOf(keys);
+    const batch = this.#batch;
+    batch.start(handles.length);
     let refused = 0;
-    for (let position = 0; position < handles.length; position += 1) {
-      const handle = handles[position] ?? 0n;
-      let row = table.find(handle);
-      const isEntryNew = row === NO_ID || table.copies(row, order) === 0;
-      if (isEntryNew && this.#entries >= this.#entriesMax) {
+    for (let at = 0; at < handleWords.length; at += 2) {
+      const low = handleWords[at] ?? 0;
+      const high = handleWords[at + 1] ?? 0;
+      let row = table.find(low, high);
+      const before = row === NO_ROW ? 0 : table.copies(row, order);
+      if (before === 0 && this.#entries + batch.length >= this.#entriesMax) {
         refused += 1;
         continue;
       }
-      if (row === NO_ID) row = table.insert(handle);
-      if (isEntryNew && !table.hasCopies(row)) table.setKey(row, keys[position] ?? 0n);
-      this.#addCopies(tenant, { row, tier }, 1);
-      this.#touch(table, row);
+      if (row === NO_ROW) {
+        row = table.insert(low, high);
+        if (row === NO_ROW) {
+          refused += 1;
+          continue;
+        }
+        table.setKey(row, keyWords[at] ?? 0, keyWords[at + 1] ?? 0);
+      }
+      if (before < COPIES_MAX) table.setCopies(row, order, before + 1);
+      if (before === 0) batch.push(table.keyLow(row), table.keyHigh(row));
     }
+    this.#enter(holder, tier);
     return refused;
   }
 
   /** Takes one copy of each block away. Returns how many were not known in that tier. */
   removed(holder: Holder, tier: Tier, handles: BigUint64Array): number {
-    const tenant = this.#tenant(holder);
-    const { table } = tenant;
+    const { table } = this.#tenant(holder);
     const order = tierOrder(tier);
+    const words = wordsOf(handles);
+    const batch = this.#batch;
+    batch.start(handles.length);
     let unknown = 0;
-    for (let position = 0; position < handles.length; position += 1) {
-      const row = table.find(handles[position] ?? 0n);
-      const copies = row === NO_ID ? 0 : table.copies(row, order);
+    for (let at = 0; at < words.length; at += 2) {
+      const row = table.find(words[at] ?? 0, words[at + 1] ?? 0);
+      const copies = row === NO_ROW ? 0 : table.copies(row, order);
       if (copies === 0) {
         unknown += 1;
         continue;
       }
+      if (copies === 1) batch.push(table.keyLow(row), table.keyHigh(row));
       table.setCopies(row, order, copies - 1);
-      if (copies === 1) this.#dropEntry(tenant, { row, tier });
-      this.#touch(table, row);
     }
+    this.#leave(holder, tier);
     return unknown;
   }
 
   /** Gives a block another key. */
   rekeyed(holder: Holder, handle: bigint, key: BlockKey): void {
     const { table } = this.#tenant(holder);
-    const row = table.find(handle);
-    if (row === NO_ID || !table.hasCopies(row)) return;
-    const former = table.key(row);
-    table.setKey(row, key);
+    this.#cell.set(handle);
+    const row = table.find(this.#cell.low, this.#cell.high);
+    if (row === NO_ROW) return;
+    const former = table.record(row).key;
+    this.#cell.set(key);
+    table.setKey(row, this.#cell.low, this.#cell.high);
     for (const [order, tier] of TIERS.entries()) {
       if (table.copies(row, order) === 0) continue;
       this.#index.remove(holder, tier, former);
       this.#index.store(holder, tier, key);
     }
-    this.#touch(table, row);
   }
 
   /** Whether a block of this holder was in a tier below the GPU, in this life of its engine. */
@@ -151,36 +120,80 @@ export class Residency {
   cleared(holder: Holder): void {
     const tenant = this.#tenant(holder);
     const { table } = tenant;
-    for (const row of table.rows()) {
-      for (const [order, tier] of TIERS.entries()) {
-        if (table.copies(row, order) === 0) continue;
-        table.setCopies(row, order, 0);
-        this.#dropEntry(tenant, { row, tier });
+    for (const [order, tier] of TIERS.entries()) {
+      this.#batch.start(table.blocks);
+      for (const row of table.rows()) {
+        if (table.copies(row, order) > 0) this.#batch.push(table.keyLow(row), table.keyHigh(row));
       }
-      this.#touch(table, row);
+      this.#leave(holder, tier);
     }
+    table.clear();
+    tenant.isChanged = true;
     tenant.hasSeenLowerTiers = false;
   }
 
   /** Drops a holder that left the fleet, with its cursor. */
   forget(holder: Holder): void {
+    const tenant = this.#known(holder);
+    if (tenant === undefined) return;
     this.cleared(holder);
-    const tenant = this.#tenant(holder);
-    tenant.cursor = null;
-    tenant.isForgotten = true;
-    this.#isCursorDirty = true;
+    this.#rounds.forget(tenant);
+    this.#tenants.delete(holderName(holder));
+    this.#tenantOf = new WeakMap();
   }
 
-  /** Puts a row from the store back, without marking it dirty. */
-  restore(holder: Holder, handle: bigint, record: BlockRecord): void {
+  /** The store has so many pages of a holder; they follow in rising order, and no events meanwhile. */
+  beginRestoring(
+    holder: Holder,
+    { pages, cursor }: { readonly pages: number; readonly cursor: HolderCursor | null },
+  ): void {
+    const tenant = this.#tenant(holder);
+    tenant.table.reserve(pages * PAGE_ROWS);
+    tenant.cursor = cursor;
+    tenant.isWritten = true;
+  }
+
+  /** Puts a page from the store back, without marking it to be written. */
+  restorePage(holder: Holder, page: number, rows: PageRows): void {
     const tenant = this.#tenant(holder);
     const { table } = tenant;
-    const found = table.find(handle);
-    const row = found === NO_ID ? table.insert(handle) : found;
-    table.setKey(row, record.key);
+    table.loadPage(page, rows);
+    const first = page * PAGE_ROWS;
     for (const [order, tier] of TIERS.entries()) {
-      this.#addCopies(tenant, { row, tier }, record.copies[order] ?? 0);
+      this.#batch.start(rows.rows);
+      for (let row = first; row < first + rows.rows; row += 1) {
+        if (table.copies(row, order) > 0) this.#batch.push(table.keyLow(row), table.keyHigh(row));
+      }
+      if (this.#batch.length > 0 && tier !== "gpu") tenant.hasSeenLowerTiers = true;
+      this.#enter(holder, tier);
     }
+  }
+
+  /** All pages that could be read were put back; what is not whole is to be written again. */
+  endRestoring(
+    holder: Holder,
+    restored: {
+      readonly cursor: HolderCursor | null;
+      readonly isWhole: boolean;
+      readonly damagedPages: readonly number[];
+    },
+  ): void {
+    const tenant = this.#tenant(holder);
+    tenant.table.endLoading();
+    tenant.cursor = restored.cursor;
+    tenant.isChanged = !restored.isWhole;
+    tenant.table.markDirty(restored.damagedPages);
+  }
+
+  /** Nothing is in the store any more: all is to be written. */
+  writeAll(): void {
+    this.#rounds.restart();
+  }
+
+  /** The store has this cursor of the event log. */
+  restoreLogCursor(cursor: LogCursor): void {
+    this.#logCursor = cursor;
+    this.#rounds.restored(cursor);
   }
 
   /**
@@ -194,14 +207,17 @@ export class Residency {
   ): number {
     this.cleared(holder);
     let refused = 0;
-    for (const [handle, record] of rows) {
-      if (this.#entries >= this.#entriesMax) {
-        refused += 1;
-        continue;
+    for (const [handle, { key, copies }] of rows) {
+      const handles = BigUint64Array.of(handle);
+      const keys = BigUint64Array.of(key);
+      let isRefused = false;
+      for (const [order, tier] of TIERS.entries()) {
+        const count = copies[order] ?? 0;
+        if (count === 0) continue;
+        isRefused = this.stored(holder, tier, handles, keys) > 0 || isRefused;
+        this.#setCopies(holder, { handle, order, copies: count });
       }
-      this.restore(holder, handle, record);
-      const { table } = this.#tenant(holder);
-      this.#touch(table, table.find(handle));
+      if (isRefused) refused += 1;
     }
     const isWhole = refused === 0 || cursor === null;
     const state = isWhole ? {} : ({ state: "DEGRADED", reason: "index-full" } as const);
@@ -216,8 +232,7 @@ export class Residency {
   setCursor(holder: Holder, cursor: HolderCursor): void {
     const tenant = this.#tenant(holder);
     tenant.cursor = cursor;
-    tenant.isForgotten = false;
-    this.#isCursorDirty = true;
+    tenant.isChanged = true;
   }
 
   get logCursor(): LogCursor | null {
@@ -226,7 +241,6 @@ export class Residency {
 
   setLogCursor(cursor: LogCursor): void {
     this.#logCursor = cursor;
-    this.#isCursorDirty = true;
   }
 
   holders(): Holder[] {
@@ -261,47 +275,24 @@ export class Residency {
     return bytes;
   }
 
-  get dirtyRows(): number {
-    return this.#dirtyRows;
+  /** Pages that wait to be written. */
+  get dirtyPages(): number {
+    return this.#rounds.dirtyPages;
   }
 
-  /** Whether blocks or cursors changed since the last `takeDirty`. */
+  /** Whether blocks or cursors changed that no flush has taken. */
   get isDirty(): boolean {
-    return this.#dirtyRows > 0 || this.#isCursorDirty;
+    return this.#rounds.isDirty(this.#logCursor);
   }
 
-  /** Hands over what changed since the last call; the caller writes it with the cursors. */
-  takeDirty(): DirtyState {
-    const rows: DirtyRow[] = [];
-    const forgotten: Holder[] = [];
-    for (const [name, { holder, table, isForgotten }] of this.#tenants) {
-      table.takeDirty((row) => {
-        const record = table.hasCopies(row) ? table.record(row) : null;
-        rows.push({ holder, handle: table.handle(row), record });
-      });
-      if (!isForgotten) continue;
-      forgotten.push(holder);
-      this.#tenants.delete(name);
-      this.#tenantOf = new WeakMap();
-    }
-    this.#dirtyRows = 0;
-    this.#isCursorDirty = false;
-    return { rows, forgotten };
+  /** Takes what is to be written next: about `bytesMax`, or one holder. Copies it, at memory speed. */
+  takeFlush(bytesMax: number): Flush {
+    return this.#rounds.take(this.#logCursor, bytesMax);
   }
 
-  /** Marks rows dirty again after a write that failed. */
-  putBackDirty({ rows, forgotten }: DirtyState): void {
-    for (const { holder, handle } of rows) {
-      const { table } = this.#tenant(holder);
-      const row = table.find(handle);
-      this.#touch(table, row === NO_ID ? table.insert(handle) : row);
-    }
-    for (const holder of forgotten) {
-      const tenant = this.#tenant(holder);
-      // One that returned meanwhile stays: its own row replaces that of its former stay.
-      tenant.isForgotten = tenant.cursor === null && tenant.table.blocks === 0;
-    }
-    this.#isCursorDirty = true;
+  /** The flush taken last was not written: all of it is to be written again. */
+  putBack(flush: Pick<Flush, "forgotten">): void {
+    this.#rounds.putBack(flush);
   }
 
   #known(holder: Holder): Tenant | undefined {
@@ -314,39 +305,35 @@ export class Residency {
     const name = holderName(holder);
     let tenant = this.#tenants.get(name);
     if (tenant === undefined) {
-      tenant = {
-        ...{ holder, table: new HolderTable(), cursor: null },
-        ...{ isForgotten: false, hasSeenLowerTiers: false },
-      };
+      const marks = { isChanged: false, isWritten: false, hasSeenLowerTiers: false };
+      tenant = { holder, table: new HolderTable(), cursor: null, ...marks };
       this.#tenants.set(name, tenant);
     }
     this.#tenantOf.set(holder, tenant);
     return tenant;
   }
 
-  #addCopies(tenant: Tenant, { row, tier }: Entry, copies: number): void {
-    if (copies === 0) return;
-    const { holder, table } = tenant;
-    if (tier !== "gpu") tenant.hasSeenLowerTiers = true;
-    const order = tierOrder(tier);
-    const before = table.copies(row, order);
-    table.setCopies(row, order, Math.min(COPIES_MAX, before + copies));
-    if (before > 0) return;
-    this.#index.store(holder, tier, table.key(row));
-    this.#entries += 1;
+  #setCopies(
+    holder: Holder,
+    { handle, order, copies }: { handle: bigint; order: number; copies: number },
+  ): void {
+    const { table } = this.#tenant(holder);
+    this.#cell.set(handle);
+    const row = table.find(this.#cell.low, this.#cell.high);
+    if (row !== NO_ROW && table.copies(row, order) > 0) table.setCopies(row, order, copies);
   }
 
-  #dropEntry({ holder, table }: Tenant, { row, tier }: Entry): void {
-    this.#index.remove(holder, tier, table.key(row));
-    this.#entries -= 1;
+  #enter(holder: Holder, tier: Tier): void {
+    const keys = this.#batch.keys;
+    if (keys.length === 0) return;
+    this.#index.storeMany(holder, tier, keys);
+    this.#entries += keys.length;
   }
 
-  #touch(table: HolderTable, row: number): void {
-    if (table.touch(row)) this.#dirtyRows += 1;
+  #leave(holder: Holder, tier: Tier): void {
+    const keys = this.#batch.keys;
+    if (keys.length === 0) return;
+    this.#index.removeMany(holder, tier, keys);
+    this.#entries -= keys.length;
   }
-}
-
-interface Entry {
-  readonly row: number;
-  readonly tier: Tier;
 }

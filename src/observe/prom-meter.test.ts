@@ -9,13 +9,13 @@ async function linesOf(meter: PromMeter): Promise<string[]> {
 describe("PromMeter", () => {
   it("exposes counters, gauges and histograms in Prometheus text", async () => {
     const meter = new PromMeter();
-    meter.count("kvatlas_store_rows_total", {}, 3);
+    meter.count("kvatlas_store_pages_total", {}, 3);
     meter.count("kvatlas_scrapes_total", { outcome: "ok" });
     meter.count("kvatlas_scrapes_total", { outcome: "ok" });
     meter.gauge("kvatlas_endpoint_ready", { endpoint: "h:1" }, 1);
     meter.observe("kvatlas_match_seconds", {}, 0.00002);
     const lines = await linesOf(meter);
-    expect(lines).toContain("kvatlas_store_rows_total 3");
+    expect(lines).toContain("kvatlas_store_pages_total 3");
     expect(lines).toContain('kvatlas_scrapes_total{outcome="ok"} 2');
     expect(lines).toContain('kvatlas_endpoint_ready{endpoint="h:1"} 1');
     expect(lines).toContain('kvatlas_match_seconds_bucket{le="0.00001"} 0');
@@ -41,7 +41,7 @@ describe("PromMeter", () => {
 
   it("has a registry of its own", async () => {
     const [one, other] = [new PromMeter(), new PromMeter()];
-    one.count("kvatlas_store_rows_total");
-    expect(await linesOf(other)).toContain("kvatlas_store_rows_total 0");
+    one.count("kvatlas_store_pages_total");
+    expect(await linesOf(other)).toContain("kvatlas_store_pages_total 0");
   });
 });

@@ -62,7 +62,7 @@ describe.skipIf(isMissing).each(["direct", "nats", "relay"] as const)(
       await stack.seed(POD, ballast);
       await waitUntil(
         "write-behind has flushed",
-        async () => (await stack.router.metric("kvatlas_store_dirty_rows")) === 0,
+        async () => (await stack.router.metric("kvatlas_store_dirty_pages")) === 0,
       );
       const entries = await stack.router.metric("kvatlas_index_entries");
       const published = stack.engines.map((engine) => engine.publishedSeq());

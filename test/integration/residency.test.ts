@@ -21,6 +21,7 @@ import { type CachedBlock, type LabEngine, startLabEngine } from "../../src/lab/
 import { startNats } from "../../src/lab/process-nats.ts";
 import { requireBinary } from "../harness/binaries.ts";
 import { MemoryIndex } from "../harness/memory-index.ts";
+import { flushTo, restoreFrom } from "../harness/plain-store.ts";
 import { waitUntil } from "../harness/wait-until.ts";
 
 const ENGINES = 8;
@@ -165,9 +166,9 @@ describe.each(["direct", "nats"] as const)("the index, fed %s", (transport) => {
         expect(blocks).toBeGreaterThan(ENGINES * 100);
 
         const store = new LmdbStore(join(folder, "store"));
-        store.flush(residency);
+        flushTo(store, residency);
         const restored = new Residency({ index: new MemoryIndex(), entriesMax: 1_000_000 });
-        store.restore(restored);
+        restoreFrom(store, restored);
         for (const [i, engine] of engines.entries()) {
           expect(heldBy(restored, holders[i] as Holder)).toEqual(truthOf(engine));
         }

@@ -1,0 +1,54 @@
+import fc from "fast-check";
+import { expect, it } from "vitest";
+import { HandleSlots, NO_ROW } from "./handle-slots.ts";
+
+const ROWS = 800;
+
+/** Handles of which every one hashes like every other: high is free, low undoes it. */
+function colliding(number: number): readonly [number, number] {
+  return [Math.imul(number, 0x9e37_79b1) >>> 0, number];
+}
+
+it.each([
+  ["spread", (number: number): readonly [number, number] => [number, 0]],
+  // More of them than distances fit in a slot.
+  ["all at one place", colliding],
+])("agrees with a map, also where handles are %s", (_, handleOf) => {
+  const operation = fc.record({
+    isInsert: fc.boolean(),
+    first: fc.nat({ max: ROWS - 1 }),
+    count: fc.integer({ min: 1, max: 400 }),
+  });
+  fc.assert(
+    fc.property(fc.array(operation, { maxLength: 30 }), (operations) => {
+      const handles = new Uint32Array(2 * ROWS);
+      const slots = new HandleSlots(handles);
+      const rows = new Map<number, number>();
+      const free = Array.from({ length: ROWS }, (__, row) => row);
+      for (const { isInsert, first, count } of operations) {
+        for (let number = first; number < Math.min(ROWS, first + count); number += 1) {
+          const [low, high] = handleOf(number);
+          const row = rows.get(number);
+          expect(slots.find(low, high)).toBe(row ?? NO_ROW);
+          if (isInsert && row === undefined) {
+            const fresh = free.pop() ?? 0;
+            handles[2 * fresh] = low;
+            handles[2 * fresh + 1] = high;
+            slots.insert(fresh);
+            rows.set(number, fresh);
+          }
+          if (!isInsert && row !== undefined) {
+            slots.delete(row);
+            rows.delete(number);
+            free.push(row);
+          }
+        }
+      }
+      for (let number = 0; number < ROWS; number += 1) {
+        const [low, high] = handleOf(number);
+        expect(slots.find(low, high)).toBe(rows.get(number) ?? NO_ROW);
+      }
+    }),
+    { numRuns: 30 },
+  );
+});

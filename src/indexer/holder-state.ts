@@ -1,0 +1,31 @@
+/** What is known of a holder beside its blocks: how well, and where its events stand. */
+
+/**
+ * - EXACT: seen from the first event of the engine's life, without a gap
+ * - DEGRADED: something was missed; `reason` says what
+ */
+export interface HolderState {
+  readonly state: "EXACT" | "DEGRADED";
+  readonly reason: string | null;
+}
+
+/** Where a holder's events stand; kept in the same transaction as its blocks. */
+export interface HolderCursor extends HolderState {
+  /** Life of the engine as the relay counts them, from 1. */
+  readonly epoch: number;
+  /** Sequence number of the last applied batch; -1 when the engine has said nothing yet. */
+  readonly seq: number;
+  /** Engine's time of that batch, Unix ms; 0 when unknown. Tells its lives apart. */
+  readonly engineMs: number;
+  /** Tokens per block, null until a block was stored. */
+  readonly blockSizeTokens: number | null;
+  /** Model and pool that the blocks were keyed for: another model means other keys. */
+  readonly model: string;
+}
+
+/** Where the consumer of the event log stands. */
+export interface LogCursor {
+  /** Creation time of the stream: a recreated stream starts anew. */
+  readonly stream: string;
+  readonly seq: number;
+}
