@@ -165,8 +165,10 @@ describe.each(["direct", "nats"] as const)("the index, fed %s", (transport) => {
         }
         expect(blocks).toBeGreaterThan(ENGINES * 100);
 
+        const written = new LmdbStore(join(folder, "store"));
+        flushTo(written, residency);
+        await written.close();
         const store = new LmdbStore(join(folder, "store"));
-        flushTo(store, residency);
         const restored = new Residency({ index: new MemoryIndex(), entriesMax: 1_000_000 });
         restoreFrom(store, restored);
         for (const [i, engine] of engines.entries()) {
