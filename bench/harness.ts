@@ -19,7 +19,10 @@ export interface BenchCase {
   readonly blocks: number;
   /** Done before each call, and not measured. */
   readonly prepare?: () => void;
-  readonly run: () => void;
+  /** A promise is waited for, and counts. */
+  readonly run: () => void | Promise<void>;
+  /** Ends what `run` has started, when the row is measured. */
+  readonly stop?: () => Promise<void>;
   readonly reference?: string;
 }
 
@@ -42,22 +45,31 @@ export const FULL: BenchBudget = { warmupMs: 200, sampleMs: 1500, samplesMax: 20
 export const QUICK: BenchBudget = { warmupMs: 0, sampleMs: 1, samplesMax: 2 };
 
 export async function rowOf(each: BenchCase | ValueCase, budget: BenchBudget): Promise<BenchRow> {
-  if ("run" in each) return measure(each, budget);
+  if ("run" in each) {
+    const row = await measure(each, budget);
+    await each.stop?.();
+    return row;
+  }
   return { name: each.name, unit: each.unit, p50: await each.value(budget === QUICK) };
 }
 
-function measure({ name, unit, blocks, prepare, run }: BenchCase, budget: BenchBudget): BenchRow {
+async function measure(
+  { name, unit, blocks, prepare, run }: BenchCase,
+  budget: BenchBudget,
+): Promise<BenchRow> {
   const warmupEnd = nodeClock.nowMs() + budget.warmupMs;
   do {
     prepare?.();
-    run();
+    await run();
   } while (nodeClock.nowMs() < warmupEnd);
   const samples: number[] = [];
   const end = nodeClock.nowMs() + budget.sampleMs;
   while (samples.length < budget.samplesMax && nodeClock.nowMs() < end) {
     prepare?.();
     const startMs = nodeClock.nowMs();
-    run();
+    const running = run();
+    // What is not a promise must not pay for a turn of the queue.
+    if (running instanceof Promise) await running;
     samples.push(nodeClock.nowMs() - startMs);
   }
   samples.sort((a, b) => a - b);

@@ -1,6 +1,13 @@
 /** From a request's bytes to block keys. */
+import { silentLog } from "../src/core/log.ts";
+import { silentMeter } from "../src/core/meter.ts";
+import { nodeClock } from "../src/core/node-clock.ts";
 import type { BlockHasher } from "../src/keys/block-hasher.ts";
+import { promptConfigSchema } from "../src/prompt/config.ts";
+import { PromptReader } from "../src/prompt/prompt-reader.ts";
 import { readRequestBody } from "../src/prompt/request-body.ts";
+import { type ChosenTokenizer, startTokenizer } from "../src/prompt/tokenizer-choice.ts";
+import { tokenizerFolder } from "../test/harness/tokenizers.ts";
 import type { BenchCase } from "./harness.ts";
 import { BLOCK, NAMESPACE, tokensOf } from "./workload.ts";
 
@@ -8,7 +15,7 @@ import { BLOCK, NAMESPACE, tokensOf } from "./workload.ts";
 const VOCABULARY_TOKENS = 151_936;
 
 export function promptCases(hasher: BlockHasher): BenchCase[] {
-  return [1, 8, 32].flatMap((thousands) => idsCases(hasher, thousands));
+  return [...[1, 8, 32].flatMap((thousands) => idsCases(hasher, thousands)), ...chatCases(hasher)];
 }
 
 /** A body with 1024 token ids for each of `thousands`, and its keys. */
@@ -34,3 +41,70 @@ function idsCases(hasher: BlockHasher, thousands: number): BenchCase[] {
     { ...row, name, run, reference: `naive.${name}` },
   ];
 }
+
+const CHAT_MESSAGES = 100;
+const MESSAGE_WORDS = 350;
+const NEVER = new AbortController().signal;
+
+/**
+ * A chat of 220 KB in 100 messages, tokenised in this process: all of it new, or all but the last
+ * message seen before.
+ */
+function chatCases(hasher: BlockHasher): BenchCase[] {
+  let turn = 0;
+  const words = (seed: number): string =>
+    Array.from({ length: MESSAGE_WORDS }, (_, i) => WORDS[(seed * 7 + i * i) % WORDS.length]).join(
+      " ",
+    );
+  const messages = Array.from({ length: CHAT_MESSAGES }, (_, i) => ({
+    role: i % 2 === 0 ? "user" : "assistant",
+    content: words(i),
+  }));
+  const body = (content: string): Buffer =>
+    Buffer.from(
+      JSON.stringify({ model: "bench", messages: [...messages, { role: "user", content }] }),
+    );
+  const chat = (name: string, memoBytesMax: number): BenchCase => {
+    let next: Buffer = body("?");
+    let started: Promise<{ chosen: ChosenTokenizer; reader: PromptReader }> | null = null;
+    return {
+      name,
+      unit: "us",
+      blocks: 1,
+      prepare: (): void => {
+        turn += 1;
+        next = body(`${turn}?`);
+      },
+      run: async (): Promise<void> => {
+        started ??= startReader(hasher, memoBytesMax);
+        const { reader } = await started;
+        const request = { path: "/v1/chat/completions", headers: new Map(), body: next };
+        const reading = await reader.read(request, NEVER);
+        if (reading.tokens === null) throw new Error(`${reading.reason}: ${reading.detail}`);
+        reader.keysOf(reading, BLOCK);
+      },
+      stop: async (): Promise<void> => void (await started)?.chosen.stop(),
+    };
+  };
+  return [chat("prompt.chat.220k.cold", 0), chat("prompt.chat.220k.warm", 67_108_864)];
+}
+
+async function startReader(
+  hasher: BlockHasher,
+  memoBytesMax: number,
+): Promise<{ chosen: ChosenTokenizer; reader: PromptReader }> {
+  const tokenizerPath = tokenizerFolder("qwen2_5");
+  const config = promptConfigSchema.parse({ tokenize: "local", tokenizerPath, memoBytesMax });
+  const chosen = await startTokenizer(config, {
+    ...{ clock: nodeClock, log: silentLog, engines: () => [] },
+  });
+  const { tokensMax } = config;
+  const { tokenizer } = chosen;
+  const ports = { hasher, meter: silentMeter };
+  return { chosen, reader: new PromptReader({ ...ports, tokensMax, tokenizer, model: "bench" }) };
+}
+
+const WORDS = (
+  "the quick brown fox jumps over a lazy dog while engineers measure caches, blocks & tokens " +
+  "in 2026; nobody (really) knows how much of a prompt is new. Antworten k\u00f6nnen l\u00e4nger sein"
+).split(" ");

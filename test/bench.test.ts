@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 
-it("runs, and writes its rows as JSON", () => {
+it("runs, and writes its rows as JSON", { timeout: 120_000 }, () => {
   const folder = mkdtempSync(join(tmpdir(), "kvatlas-bench-"));
   try {
     const file = join(folder, "bench.json");

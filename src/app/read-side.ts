@@ -1,14 +1,13 @@
 /** The read path put together: what decides, what watches the pods, what answers queries. */
 import type { Config } from "../config/schema.ts";
 import type { Clock } from "../core/clock.ts";
-import type { EndpointId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
 import type { Random } from "../core/random.ts";
 import type { EvictionBoard } from "../indexer/eviction-board.ts";
 import { createBlockHasher } from "../keys/block-hasher.ts";
 import { PromptReader } from "../prompt/prompt-reader.ts";
-import { createTokenizer } from "../prompt/tokenizer-choice.ts";
+import type { PromptTokenizer } from "../prompt/prompt-tokenizer.ts";
 import type { IndexQueries } from "../query/index-queries.ts";
 import type { FollowedFleet } from "./followed-fleet.ts";
 import { IndexAnswers } from "./index-answers.ts";
@@ -20,6 +19,8 @@ export interface ReadSideDeps {
   readonly writeSide: WriteSide;
   readonly evictions: EvictionBoard;
   readonly followed: FollowedFleet;
+  /** Null: text is routed by load. */
+  readonly tokenizer: PromptTokenizer | null;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -41,10 +42,7 @@ export async function createReadSide(config: Config, deps: ReadSideDeps): Promis
     tokensMax: config.prompt.tokensMax,
     model: config.model,
     hasher: await createBlockHasher(config.index.keySeed),
-    tokenizer: createTokenizer(config.prompt, {
-      engines: (): EndpointId[] => followed.readyByLoad(),
-      clock,
-    }),
+    tokenizer: deps.tokenizer,
     meter,
   });
   const ports = { clock, log, meter };

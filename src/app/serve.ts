@@ -5,12 +5,14 @@
  */
 import type { Config } from "../config/schema.ts";
 import type { Clock } from "../core/clock.ts";
+import type { EndpointId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Random } from "../core/random.ts";
 import { startExtProcServer } from "../extproc/grpc-ext-proc.ts";
 import { EvictionBoard } from "../indexer/eviction-board.ts";
 import { HttpAdmin, type ReadyCheck } from "../observe/http-admin.ts";
 import { type MetricsText, PromMeter } from "../observe/prom-meter.ts";
+import { startTokenizer } from "../prompt/tokenizer-choice.ts";
 import { startQueryServer } from "../query/grpc-query-server.ts";
 import { adminRoutes } from "./admin-routes.ts";
 import { FollowedFleet } from "./followed-fleet.ts";
@@ -54,8 +56,13 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
     const followed = new FollowedFleet(config, { ...ports, random, events: writeSide.events });
     stops.push(() => followed.stop());
     await followed.start();
+    const tokenizing = await startTokenizer(config.prompt, {
+      engines: (): EndpointId[] => followed.readyByLoad(),
+      ...{ clock, log },
+    });
+    stops.push(() => tokenizing.stop());
     const { pods, picker, queries } = await createReadSide(config, {
-      ...{ ...ports, random, writeSide, evictions, followed },
+      ...{ ...ports, random, writeSide, evictions, followed, tokenizer: tokenizing.tokenizer },
     });
     pods.watch.start();
     stops.push(() => pods.watch.stop());
@@ -64,6 +71,7 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
       ...followed.readyChecks(),
       { name: "index", isOk: true, detail: writeSide.detail().store },
       { name: "events", isOk: true, detail: writeSide.detail().events },
+      { name: "prompt", isOk: true, detail: tokenizing.detail },
       { name: "draining", isOk: !isDraining, detail: isDraining ? "SIGTERM received" : "no" },
     ];
     const admin = new HttpAdmin({

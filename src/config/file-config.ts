@@ -20,11 +20,14 @@ export function loadConfig(file: string): Config {
     throw new KvError("ERR_CONFIG_INVALID", read.problems.map(problemLine).join("\n"));
   }
   const folder = path.dirname(path.resolve(file));
-  const { fleet, index } = read.value;
+  const { fleet, index, prompt } = read.value;
+  const resolved = (at: string | null): string | null =>
+    at === null ? null : path.resolve(folder, at);
   return deepFrozen({
     ...read.value,
     fleet: { ...fleet, endpointsFile: path.resolve(folder, fleet.endpointsFile) },
-    index: { ...index, path: index.path === null ? null : path.resolve(folder, index.path) },
+    index: { ...index, path: resolved(index.path) },
+    prompt: { ...prompt, tokenizerPath: resolved(prompt.tokenizerPath) },
   });
 }
 

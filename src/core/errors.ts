@@ -14,6 +14,7 @@ export const ERROR_CODES = {
   ERR_CAPTURE_INVALID: "A capture of KV events cannot be read, or has a line that is no message.",
   ERR_QUERY_INVALID:
     "The prompt of a query cannot be read, or has something that is no token or key.",
+  ERR_TOKENIZER_UNREADABLE: "A model's tokenizer files cannot be read, or not be understood.",
   ERR_ADMIN_UNREACHABLE: "No router answers at the admin address.",
   ERR_TIMEOUT: "Something outside did not become ready within its time limit.",
 } as const;

@@ -3,10 +3,18 @@ import { z } from "zod";
 
 export const promptConfigSchema = z.strictObject({
   tokenize: z
-    .enum(["engine", "render", "off"])
+    .enum(["engine", "render", "local", "off"])
     .default("engine")
     .describe(
-      "engine: text and chat go through an endpoint's /tokenize; render: through its /v1/.../render, where it has one; off: they are routed by load",
+      "engine: text and chat go through an endpoint's /tokenize; render: through its /v1/.../render, where it has one; local: in this process, with the files of tokenizerPath; off: they are routed by load",
+    ),
+  tokenizerPath: z
+    .string()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe(
+      "with local: folder with the model's tokenizer.json, tokenizer_config.json and, where it has one, chat_template.jinja, relative to the configuration file",
     ),
   tokensMax: z
     .int()

@@ -2,13 +2,14 @@ import http from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { type EndpointId, endpointId } from "../core/ids.ts";
+import { silentLog } from "../core/log.ts";
 import { silentMeter } from "../core/meter.ts";
 import { nodeClock } from "../core/node-clock.ts";
 import { createBlockHasher } from "../keys/block-hasher.ts";
 import { promptConfigSchema } from "./config.ts";
 import { PromptReader, type PromptReading } from "./prompt-reader.ts";
 import { TokenMemo } from "./token-memo.ts";
-import { createTokenizer } from "./tokenizer-choice.ts";
+import { startTokenizer } from "./tokenizer-choice.ts";
 
 const NEVER = new AbortController().signal;
 let answer: { status: number; body: string };
@@ -32,14 +33,15 @@ async function reader(
   const { port } = server.address() as AddressInfo;
   const own = endpointId(`127.0.0.1:${port}`);
   const prompt = promptConfigSchema.parse(config);
+  const chosen = await startTokenizer(prompt, {
+    engines: () => (hasEngine ? [...before, own] : []),
+    ...{ clock: nodeClock, log: silentLog },
+  });
   return new PromptReader({
     tokensMax: prompt.tokensMax,
     model: "base",
     hasher: await createBlockHasher(0),
-    tokenizer: createTokenizer(prompt, {
-      engines: () => (hasEngine ? [...before, own] : []),
-      clock: nodeClock,
-    }),
+    tokenizer: chosen.tokenizer,
     meter: silentMeter,
   });
 }

@@ -1,6 +1,8 @@
 /** The port behind which text becomes token ids: at an engine, or in this process. */
 import type { Result } from "../core/result.ts";
+import type { TemplateRefusal } from "./chat-template.ts";
 import type { Chat } from "./prompt-fields.ts";
+import type { WorkerRefusal } from "./tokenizer-worker.ts";
 
 /** What is to be tokenised: one text, or one chat. */
 export type PromptText =
@@ -31,13 +33,19 @@ export interface Tokenized {
  * - engine-refused: an HTTP status other than 200
  * - engine-answer: an answer that is too long or has no token ids
  * - too-deep: the prompt is nested deeper than JSON can be written
+ * - not-unicode: text with half a surrogate pair
+ * - deadline: the text was not tokenised in time; its tokens are remembered when they are there
  */
 export type TokenizeRefusal =
   | "no-engine"
   | "engine-unreachable"
   | "engine-refused"
   | "engine-answer"
-  | "too-deep";
+  | "too-deep"
+  | "not-unicode"
+  | "deadline"
+  | TemplateRefusal
+  | WorkerRefusal;
 
 export interface PromptTokenizer {
   /** Never rejects. Past the signal its answer is not used. */

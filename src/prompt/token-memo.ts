@@ -1,6 +1,9 @@
 /** Token ids of text seen before, by the SHA-256 of the text; the least recently used go. */
 import { hash } from "node:crypto";
 
+/** Longer texts are hashed; the hash of one has 44 characters, so no two texts have the same key. */
+const PLAIN_CHARS_MAX = 32;
+
 /** Bytes that an entry takes beside its token ids: key, typed array, place in the map. */
 const ENTRY_BYTES = 256;
 
@@ -42,7 +45,7 @@ export class TokenMemo {
 
 /** Key of a text in a memo: no two texts have the same, however they were made. */
 export function memoKey(text: string): string {
-  return hash("sha256", text, "base64");
+  return text.length <= PLAIN_CHARS_MAX ? text : hash("sha256", text, "base64");
 }
 
 function bytesOf(tokens: Uint32Array): number {

@@ -1,8 +1,11 @@
 /** The way from text to token ids that the configuration asks for. */
 import type { Clock } from "../core/clock.ts";
+import { KvError } from "../core/errors.ts";
 import type { EndpointId } from "../core/ids.ts";
+import type { Log } from "../core/log.ts";
 import type { PromptConfig } from "./config.ts";
 import { EngineTokenizer } from "./engine-tokenizer.ts";
+import { LocalTokenizer } from "./local-tokenizer.ts";
 import type { PromptTokenizer } from "./prompt-tokenizer.ts";
 import { TokenMemo } from "./token-memo.ts";
 
@@ -10,14 +13,34 @@ export interface TokenizerDeps {
   /** Ready engines to ask, the preferred first. */
   readonly engines: () => readonly EndpointId[];
   readonly clock: Clock;
+  readonly log: Log;
 }
 
-/** Null: text is routed by load. */
-export function createTokenizer(
-  { tokenize, memoBytesMax }: PromptConfig,
+export interface ChosenTokenizer {
+  /** Null: text is routed by load. */
+  readonly tokenizer: PromptTokenizer | null;
+  /** Which it is, for people. */
+  readonly detail: string;
+  readonly stop: () => Promise<void>;
+}
+
+/** Rejects with KvError where tokenizer files are missing or not understood. */
+export async function startTokenizer(
+  { tokenize, tokenizerPath, memoBytesMax }: PromptConfig,
   deps: TokenizerDeps,
-): PromptTokenizer | null {
-  if (tokenize === "off") return null;
+): Promise<ChosenTokenizer> {
+  const stop = (): Promise<void> => Promise.resolve();
+  if (tokenize === "off") return { tokenizer: null, detail: "text is routed by load", stop };
   const memo = new TokenMemo(memoBytesMax);
-  return new EngineTokenizer({ ...deps, memo, isRendered: tokenize === "render" });
+  const engine = new EngineTokenizer({ ...deps, memo, isRendered: tokenize === "render" });
+  if (tokenize !== "local") {
+    const path = tokenize === "render" ? "/v1/.../render" : "/tokenize";
+    return { tokenizer: engine, detail: `text is tokenised by the engines' ${path}`, stop };
+  }
+  if (tokenizerPath === null) {
+    const message = 'prompt.tokenizerPath: required with prompt.tokenize "local"';
+    throw new KvError("ERR_CONFIG_INVALID", message);
+  }
+  const local = await LocalTokenizer.start(tokenizerPath, { ...deps, memo, otherwise: engine });
+  return { tokenizer: local, detail: local.detail, stop: () => local.stop() };
 }
