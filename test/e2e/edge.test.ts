@@ -77,7 +77,9 @@ describe.skipIf(envoy.isMissing)(`the edge through real Envoy${envoy.note}`, () 
       expect((await chat()).status).toBe(200);
       return (await predicted()) > before;
     });
-    expect(await stack.router.metric("kvatlas_prompt_requests_total", 'source="engine"')).toBe(2);
+    expect(
+      await stack.router.metric("kvatlas_prompt_requests_total", 'source="engine"'),
+    ).toBeGreaterThan(0);
     expect(
       await stack.router.metric("kvatlas_prompt_requests_total", 'source="memo"'),
     ).toBeGreaterThan(0);
