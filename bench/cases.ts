@@ -9,6 +9,7 @@ import { routerConfigSchema } from "../src/router/config.ts";
 import { decide } from "../src/router/decide.ts";
 import type { BenchCase, ValueCase } from "./harness.ts";
 import { ingestCases } from "./ingest-cases.ts";
+import { jetstreamCases } from "./jetstream-cases.ts";
 import { promptCases } from "./prompt-cases.ts";
 import { storeCases } from "./store-cases.ts";
 import { memoryCases } from "./value-cases.ts";
@@ -22,6 +23,7 @@ export async function benchCases(): Promise<(BenchCase | ValueCase)[]> {
     ...matchCases(hasher, { blocks: 2048, endpoints: 1024 }),
     ...ingestCases(hasher),
     ...storeCases(hasher),
+    ...jetstreamCases(hasher),
     ...memoryCases(),
     ...[64, 1024].map(decideCase),
     ...promptCases(hasher),

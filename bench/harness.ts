@@ -3,7 +3,7 @@ import { nodeClock } from "../src/core/node-clock.ts";
 
 export interface BenchRow {
   readonly name: string;
-  readonly unit: "ns/block" | "us" | "bytes" | "blocks/s" | "s";
+  readonly unit: "ns/block" | "us" | "ms" | "bytes" | "blocks/s" | "s";
   /** Median over the samples, or the only value. */
   readonly p50: number;
   readonly p99?: number;
@@ -29,7 +29,7 @@ export interface BenchCase {
 /** A row that is one value, found out by its own means. */
 export interface ValueCase {
   readonly name: string;
-  readonly unit: "bytes" | "blocks/s" | "s";
+  readonly unit: "ms" | "bytes" | "blocks/s" | "s";
   /** `isQuick`: as little as shows that it works. */
   readonly value: (isQuick: boolean) => Promise<number>;
 }

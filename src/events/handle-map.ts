@@ -22,7 +22,7 @@ export const TOMBSTONES_MAX = 65_536;
 /** Rows before the first growth. */
 const CAPACITY_MIN = 64;
 /** Columns up to this many rows double, longer ones grow by GROWTH. */
-const DOUBLED_MAX = 65_536;
+const DOUBLED_ROWS = 65_536;
 const GROWTH = 17 / 16;
 
 /** What the column of copies says beside a count from 1 on. */
@@ -223,7 +223,7 @@ export class HandleMap {
 
   #grow(): void {
     const rows = this.#copies.length;
-    const capacity = rows < DOUBLED_MAX ? 2 * rows : Math.ceil(rows * GROWTH);
+    const capacity = rows < DOUBLED_ROWS ? 2 * rows : Math.ceil(rows * GROWTH);
     this.#handles = grown(this.#handles, new Uint32Array(2 * capacity));
     this.#keys = grown(this.#keys, new Uint32Array(2 * capacity));
     this.#copies = grown(this.#copies, new Uint8Array(capacity));

@@ -4,6 +4,7 @@
  * Pure: state in memory only. Events have to come in the engine's order; see sequencer.ts.
  */
 import { type BlockKey, blockKey, type EngineKey, engineKey } from "../core/ids.ts";
+import { Slab } from "../core/slab.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
 import { type ExtraKey, extraText } from "../keys/extra-keys.ts";
 import { loraNamespace } from "../keys/namespace.ts";
@@ -21,6 +22,9 @@ const FULL_ATTENTION_KINDS: ReadonlySet<string> = new Set([
   "sink_full_attention",
   "unknown",
 ]);
+
+/** Where the keys of all holders' batches lie. */
+const slab = new Slab();
 
 export class HolderKeyer {
   readonly #model: string;
@@ -110,7 +114,8 @@ export class HolderKeyer {
     }
     const extras = extraKeys?.map((block) => extraText(withoutLora(block, event.loraName)));
     const input = { parent, tokens, blockSizeTokens };
-    const keys = this.#hasher.chainKeys(extras === undefined ? input : { ...input, extras });
+    const keys = slab.u64(handles.length);
+    this.#hasher.chainKeysInto(extras === undefined ? input : { ...input, extras }, keys, 0);
     const stored = { type: "stored", tier, handles, keys, blockSizeTokens } as const;
     if (extraKeys === null) this.#storePlain(stored, tokens, keyed);
     else this.#store(stored, 0, keyed);
@@ -148,10 +153,8 @@ export class HolderKeyer {
       if (key === null) break;
       keys[position] = key;
       const behind = tokens.subarray((position + 1) * blockSizeTokens);
-      keys.set(
-        this.#hasher.chainKeys({ parent: key, tokens: behind, blockSizeTokens }),
-        position + 1,
-      );
+      const rest = { parent: key, tokens: behind, blockSizeTokens };
+      this.#hasher.chainKeysInto(rest, keys, position + 1);
       position = this.#handles.addAll(stored, position, "plain");
     }
     this.#store(stored, position, keyed);

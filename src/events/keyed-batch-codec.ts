@@ -5,19 +5,20 @@
  * Log messages are hostile input like any other: decoding never throws.
  */
 import { Decoder, Encoder } from "@msgpack/msgpack";
-import { z } from "zod";
 import { messageOf } from "../core/errors.ts";
 import {
   blockKey,
   type EndpointId,
   endpointId,
   engineKey,
+  type Holder,
   isEndpointAddress,
   RANK_MAX,
 } from "../core/ids.ts";
 import { ok, type Result, refused } from "../core/result.ts";
+import { Slab } from "../core/slab.ts";
 import { BLOCK_SIZE_TOKENS_MAX } from "../keys/namespace.ts";
-import { TIERS } from "../tiers/tier.ts";
+import { TIERS, type Tier } from "../tiers/tier.ts";
 import { type KeyedBatch, type KeyedEvent, LOSS_REASONS } from "./keyed-batch.ts";
 import { msgpackShapeProblem } from "./msgpack-shape.ts";
 
@@ -27,64 +28,8 @@ export const LOG_MESSAGE_BYTES_MAX = 1_000_000;
 /** Message, batches, batch, events, event. */
 const DEPTH_MAX = 5;
 
-const wordsSchema = z
-  .instanceof(Uint8Array)
-  .refine((bytes) => bytes.length % 8 === 0, "not a whole number of u64")
-  .transform((bytes) => new BigUint64Array(new Uint8Array(bytes).buffer));
-
-const eventSchema = z.union([
-  z
-    .tuple([
-      z.literal("stored"),
-      z.enum(TIERS),
-      wordsSchema,
-      wordsSchema,
-      z.int().min(0).max(BLOCK_SIZE_TOKENS_MAX),
-    ])
-    .refine(([, , handles, keys]) => handles.length === keys.length, "handles and keys differ")
-    .transform(
-      ([type, tier, handles, keys, blockSizeTokens]): KeyedEvent => ({
-        type,
-        tier,
-        handles,
-        keys,
-        blockSizeTokens,
-      }),
-    ),
-  z
-    .tuple([z.literal("removed"), z.enum(TIERS), wordsSchema])
-    .transform(([type, tier, handles]): KeyedEvent => ({ type, tier, handles })),
-  z
-    .tuple([z.literal("rekeyed"), wordsSchema])
-    .refine(([, words]) => words.length === 2, "not a handle and a key")
-    .transform(
-      ([type, [handle = 0n, key = 0n]]): KeyedEvent => ({
-        type,
-        handle: engineKey(handle),
-        key: blockKey(key),
-      }),
-    ),
-  z.tuple([z.literal("cleared")]).transform(([type]): KeyedEvent => ({ type })),
-  z
-    .tuple([z.literal("lost"), z.enum(LOSS_REASONS)])
-    .transform(([type, reason]): KeyedEvent => ({ type, reason })),
-]);
-
-const messageSchema = z.tuple([
-  z.literal(VERSION),
-  z.string().refine(isEndpointAddress, "not host:port"),
-  z.array(
-    z.tuple([
-      z.int().min(0).max(RANK_MAX),
-      z.string(),
-      z.int().min(1),
-      z.int().min(-1),
-      z.number().min(0),
-      z.array(eventSchema),
-    ]),
-  ),
-]);
-
+/** Where handles and keys of all messages lie. */
+const slab = new Slab();
 const encoder = new Encoder();
 const decoder = new Decoder({ maxArrayLength: 1_048_576, maxMapLength: 0, maxExtLength: 0 });
 
@@ -130,19 +75,119 @@ export function decodeKeyedBatches(
   } catch (error) {
     return refused("malformed-log-message", messageOf(error));
   }
-  const message = messageSchema.safeParse(fields);
-  if (!message.success) return refused("malformed-log-message", z.prettifyError(message.error));
-  const [, endpoint, batches] = message.data;
-  return ok(
-    batches.map(([rank, model, epoch, seq, engineMs, events]) => ({
-      holder: { endpointId: endpointId(endpoint), rank },
-      model,
-      epoch,
-      seq,
-      engineMs,
-      events,
-    })),
-  );
+  return readMessage(fields);
+}
+
+/**
+ * By hand, because a schema library takes longer over a message than all of its blocks take to be
+ * applied.
+ */
+function readMessage(fields: unknown): Result<KeyedBatch[], "malformed-log-message"> {
+  if (!isList(fields, 3)) return malformed("the message has not three fields");
+  const [version, endpoint, items] = fields;
+  if (version !== VERSION) return malformed(`version ${String(version)}, this is ${VERSION}`);
+  if (typeof endpoint !== "string" || !isEndpointAddress(endpoint)) {
+    return malformed("the endpoint is not host:port");
+  }
+  if (!Array.isArray(items)) return malformed("the batches are not a list");
+  const holders = new Map<number, Holder>();
+  const batches: KeyedBatch[] = [];
+  for (const item of items as readonly unknown[]) {
+    const batch = readBatch(item, (rank) => {
+      // One object for each holder: what is kept by it is found without its name.
+      const holder = holders.get(rank) ?? { endpointId: endpointId(endpoint), rank };
+      holders.set(rank, holder);
+      return holder;
+    });
+    if (typeof batch === "string") return malformed(`batch ${batches.length}: ${batch}`);
+    batches.push(batch);
+  }
+  return ok(batches);
+}
+
+/** Or what is wrong. */
+function readBatch(item: unknown, holderOf: (rank: number) => Holder): KeyedBatch | string {
+  if (!isList(item, 6)) return "not six fields";
+  const [rank, model, epoch, seq, engineMs, items] = item;
+  if (!isIntegerFrom(rank, 0) || rank > RANK_MAX) return `rank not in 0..${RANK_MAX}`;
+  if (typeof model !== "string") return "model is not text";
+  if (!isIntegerFrom(epoch, 1)) return "epoch is not a whole number from 1";
+  if (!isIntegerFrom(seq, -1)) return "sequence is not a whole number from -1";
+  if (typeof engineMs !== "number" || !(engineMs >= 0 && engineMs < Number.POSITIVE_INFINITY)) {
+    return "time is not a number from 0";
+  }
+  if (!Array.isArray(items)) return "events are not a list";
+  const events: KeyedEvent[] = [];
+  for (const each of items as readonly unknown[]) {
+    const event = readEvent(each);
+    if (event === null) return `event ${events.length} is none`;
+    events.push(event);
+  }
+  return { holder: holderOf(rank), model, epoch, seq, engineMs, events };
+}
+
+function readEvent(item: unknown): KeyedEvent | null {
+  if (!Array.isArray(item)) return null;
+  const fields = item as readonly unknown[];
+  switch (fields[0]) {
+    case "stored":
+      return readStored(fields);
+    case "removed": {
+      const [type, tier, words] = fields;
+      const handles = readWords(words);
+      return fields.length === 3 && isTier(tier) && handles !== null
+        ? { type, tier, handles }
+        : null;
+    }
+    case "rekeyed": {
+      const [handle, key, ...more] = readWords(fields[1]) ?? [];
+      if (fields.length !== 2 || handle === undefined || key === undefined) return null;
+      return more.length > 0
+        ? null
+        : { type: "rekeyed", handle: engineKey(handle), key: blockKey(key) };
+    }
+    case "cleared":
+      return fields.length === 1 ? { type: "cleared" } : null;
+    case "lost": {
+      const reason = LOSS_REASONS.find((each) => each === fields[1]);
+      return fields.length === 2 && reason !== undefined ? { type: "lost", reason } : null;
+    }
+    default:
+      return null;
+  }
+}
+
+function readStored(fields: readonly unknown[]): KeyedEvent | null {
+  const [, tier, handleBytes, keyBytes, blockSizeTokens] = fields;
+  const handles = readWords(handleBytes);
+  const keys = readWords(keyBytes);
+  if (fields.length !== 5 || !isTier(tier) || handles === null || keys === null) return null;
+  if (!isIntegerFrom(blockSizeTokens, 0) || blockSizeTokens > BLOCK_SIZE_TOKENS_MAX) return null;
+  if (handles.length !== keys.length) return null;
+  return { type: "stored", tier, handles, keys, blockSizeTokens };
+}
+
+function readWords(bytes: unknown): BigUint64Array | null {
+  if (!(bytes instanceof Uint8Array) || bytes.length % 8 !== 0) return null;
+  const words = slab.u64(bytes.length / 8);
+  bytesOf(words).set(bytes);
+  return words;
+}
+
+function isList(value: unknown, length: number): value is readonly unknown[] {
+  return Array.isArray(value) && value.length === length;
+}
+
+function isIntegerFrom(value: unknown, min: number): value is number {
+  return Number.isSafeInteger(value) && typeof value === "number" && value >= min;
+}
+
+function isTier(value: unknown): value is Tier {
+  return TIERS.some((tier) => tier === value);
+}
+
+function malformed(detail: string): Result<KeyedBatch[], "malformed-log-message"> {
+  return refused("malformed-log-message", detail);
 }
 
 function eventFields(event: KeyedEvent): unknown[] {

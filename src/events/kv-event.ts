@@ -75,3 +75,11 @@ export function withoutRemovals(batch: KvEventBatch): KvEventBatch {
   );
   return { ...batch, events };
 }
+
+/** The event with arrays of its own, to be held: pieces of slabs would keep all of these. */
+export function detached<Event extends KvEvent>(event: Event): Event {
+  if (event.type === "stored") {
+    return { ...event, handles: event.handles.slice(), tokens: event.tokens.slice() };
+  }
+  return event.type === "removed" ? { ...event, handles: event.handles.slice() } : event;
+}

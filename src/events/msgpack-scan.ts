@@ -14,8 +14,9 @@ export const UNUSUAL = -1;
 const NO_HEAD = 0xc1;
 const NIL = 0xc0;
 
-/** Where the arrays of all scans lie. */
-const slab = new Slab();
+/** Where the arrays of all scans lie: tokens apart, because they are done with first. */
+const hashSlab = new Slab();
+const tokenSlab = new Slab();
 /** Scratch of every scan: a view on each message costs more than reading it. */
 const cell = new U64Cell();
 const float64Cell = new Float64Array(1);
@@ -99,7 +100,7 @@ export class MsgpackScan {
   /** An array of such 64 bits. */
   u64Array(): BigUint64Array {
     const length = this.arrayLength();
-    const values = slab.u64(this.#isUnusual ? 0 : length);
+    const values = hashSlab.u64(this.#isUnusual ? 0 : length);
     for (let position = 0; position < values.length; position += 1) values[position] = this.u64();
     return values;
   }
@@ -107,7 +108,7 @@ export class MsgpackScan {
   /** An array of unsigned integers of at most 32 bits. */
   u32Array(): Uint32Array {
     const length = this.arrayLength();
-    const values = slab.u32(this.#isUnusual ? 0 : length);
+    const values = tokenSlab.u32(this.#isUnusual ? 0 : length);
     const bytes = this.#bytes;
     let at = this.#at;
     for (let position = 0; position < values.length; position += 1) {

@@ -5,7 +5,12 @@ import { silentMeter } from "../core/meter.ts";
 import { nodeClock } from "../core/node-clock.ts";
 import type { KeyedBatch } from "./keyed-batch.ts";
 import { decodeKeyedBatches } from "./keyed-batch-codec.ts";
-import { type LogClient, NatsPublisher } from "./nats-publisher.ts";
+import {
+  IN_FLIGHT_MAX,
+  type LogClient,
+  NatsPublisher,
+  PENDING_BYTES_MAX,
+} from "./nats-publisher.ts";
 
 const podA: Holder = { endpointId: endpointId("10.0.0.1:8000"), rank: 0 };
 const podB: Holder = { endpointId: endpointId("10.0.0.2:8000"), rank: 0 };
@@ -55,6 +60,52 @@ describe("publisher", () => {
     publisher.use(client);
     await turn();
     expect(published.map(({ seqs }) => seqs)).toEqual([[0]]);
+  });
+
+  it("has few messages in flight, one of an endpoint at most, and each endpoint its turn", async () => {
+    const underWay: { readonly subject: string; readonly acknowledge: () => void }[] = [];
+    const { publisher } = newPublisher();
+    const log: string[] = [];
+    publisher.use({
+      publish: (subject) =>
+        new Promise((resolve) => {
+          log.push(subject);
+          underWay.push({ subject, acknowledge: () => resolve(null) });
+        }),
+    });
+    const pods = Array.from({ length: 3 * IN_FLIGHT_MAX }, (_, n) => ({
+      ...{ endpointId: endpointId(`10.0.1.${n}:8000`), rank: 0 },
+    }));
+    for (const seq of [0, 1]) {
+      for (const pod of pods) publisher.accept(batchOf(seq, pod));
+      await turn();
+    }
+    while (underWay.length > 0) {
+      expect(underWay.length).toBe(IN_FLIGHT_MAX);
+      expect(new Set(underWay.map(({ subject }) => subject)).size).toBe(IN_FLIGHT_MAX);
+      for (const { acknowledge } of underWay.splice(0)) acknowledge();
+      await turn();
+    }
+    // What had not been sent when the second batches came took them along.
+    expect(new Set(log.slice(0, pods.length)).size).toBe(pods.length);
+    expect(log.length).toBe(pods.length + IN_FLIGHT_MAX);
+  });
+
+  it("refuses batches beyond a number of bytes, until the server has taken some", async () => {
+    const { publisher, published, client } = newPublisher();
+    const handles = new BigUint64Array(PENDING_BYTES_MAX / 16 / 4);
+    const large = (seq: number): KeyedBatch => ({
+      ...batchOf(seq),
+      events: [{ type: "stored", tier: "gpu", handles, keys: handles, blockSizeTokens: 16 }],
+    });
+    expect([0, 1, 2, 3].map((seq) => publisher.accept(large(seq)))).toEqual([
+      ...[true, true, true],
+      false,
+    ]);
+    publisher.use(client);
+    await turn();
+    expect(published.flatMap(({ seqs }) => seqs)).toEqual([0, 1, 2]);
+    expect(publisher.accept(large(4))).toBe(true);
   });
 
   it("leaves nothing behind, at whatever moment a batch comes", async () => {

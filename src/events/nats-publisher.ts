@@ -1,5 +1,6 @@
 /**
- * Publishes keyed batches: one message in flight per endpoint, acknowledged before the next is sent.
+ * Publishes keyed batches: one message in flight per endpoint, acknowledged before the next is sent,
+ * and few over all endpoints.
  *
  * What piles up meanwhile goes into the next message, so that the window sizes itself: a batch at a
  * time when idle, hundreds under load. Publishing without acks loses messages silently (41 % of a
@@ -16,6 +17,13 @@ import { eventSubject } from "./nats-stream.ts";
 
 /** Batches held while NATS is away; more are refused and show as a gap. */
 export const PENDING_BATCHES_MAX = 65_536;
+/** Bytes of such batches. */
+export const PENDING_BYTES_MAX = 134_217_728;
+/**
+ * Messages in flight over all endpoints. A message costs both sides more than its batches do: with many
+ * endpoints under load, each waits its turn and sends more at once.
+ */
+export const IN_FLIGHT_MAX = 8;
 /** Bytes of the newest acknowledged messages, kept to be sent again into a stream made anew. */
 const SENT_BYTES_MAX = 16_777_216;
 /** Bytes of a message beside its batches: subject, headers, endpoint. */
@@ -48,20 +56,26 @@ interface LogMessage {
 
 /** What waits for one endpoint's turn, in the order in which it is sent. */
 interface Lane {
+  readonly endpoint: EndpointId;
   readonly again: LogMessage[];
   /** Under way, or about to be. */
   current: { readonly message: LogMessage; readonly batches: readonly KeyedBatch[] } | null;
   readonly pending: KeyedBatch[];
+  /** Whether it waits for its turn, or has it. */
+  isQueued: boolean;
 }
 
 export class NatsPublisher {
   readonly #deps: NatsPublisherDeps;
   readonly #lanes = new Map<EndpointId, Lane>();
-  readonly #sending = new Map<EndpointId, Promise<void>>();
+  /** Those whose turn is to come, the next first. */
+  readonly #queue: Lane[] = [];
+  readonly #sending = new Set<Promise<void>>();
   /** Acknowledged, oldest first. */
   readonly #sent = new Set<LogMessage>();
   #sentBytes = 0;
   #pendingBatches = 0;
+  #pendingBytes = 0;
   #client: LogClient | null = null;
   #payloadBytesMax: () => number = () => Number.POSITIVE_INFINITY;
 
@@ -73,18 +87,19 @@ export class NatsPublisher {
   use(client: LogClient, payloadBytesMax?: () => number): void {
     this.#client = client;
     if (payloadBytesMax !== undefined) this.#payloadBytesMax = payloadBytesMax;
-    for (const endpoint of this.#lanes.keys()) this.#start(endpoint);
+    this.#fill();
   }
 
   accept(batch: KeyedBatch): boolean {
-    if (this.#pendingBatches >= PENDING_BATCHES_MAX) {
+    const bytes = this.#pendingBytes + encodedBytesMax(batch);
+    if (this.#pendingBatches >= PENDING_BATCHES_MAX || bytes > PENDING_BYTES_MAX) {
       this.#deps.meter.count("kvatlas_events_refused_total", { reason: "nats-queue-full" });
       return false;
     }
-    const { endpointId } = batch.holder;
-    this.#lane(endpointId).pending.push(batch);
-    this.#addPending(1);
-    this.#start(endpointId);
+    const lane = this.#lane(batch.holder.endpointId);
+    lane.pending.push(batch);
+    this.#setPending(this.#pendingBatches + 1, bytes);
+    this.#enqueue(lane);
     return true;
   }
 
@@ -97,7 +112,7 @@ export class NatsPublisher {
     this.#sent.clear();
     this.#sentBytes = 0;
     for (const message of sent) this.#lane(message.endpoint).again.push(message);
-    for (const { endpoint } of sent) this.#start(endpoint);
+    for (const { endpoint } of sent) this.#enqueue(this.#lane(endpoint));
   }
 
   /** Bytes of batches that go into one message. */
@@ -106,39 +121,60 @@ export class NatsPublisher {
   }
 
   async stopped(): Promise<void> {
-    await Promise.all(this.#sending.values());
+    await Promise.all(this.#sending);
   }
 
   #lane(endpoint: EndpointId): Lane {
     let lane = this.#lanes.get(endpoint);
     if (lane === undefined) {
-      lane = { again: [], current: null, pending: [] };
+      lane = { endpoint, again: [], current: null, pending: [], isQueued: false };
       this.#lanes.set(endpoint, lane);
     }
     return lane;
   }
 
-  #start(endpoint: EndpointId): void {
-    if (this.#client === null || this.#sending.has(endpoint)) return;
-    this.#sending.set(endpoint, this.#send(endpoint, this.#lane(endpoint)));
+  #enqueue(lane: Lane): void {
+    if (lane.isQueued) return;
+    lane.isQueued = true;
+    this.#queue.push(lane);
+    this.#fill();
   }
 
-  async #send(endpoint: EndpointId, lane: Lane): Promise<void> {
+  /** Begins to send as many messages as may be in flight. */
+  #fill(): void {
+    const { signal } = this.#deps;
+    while (this.#client !== null && !signal.aborted && this.#sending.size < IN_FLIGHT_MAX) {
+      const lane = this.#queue.shift();
+      if (lane === undefined) return;
+      const sending = this.#send(lane).finally(() => {
+        this.#sending.delete(sending);
+        this.#fill();
+      });
+      this.#sending.add(sending);
+    }
+  }
+
+  /** One message of a lane, which stands last in the queue afterwards if it has more. */
+  async #send(lane: Lane): Promise<void> {
     // Yields once, so that all batches of this turn go into the first message.
     await Promise.resolve();
     const { clock, signal } = this.#deps;
-    for (;;) {
-      const message = this.#next(endpoint, lane);
-      if (message === null || signal.aborted) break;
+    const message = this.#next(lane);
+    if (message !== null && !signal.aborted) {
       if (await this.#publish(message)) this.#acknowledged(lane, message);
       else await sleep(clock, RETRY_MS, signal);
     }
-    // In the same step as the last look at the lane: a batch that comes later starts anew.
-    this.#sending.delete(endpoint);
-    if (!signal.aborted) this.#lanes.delete(endpoint);
+    lane.isQueued = false;
+    if (this.#isEmpty(lane)) this.#lanes.delete(lane.endpoint);
+    else this.#enqueue(lane);
   }
 
-  #next(endpoint: EndpointId, lane: Lane): LogMessage | null {
+  #isEmpty({ again, current, pending }: Lane): boolean {
+    return again.length === 0 && current === null && pending.length === 0;
+  }
+
+  #next(lane: Lane): LogMessage | null {
+    const { endpoint } = lane;
     const bytesMax = this.messageBytesMax;
     while (lane.again[0] !== undefined && lane.again[0].data.length > bytesMax) lane.again.shift();
     if (lane.again[0] !== undefined) return lane.again[0];
@@ -148,8 +184,9 @@ export class NatsPublisher {
       lane.current = null;
     }
     if (lane.current === null && lane.pending.length > 0) {
-      const batches = takeMessage(lane.pending, bytesMax);
-      const data = encodeKeyedBatches(endpoint, batches);
+      const count = countFitting(lane.pending, bytesMax);
+      const batches = lane.pending.splice(0, Math.max(1, count));
+      const data = encodeKeyedBatches(endpoint, count > 0 ? batches : batches.map(oversized));
       lane.current = { message: { endpoint, msgID: messageId(batches), data }, batches };
     }
     return lane.current?.message ?? null;
@@ -172,10 +209,12 @@ export class NatsPublisher {
 
   #acknowledged(lane: Lane, message: LogMessage): void {
     if (lane.current?.message === message) {
-      const batches = lane.current.batches.length;
+      const { batches } = lane.current;
       lane.current = null;
-      this.#deps.meter.count("kvatlas_nats_published_total", {}, batches);
-      this.#addPending(-batches);
+      let bytes = this.#pendingBytes;
+      for (const batch of batches) bytes -= encodedBytesMax(batch);
+      this.#setPending(this.#pendingBatches - batches.length, bytes);
+      this.#deps.meter.count("kvatlas_nats_published_total", {}, batches.length);
     } else lane.again.shift();
     this.#sent.add(message);
     this.#sentBytes += message.data.length;
@@ -186,14 +225,15 @@ export class NatsPublisher {
     }
   }
 
-  #addPending(batches: number): void {
-    this.#pendingBatches += batches;
-    this.#deps.meter.gauge("kvatlas_nats_pending_batches", {}, this.#pendingBatches);
+  #setPending(batches: number, bytes: number): void {
+    this.#pendingBatches = batches;
+    this.#pendingBytes = bytes;
+    this.#deps.meter.gauge("kvatlas_nats_pending_batches", {}, batches);
   }
 }
 
-/** Takes as many batches as fit into one message; one that never fits leaves a loss in its place. */
-function takeMessage(pending: KeyedBatch[], bytesMax: number): KeyedBatch[] {
+/** How many batches, the first ones, fit into one message. */
+function countFitting(pending: readonly KeyedBatch[], bytesMax: number): number {
   let bytes = 0;
   let count = 0;
   for (const batch of pending) {
@@ -201,10 +241,12 @@ function takeMessage(pending: KeyedBatch[], bytesMax: number): KeyedBatch[] {
     if (bytes > bytesMax) break;
     count += 1;
   }
-  if (count > 0) return pending.splice(0, count);
-  return pending
-    .splice(0, 1)
-    .map((batch) => ({ ...batch, events: [{ type: "lost", reason: "oversized" }] }));
+  return count;
+}
+
+/** What a batch that never fits leaves in its place. */
+function oversized(batch: KeyedBatch): KeyedBatch {
+  return { ...batch, events: [{ type: "lost", reason: "oversized" }] };
 }
 
 function messageId(batches: readonly KeyedBatch[]): string {

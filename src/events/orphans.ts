@@ -5,7 +5,7 @@
  * come next.
  */
 import { type EngineKey, engineKey } from "../core/ids.ts";
-import type { BlockRemoved, BlockStored } from "./kv-event.ts";
+import { type BlockRemoved, type BlockStored, detached } from "./kv-event.ts";
 
 /** Events held for one holder. */
 export const ORPHANS_MAX = 4096;
@@ -31,9 +31,7 @@ export class Orphans {
   hold(event: BlockStored, parent: EngineKey): boolean {
     const tokens = this.#tokens + event.tokens.length;
     if (this.#orphans >= ORPHANS_MAX || tokens > ORPHAN_TOKENS_MAX) return false;
-    // Copies: a piece of a slab would keep all of it.
-    const held = { ...event, handles: event.handles.slice(), tokens: event.tokens.slice() };
-    const orphan: Orphan = { event: held, removals: [] };
+    const orphan: Orphan = { event: detached(event), removals: [] };
     const siblings = this.#byParent.get(parent);
     if (siblings === undefined) this.#byParent.set(parent, [orphan]);
     else siblings.push(orphan);

@@ -1,9 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type Random, seededRandom } from "../core/random.ts";
+import type { BlockRemoved } from "./kv-event.ts";
 import {
   type Delivery,
   type EngineMessage,
+  HELD_BYTES_MAX,
   REPLAY_ROUNDS_MAX,
   type SequenceCursor,
   Sequencer,
@@ -47,6 +49,24 @@ describe("sequencer without replay", () => {
     expect(sequencer.live(message(1, 1)).drops).toEqual(["duplicate"]);
     expect(places(sequencer.live({ seq: 2, batch: null }))).toEqual([[2, 2]]);
     expect(sequencer.live(message(2, 2)).drops).toEqual([]);
+  });
+});
+
+describe("sequencer with a replay that runs", () => {
+  it("holds live messages up to a number of bytes, and none of a slab's", () => {
+    const sequencer = new Sequencer({ canReplay: true, cursor: null });
+    sequencer.connected();
+    const slab = new BigUint64Array(1000);
+    const removed = { type: "removed", handles: slab.subarray(1, 2), medium: null, group: null };
+    const bytes = HELD_BYTES_MAX / 2;
+    const batch = { ts: 1, rank: 0, events: [removed as BlockRemoved] };
+    const drops = [0, 1, 2].map((seq) => sequencer.live({ seq, batch, bytes }).drops);
+    expect(drops).toEqual([[], [], ["held-full"]]);
+    const { deliveries } = sequencer.replayEnded();
+    expect(deliveries.map(({ seq }) => seq)).toEqual([0, 1]);
+    const [held] = deliveries[0]?.batch?.events ?? [];
+    expect(held).toEqual(removed);
+    expect((held as BlockRemoved).handles.buffer.byteLength).toBe(8);
   });
 });
 

@@ -8,12 +8,14 @@
  * back, the holder starts anew (another epoch) from what there is.
  */
 import { assert } from "../core/assert.ts";
-import type { KvEventBatch } from "./kv-event.ts";
+import { detached, type KvEventBatch } from "./kv-event.ts";
 
 export interface EngineMessage {
   readonly seq: number;
   /** Null: it could not be decoded. */
   readonly batch: KvEventBatch | null;
+  /** Bytes that it came in; default 0: of an engine that cannot be asked again. */
+  readonly bytes?: number;
 }
 
 /** A message in its place. `seq` -1 with an empty batch: a life that has said nothing yet. */
@@ -41,12 +43,14 @@ export interface SequencerStep {
 
 /**
  * - duplicate: delivered before
- * - held-full: beyond HELD_MESSAGES_MAX while a replay runs
+ * - held-full: beyond HELD_MESSAGES_MAX or HELD_BYTES_MAX while a replay runs
  */
 export type SequenceDrop = "duplicate" | "held-full";
 
 /** Live messages held while a replay runs: half a minute of a busy engine. */
 export const HELD_MESSAGES_MAX = 4096;
+/** Bytes that the messages held came in. */
+export const HELD_BYTES_MAX = 33_554_432;
 /** Replays in a row for one gap; then the holder starts anew behind it. */
 export const REPLAY_ROUNDS_MAX = 3;
 
@@ -55,6 +59,7 @@ interface Replay {
   isLifeOpen: boolean;
   /** Live messages that arrived meanwhile, oldest first. */
   readonly held: EngineMessage[];
+  heldBytes: number;
 }
 
 type Place = "next" | "repeat" | "new-life" | "hole";
@@ -173,9 +178,15 @@ export class Sequencer {
   }
 
   #hold(message: EngineMessage): void {
-    const held = this.#replay?.held ?? [];
-    if (held.length < HELD_MESSAGES_MAX) held.push(message);
-    else this.#drops.push("held-full");
+    const replay = this.#replay;
+    assert(replay !== null, "a message is held without a replay");
+    const bytes = replay.heldBytes + (message.bytes ?? 0);
+    if (replay.held.length >= HELD_MESSAGES_MAX || bytes > HELD_BYTES_MAX) {
+      this.#drops.push("held-full");
+      return;
+    }
+    replay.held.push(ownMessage(message));
+    replay.heldBytes = bytes;
   }
 
   #placeLive(message: EngineMessage): void {
@@ -235,7 +246,8 @@ export class Sequencer {
   #ask(held: readonly EngineMessage[]): void {
     const cursor = this.#cursor;
     this.#replayRounds += 1;
-    this.#replay = { isLifeOpen: cursor !== null && cursor.seq >= 0, held: [...held] };
+    this.#replay = { isLifeOpen: cursor !== null && cursor.seq >= 0, held: [], heldBytes: 0 };
+    for (const message of held) this.#hold(message);
     this.#replayFrom = Math.max(0, cursor?.seq ?? 0);
   }
 
@@ -259,7 +271,8 @@ export class Sequencer {
     const isTimeless = engineMs === 0 && this.#cursor?.epoch === epoch;
     const cursorMs = isTimeless ? (this.#cursor?.engineMs ?? 0) : engineMs;
     this.#cursor = { epoch, seq: message.seq, engineMs: cursorMs };
-    this.#deliveries.push({ ...message, epoch, engineMs: cursorMs });
+    const { seq, batch } = message;
+    this.#deliveries.push({ seq, batch, epoch, engineMs: cursorMs });
   }
 
   #epoch(): number {
@@ -282,6 +295,13 @@ export class Sequencer {
     this.#replayFrom = null;
     return step;
   }
+}
+
+function ownMessage(message: EngineMessage): EngineMessage {
+  const { batch } = message;
+  return batch === null
+    ? message
+    : { ...message, batch: { ...batch, events: batch.events.map(detached) } };
 }
 
 /** 0 when the message says no time. */

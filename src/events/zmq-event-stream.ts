@@ -161,7 +161,7 @@ export class EventStream {
 
   #decode({ seq, payload }: EventMessage): EngineMessage {
     const decoded = this.#decoder.decode(payload);
-    if (decoded.ok) return { seq, batch: decoded.value };
+    if (decoded.ok) return { seq, batch: decoded.value, bytes: payload.length };
     this.#refuse(decoded.reason, decoded.detail, payload);
     return { seq, batch: null };
   }
