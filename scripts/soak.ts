@@ -1,0 +1,193 @@
+/**
+ * `npm run soak -- [--minutes N] [--rate BLOCKS_PER_SECOND] [--out FILE]`: does memory stay flat?
+ *
+ * The write path of a router reads real sockets of a fleet whose caches are full: every block that is
+ * stored evicts another, the store is written, and prompts are matched meanwhile. Memory is taken
+ * after a collection every few seconds; the slope of what comes after the first third of the run is
+ * the result. Exit code 1: something grows by SLOPE_MB_PER_HOUR_MAX or more. SIGINT and SIGTERM end
+ * the run with the result so far.
+ */
+import { fork } from "node:child_process";
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { WriteCore } from "../src/app/write-core.ts";
+import { configSchema } from "../src/config/schema.ts";
+import { endpointId } from "../src/core/ids.ts";
+import { nodeClock } from "../src/core/node-clock.ts";
+import type { EventSource } from "../src/events/ingest.ts";
+import { EvictionBoard } from "../src/indexer/eviction-board.ts";
+import { createBlockHasher } from "../src/keys/block-hasher.ts";
+import { pinoLog } from "../src/observe/pino-log.ts";
+import { PromMeter } from "../src/observe/prom-meter.ts";
+import { BLOCK_TOKENS, conversationTokens, type FleetOptions } from "./soak-workload.ts";
+
+const SLOPE_MB_PER_HOUR_MAX = 1;
+const SAMPLE_MS = 5000;
+const QUERY_MS = 20;
+const MODEL = "soak";
+const MB = 1_000_000;
+
+interface Sample {
+  readonly hours: number;
+  /** MB; `rss` without pages of files, which the store maps. */
+  readonly series: Readonly<Record<"rss" | "heap" | "external" | "tables", number>>;
+  readonly stored: number;
+  readonly removed: number;
+  readonly blocks: number;
+}
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: "string", default: "10" },
+    rate: { type: "string", default: "20000" },
+    out: { type: "string" },
+  },
+});
+const minutes = Number(values.minutes);
+const fleetOptions: FleetOptions = {
+  ...{ engines: 8, blocksPerEngine: 25_000, conversations: 8000, seed: 1 },
+  blocksPerSecond: Number(values.rate),
+};
+setFlagsFromString("--expose-gc");
+const collect: () => void = runInNewContext("gc");
+const folder = mkdtempSync(join(tmpdir(), "kvatlas-soak-"));
+const ended = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => ended.abort());
+
+const fleet = fork(new URL("./soak-fleet.ts", import.meta.url), [JSON.stringify(fleetOptions)]);
+fleet.once("exit", () => ended.abort());
+const addresses = await new Promise<readonly string[]>((resolve) =>
+  fleet.once("message", (message: { readonly addresses: readonly string[] }) =>
+    resolve(message.addresses),
+  ),
+);
+const meter = new PromMeter();
+const core = await WriteCore.start(
+  configSchema.parse({ model: MODEL, index: { path: join(folder, "store") } }),
+  {
+    ...{ clock: nodeClock, meter, evictions: new EvictionBoard() },
+    log: pinoLog({ level: "warn", to: "stderr" }),
+  },
+);
+core.events.reconcile(
+  addresses.map((address, number): EventSource => {
+    const holder = { endpointId: endpointId(`10.0.0.${number}:8000`), rank: 0 };
+    return { holder, model: MODEL, address, replayAddress: null, topic: "" };
+  }),
+);
+// Subscriptions need a moment; what is lost before them would only degrade the holders.
+await wait(1000);
+fleet.send("go");
+
+const samples: Sample[] = [];
+const beganMs = nodeClock.nowMs();
+const endMs = beganMs + minutes * 60_000;
+const querying = query();
+if (values.out !== undefined) writeFileSync(values.out, "");
+while (!ended.signal.aborted && nodeClock.nowMs() < endMs) {
+  await wait(Math.min(SAMPLE_MS, endMs - nodeClock.nowMs()));
+  const sample = await take();
+  samples.push(sample);
+  if (values.out !== undefined) appendFileSync(values.out, `${JSON.stringify(sample)}\n`);
+  if (samples.length % 12 === 1) print(sample);
+}
+ended.abort();
+await querying;
+fleet.kill();
+await core.stop();
+rmSync(folder, { recursive: true, force: true });
+process.exit(report());
+
+/** Matches prompts as decisions do. */
+async function query(): Promise<void> {
+  const hasher = await createBlockHasher(0);
+  const parent = hasher.rootKey({ model: MODEL, lora: null, blockSizeTokens: BLOCK_TOKENS });
+  for (let conversation = fleetOptions.conversations; !ended.signal.aborted; conversation += 1) {
+    const tokens = conversationTokens(conversation, 64);
+    core.index.match(hasher.chainKeys({ parent, tokens, blockSizeTokens: BLOCK_TOKENS }));
+    await wait(QUERY_MS);
+  }
+}
+
+async function take(): Promise<Sample> {
+  collect();
+  const { heapUsed, external } = process.memoryUsage();
+  const text = (await meter.text()).body;
+  const counted = (kind: string): number => {
+    const line = new RegExp(`^kvatlas_events_blocks_total\\{kind="${kind}"\\} (\\d+)$`, "m");
+    return Number(line.exec(text)?.[1] ?? 0);
+  };
+  return {
+    hours: (nodeClock.nowMs() - beganMs) / 3_600_000,
+    series: {
+      ...{ rss: anonymousBytes() / MB, heap: heapUsed / MB, external: external / MB },
+      tables: core.holders.byteLength / MB,
+    },
+    ...{ stored: counted("stored"), removed: counted("removed") },
+    blocks: core.index.stats().blocks,
+  };
+}
+
+/** Resident memory without that of files, where the system tells. */
+function anonymousBytes(): number {
+  if (process.platform !== "linux") return process.memoryUsage.rss();
+  const kib = /^RssAnon:\s+(\d+) kB$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1];
+  return Number(kib) * 1024;
+}
+
+function print({ hours, series, stored, removed, blocks }: Sample): void {
+  const sizes = Object.entries(series).map(([name, mb]) => `${name} ${mb.toFixed(2)} MB`);
+  const counts = `stored ${stored}, removed ${removed}, ${blocks} distinct`;
+  process.stdout.write(`${(hours * 60).toFixed(1)} min: ${sizes.join(", ")}; ${counts}\n`);
+}
+
+/** Exit code. */
+function report(): number {
+  const settled = samples.slice(Math.floor(samples.length / 3));
+  const [first, last] = [settled[0], settled.at(-1)];
+  if (first === undefined || last === undefined || settled.length < 3) {
+    process.stdout.write("too short for a result\n");
+    return 1;
+  }
+  const span = `${settled.length} samples from ${(first.hours * 60).toFixed(1)} to ${(last.hours * 60).toFixed(1)} min`;
+  const churn = `${last.stored - first.stored} blocks stored, ${last.removed - first.removed} removed`;
+  process.stdout.write(`${span}: ${churn}\n`);
+  let isFlat = true;
+  for (const name of ["rss", "heap", "external", "tables"] as const) {
+    const { slope, error } = slopeOf(settled, name);
+    isFlat &&= slope < SLOPE_MB_PER_HOUR_MAX;
+    const mean = settled.reduce((sum, { series }) => sum + series[name], 0) / settled.length;
+    process.stdout.write(
+      `${name}: ${slope.toFixed(2)} MB/h (standard error ${error.toFixed(2)}), mean ${mean.toFixed(1)} MB\n`,
+    );
+  }
+  process.stdout.write(isFlat ? "flat\n" : `grows by ${SLOPE_MB_PER_HOUR_MAX} MB/h or more\n`);
+  return isFlat ? 0 : 1;
+}
+
+/** Least squares. */
+function slopeOf(
+  of: readonly Sample[],
+  name: keyof Sample["series"],
+): { readonly slope: number; readonly error: number } {
+  const mean = (values: readonly number[]): number =>
+    values.reduce((sum, value) => sum + value, 0) / values.length;
+  const meanX = mean(of.map(({ hours }) => hours));
+  const meanY = mean(of.map(({ series }) => series[name]));
+  const sumXX = of.reduce((sum, { hours }) => sum + (hours - meanX) ** 2, 0);
+  const sumXY = of.reduce((sum, s) => sum + (s.hours - meanX) * (s.series[name] - meanY), 0);
+  const slope = sumXY / sumXX;
+  const rest = of.reduce(
+    (sum, s) => sum + (s.series[name] - meanY - slope * (s.hours - meanX)) ** 2,
+    0,
+  );
+  return { slope, error: Math.sqrt(rest / (of.length - 2) / sumXX) };
+}
+
+function wait(ms: number): Promise<void> {
+  return new Promise((resolve) => nodeClock.after(Math.max(0, ms), resolve));
+}
