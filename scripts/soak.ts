@@ -59,7 +59,10 @@ const ended = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => ended.abort());
 
 const fleet = fork(new URL("./soak-fleet.ts", import.meta.url), [JSON.stringify(fleetOptions)]);
-fleet.once("exit", () => ended.abort());
+fleet.once("exit", (code, signal) => {
+  if (!ended.signal.aborted) process.stdout.write(`the fleet ended: ${signal ?? code}\n`);
+  ended.abort();
+});
 const addresses = await new Promise<readonly string[]>((resolve) =>
   fleet.once("message", (message: { readonly addresses: readonly string[] }) =>
     resolve(message.addresses),
