@@ -17,6 +17,20 @@ export interface HolderMatch {
   readonly blocksByTier: Readonly<Record<Tier, number>>;
 }
 
+/** What there is of one prompt, anywhere. */
+export interface PrefixMatch {
+  readonly matches: HolderMatch[];
+  /**
+   * Leading blocks that each holder has or some holder has in the shared tier; holders that do not
+   * occur come as far as `sharedBlocks`.
+   */
+  readonly reachable: readonly { readonly holder: Holder; readonly blocks: number }[];
+  /** Leading blocks that are in the shared tier of some holder. */
+  readonly sharedBlocks: number;
+  /** Leading blocks that some holder has, in whatever tier: what was possible. */
+  readonly availableBlocks: number;
+}
+
 export interface IndexStats {
   /** Distinct keys. */
   readonly blocks: number;
@@ -27,6 +41,8 @@ export interface IndexStats {
 export interface IndexReader {
   /** At most one match per holder. Cost: the blocks up to the longest match, times their holders. */
   match(keys: BigUint64Array): HolderMatch[];
+  /** The same with what a shared tier could supply, and the best available anywhere. */
+  prefix(keys: BigUint64Array): PrefixMatch;
   /** Every (holder, tier) of one key. */
   residency(key: BlockKey): readonly { readonly holder: Holder; readonly tier: Tier }[];
   stats(): IndexStats;

@@ -1,167 +1,131 @@
 /**
- * The served index: keys in a table of words, in the order of their chains, and one shared set of
- * holders for each.
+ * The served index: the writer of the hot table, and a reader of it in the same thread.
  *
- * A match walks the prompt block by block and is exact also where blocks in the middle are missing.
- * Along a chain that was stored in order the next key is found beside the one before, without hashing,
- * and holders are counted once for each run of blocks that share a set. memory-index.ts is its oracle.
- * Memory: 4 bytes per block beside the table's own; see u64-table.ts.
+ * The table lies in shared memory (docs/architecture.md has its picture): `share` gives what a
+ * TableReader in another thread attaches to. Its oracle is the tests' plain index.
+ * Cost: 50 to 200 ns for a block's first store, 10 for a further holder's in order, 100 for its end.
  */
-import { assert } from "../core/assert.ts";
-import { type BlockKey, blockKey, type Holder, holderName } from "../core/ids.ts";
-import { TIERS, type Tier, tierOrder } from "../tiers/tier.ts";
-import type { BlockIndex, HolderMatch, IndexStats } from "./block-index.ts";
-import { type Code, EMPTY_SET, HolderSets } from "./holder-sets.ts";
-import { PrefixWalk } from "./prefix-walk.ts";
-import { grown, NO_ID, U64Table } from "./u64-table.ts";
-import { U64Cell, wordsOf } from "./u64-words.ts";
+import { type BlockKey, type Holder, holderName } from "../core/ids.ts";
+import { type Tier, tierOrder } from "../tiers/tier.ts";
+import type { BlockIndex, HolderMatch, IndexStats, PrefixMatch } from "./block-index.ts";
+import { HolderNames, NO_SLOT } from "./holder-names.ts";
+import { createTable, openTable, type TableHandle, type TableWasm } from "./table-memory.ts";
+import { TableReader } from "./table-reader.ts";
+
+/** Distinct blocks where nothing else is said. */
+const BLOCKS_MAX_DEFAULT = 16_000_000;
+/** Up to here a loop copies faster than a call of `set`. */
+const COPIED_BY_LOOP = 16;
 
 export class HotIndex implements BlockIndex {
-  readonly #cell = new U64Cell();
-  readonly #table = new U64Table();
-  readonly #sets = new HolderSets();
-  readonly #walk = new PrefixWalk();
-  /** Set of each key. */
-  #setOf = new Uint32Array(this.#table.capacity);
+  readonly #handle: TableHandle;
+  readonly #wasm: TableWasm;
+  readonly #reader: TableReader;
+  readonly #names: HolderNames;
+  readonly #keys: BigUint64Array;
+  readonly #refused: Uint32Array;
   readonly #slots = new Map<string, number>();
   /** The same by identity, because a name costs more than a block. */
   readonly #slotOf = new WeakMap<Holder, number>();
-  readonly #holders: Holder[] = [];
-  readonly #entries = new Float64Array(TIERS.length);
-  /** Where the last key was found or put: its neighbour is looked for beside it. */
-  #near = NO_ID;
+  #slotless = 0;
+
+  /** `blocksMax`: distinct blocks, beyond which stores are refused and counted. */
+  constructor(blocksMax = BLOCKS_MAX_DEFAULT) {
+    this.#handle = createTable(blocksMax);
+    this.#wasm = openTable(this.#handle);
+    this.#reader = new TableReader(this.#handle);
+    this.#names = new HolderNames(this.#handle, this.#wasm);
+    const { buffer } = this.#handle.memory;
+    const { WRITE_KEYS_AT, WRITE_KEYS_MAX, REFUSED_AT } = this.#wasm;
+    this.#keys = new BigUint64Array(buffer, WRITE_KEYS_AT.value, WRITE_KEYS_MAX.value);
+    this.#refused = new Uint32Array(buffer, REFUSED_AT.value, 1);
+  }
+
+  /** What a TableReader in another thread attaches to. */
+  share(): TableHandle {
+    return this.#handle;
+  }
 
   store(holder: Holder, tier: Tier, key: BlockKey): void {
-    const code = this.#code(holder, tier);
-    let id = this.#find(key);
-    const set = id === NO_ID ? EMPTY_SET : (this.#setOf[id] ?? EMPTY_SET);
-    if (id === NO_ID) id = this.#insert();
-    this.#setSet(id, set, this.#sets.with(set, code));
-    this.#countEntry(tier, 1);
+    const slot = this.#slotOf.get(holder) ?? this.#slotByName(holder) ?? this.#newSlot(holder);
+    this.#keys[0] = key;
+    if (slot === NO_SLOT) this.#slotless += 1;
+    else this.#wasm.storeMany(codeOf(slot, tier), 1);
   }
 
   remove(holder: Holder, tier: Tier, key: BlockKey): void {
-    const id = this.#find(key);
-    if (id === NO_ID) return;
-    const set = this.#setOf[id] ?? EMPTY_SET;
-    const left = this.#sets.without(set, this.#code(holder, tier));
-    if (left === set) return;
-    this.#setSet(id, set, left);
-    if (left === EMPTY_SET) this.#table.delete(id);
-    this.#countEntry(tier, -1);
+    const slot = this.#slotOf.get(holder) ?? this.#slotByName(holder);
+    if (slot === undefined) return;
+    this.#keys[0] = key;
+    this.#wasm.removeMany(codeOf(slot, tier), 1);
   }
 
   storeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void {
-    for (const key of keys) this.store(holder, tier, blockKey(key));
+    const slot = this.#slotOf.get(holder) ?? this.#slotByName(holder) ?? this.#newSlot(holder);
+    if (slot === NO_SLOT) {
+      this.#slotless += keys.length;
+      return;
+    }
+    for (let start = 0; start < keys.length; start += this.#keys.length) {
+      this.#wasm.storeMany(codeOf(slot, tier), this.#load(keys, start));
+    }
   }
 
   removeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void {
-    for (const key of keys) this.remove(holder, tier, blockKey(key));
+    const slot = this.#slotOf.get(holder) ?? this.#slotByName(holder);
+    if (slot === undefined) return;
+    for (let start = 0; start < keys.length; start += this.#keys.length) {
+      this.#wasm.removeMany(codeOf(slot, tier), this.#load(keys, start));
+    }
   }
 
   match(keys: BigUint64Array): HolderMatch[] {
-    const words = wordsOf(keys);
-    this.#walk.start(this.#holders.length);
-    let near = NO_ID;
-    let depth = 0;
-    while (depth < keys.length) {
-      const id = this.#table.find(words[2 * depth] ?? 0, words[2 * depth + 1] ?? 0, near);
-      if (id === NO_ID) break;
-      const length = this.#table.runLength(id, words, depth);
-      if (!this.#advance(id, length)) break;
-      depth += length;
-      near = id + length - 1;
-    }
-    return this.#walk.finish().map(({ slot, gpuBlocks, blocks, blocksByTier }) => ({
-      ...{ holder: this.#holder(slot), gpuBlocks, blocks, blocksByTier },
-    }));
+    return this.#reader.match(keys);
+  }
+
+  prefix(keys: BigUint64Array): PrefixMatch {
+    return this.#reader.prefix(keys);
   }
 
   residency(key: BlockKey): { holder: Holder; tier: Tier }[] {
-    const id = this.#find(key);
-    const codes = this.#sets.codesOf(id === NO_ID ? EMPTY_SET : (this.#setOf[id] ?? EMPTY_SET));
-    return codes.map((code) => ({ holder: this.#holder(code >> 2), tier: tierOfCode(code) }));
+    return this.#reader.residency(key);
   }
 
   stats(): IndexStats {
-    const [gpu = 0, cpu = 0, nvme = 0, shared = 0] = this.#entries;
-    return { blocks: this.#table.size, entriesByTier: { gpu, cpu, nvme, shared } };
+    return this.#reader.stats();
   }
 
-  /** Bytes of table and column; sets are few beside them. */
+  /** Entries left out because blocks, holders or sets reached their limit. */
+  get refused(): number {
+    return (this.#refused[0] ?? 0) + this.#slotless;
+  }
+
+  /** Bytes of blocks, slots and sets; a fixed part of about 1 MB is left out. */
   get byteLength(): number {
-    return this.#table.byteLength + this.#setOf.byteLength;
+    return this.#wasm.bytesUsed();
   }
 
-  /** Counts `length` blocks that lie side by side from `id` on. False when no holder goes on. */
-  #advance(id: number, length: number): boolean {
-    const setOf = this.#setOf;
-    const end = id + length;
-    let start = id;
-    while (start < end) {
-      const set = setOf[start] ?? EMPTY_SET;
-      let at = start + 1;
-      while (at < end && setOf[at] === set) at += 1;
-      if (!this.#walk.advance(this.#sets.codesOf(set), at - start)) return false;
-      start = at;
-    }
-    return true;
+  /** Copies a chunk of keys to where the table reads them; returns how many. */
+  #load(keys: BigUint64Array, start: number): number {
+    const length = Math.min(keys.length - start, this.#keys.length);
+    if (length > COPIED_BY_LOOP) this.#keys.set(keys.subarray(start, start + length));
+    else for (let at = 0; at < length; at += 1) this.#keys[at] = keys[start + at] ?? 0n;
+    return length;
   }
 
-  #find(key: BlockKey): number {
-    this.#cell.set(key);
-    const id = this.#table.find(this.#cell.low, this.#cell.high, this.#near);
-    if (id !== NO_ID) this.#near = id;
-    return id;
-  }
-
-  /** Inserts the key that was just looked for and not found. */
-  #insert(): number {
-    const id = this.#table.insert(this.#cell.low, this.#cell.high);
-    this.#near = id;
-    const { capacity } = this.#table;
-    if (this.#setOf.length < capacity) this.#setOf = grown(this.#setOf, new Uint32Array(capacity));
-    return id;
-  }
-
-  #setSet(id: number, from: number, to: number): void {
-    this.#setOf[id] = to;
-    // In this order: a set that both have in turn is never without blocks.
-    this.#sets.retain(to);
-    this.#sets.release(from);
-  }
-
-  #countEntry(tier: Tier, change: 1 | -1): void {
-    const order = tierOrder(tier);
-    this.#entries[order] = (this.#entries[order] ?? 0) + change;
-  }
-
-  #code(holder: Holder, tier: Tier): Code {
-    return this.#slot(holder) * 4 + tierOrder(tier);
-  }
-
-  #slot(holder: Holder): number {
-    const known = this.#slotOf.get(holder);
-    if (known !== undefined) return known;
-    const name = holderName(holder);
-    const slot = this.#slots.get(name) ?? this.#holders.length;
-    if (slot === this.#holders.length) {
-      this.#holders.push(holder);
-      this.#slots.set(name, slot);
-    }
-    this.#slotOf.set(holder, slot);
+  #slotByName(holder: Holder): number | undefined {
+    const slot = this.#slots.get(holderName(holder));
+    if (slot !== undefined) this.#slotOf.set(holder, slot);
     return slot;
   }
 
-  #holder(slot: number): Holder {
-    const holder = this.#holders[slot];
-    assert(holder !== undefined, "slot without a holder", { slot });
-    return holder;
+  #newSlot(holder: Holder): number {
+    const slot = this.#names.give(holder);
+    if (slot !== NO_SLOT) this.#slots.set(holderName(holder), slot);
+    return slot;
   }
 }
 
-function tierOfCode(code: Code): Tier {
-  const tier = TIERS[code & 3];
-  assert(tier !== undefined, "code without a tier", { code });
-  return tier;
+function codeOf(slot: number, tier: Tier): number {
+  return slot * 4 + tierOrder(tier);
 }

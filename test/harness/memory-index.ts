@@ -6,7 +6,12 @@
  */
 import { assert } from "../../src/core/assert.ts";
 import { type BlockKey, blockKey, type Holder, holderName } from "../../src/core/ids.ts";
-import type { BlockIndex, HolderMatch, IndexStats } from "../../src/indexer/block-index.ts";
+import type {
+  BlockIndex,
+  HolderMatch,
+  IndexStats,
+  PrefixMatch,
+} from "../../src/indexer/block-index.ts";
 import { TIERS, type Tier, tierOrder } from "../../src/tiers/tier.ts";
 
 /** A holder's slot times 4 plus its tier's order. */
@@ -34,7 +39,8 @@ export class MemoryIndex implements BlockIndex {
 
   remove(holder: Holder, tier: Tier, key: BlockKey): void {
     const codes = this.#codes.get(key);
-    const position = codes?.indexOf(this.#code(holder, tier)) ?? -1;
+    const slot = this.#slots.get(holderName(holder)) ?? -1;
+    const position = codes?.indexOf(slot * 4 + tierOrder(tier)) ?? -1;
     if (codes === undefined || position === -1) return;
     if (codes.length === 1) this.#codes.delete(key);
     else codes.splice(position, 1);
@@ -56,6 +62,27 @@ export class MemoryIndex implements BlockIndex {
       if (codes === undefined || !advance(progressOf, codes, depth)) break;
     }
     return [...progressOf].map(([slot, progress]) => ({ holder: this.#holder(slot), ...progress }));
+  }
+
+  prefix(keys: BigUint64Array): PrefixMatch {
+    const held = Array.from(keys, (key) => this.#codes.get(key) ?? []);
+    const isShared = (codes: readonly Code[]): boolean => codes.some((code) => (code & 3) === 3);
+    const leading = (test: (codes: readonly Code[]) => boolean): number => {
+      const end = held.findIndex((codes) => !test(codes));
+      return end === -1 ? held.length : end;
+    };
+    const sharedBlocks = leading(isShared);
+    const reachable = this.#holders
+      .map((holder, slot) => ({
+        holder,
+        blocks: leading((codes) => isShared(codes) || codes.some((code) => code >> 2 === slot)),
+        ownBlocks: leading((codes) => codes.some((code) => code >> 2 === slot)),
+      }))
+      // Those who gain nothing over a holder without blocks need not be told of.
+      .filter(({ blocks, ownBlocks }) => ownBlocks > 0 || blocks > sharedBlocks)
+      .map(({ holder, blocks }) => ({ holder, blocks }));
+    const availableBlocks = leading((codes) => codes.length > 0);
+    return { matches: this.match(keys), reachable, sharedBlocks, availableBlocks };
   }
 
   residency(key: BlockKey): { holder: Holder; tier: Tier }[] {

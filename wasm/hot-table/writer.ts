@@ -1,0 +1,118 @@
+/** Stores and removals: each call is one write, which readers see whole or not at all. */
+import {
+  BLOCKS,
+  blocksMax,
+  ENTRIES,
+  keyAt,
+  NEAR_AT,
+  REFUSED,
+  setAt,
+  WRITE_KEYS_AT,
+} from "./layout";
+import { allocate, lock, release as releaseId, unlockAll } from "./pages";
+import {
+  EMPTY_SET,
+  free,
+  isUnused,
+  NO_SET,
+  release as releaseSet,
+  retain,
+  withCode,
+  withoutCode,
+} from "./sets";
+import { find, insertSlot, NONE, removeSlot } from "./slots";
+
+/** Stores the first `count` keys at WRITE_KEYS_AT under a code. */
+export function storeMany(code: u32, count: u32): void {
+  const nearAt = NEAR_AT + (<usize>(code >> 2) << 2);
+  let near = load<u32>(nearAt) - 1;
+  // Blocks that are stored together mostly share their set: the step from it is taken once.
+  let fromBefore = NO_SET;
+  let toBefore = NO_SET;
+  let stored: u32 = 0;
+  for (let i: u32 = 0; i < count; i += 1) {
+    const key = load<u64>(WRITE_KEYS_AT + (<usize>i << 3));
+    let id = findNear(key, near);
+    const from = id == NONE ? EMPTY_SET : load<u32>(setAt(id));
+    if (from != fromBefore || isUnused(toBefore)) toBefore = withCode(from, code);
+    fromBefore = from;
+    if (toBefore == NO_SET) continue;
+    if (id == NONE) {
+      id = insert(key, near, count - i, toBefore);
+      if (id == NONE) continue;
+    } else {
+      lock(id / 64);
+      store<u32>(setAt(id), toBefore);
+    }
+    retain(toBefore, 1);
+    releaseSet(from, 1);
+    near = id;
+    stored += 1;
+  }
+  if (isUnused(toBefore)) free(toBefore);
+  store<u32>(nearAt, near + 1);
+  countEntries(code, stored);
+  if (stored < count) store<u32>(REFUSED, load<u32>(REFUSED) + count - stored);
+  unlockAll();
+}
+
+/** Removes the first `count` keys at WRITE_KEYS_AT under a code; unknown ones change nothing. */
+export function removeMany(code: u32, count: u32): void {
+  const nearAt = NEAR_AT + (<usize>(code >> 2) << 2);
+  let near = load<u32>(nearAt) - 1;
+  let fromBefore = NO_SET;
+  let toBefore = NO_SET;
+  let removed: u32 = 0;
+  for (let i: u32 = 0; i < count; i += 1) {
+    const key = load<u64>(WRITE_KEYS_AT + (<usize>i << 3));
+    const id = findNear(key, near);
+    if (id == NONE) continue;
+    near = id;
+    const from = load<u32>(setAt(id));
+    if (from != fromBefore || isUnused(toBefore)) toBefore = withoutCode(from, code);
+    fromBefore = from;
+    // Without room for the smaller set the block keeps the larger one: it is refused like a store.
+    if (toBefore == from || toBefore == NO_SET) continue;
+    lock(id / 64);
+    store<u32>(setAt(id), toBefore);
+    if (toBefore == EMPTY_SET) {
+      store<u32>(BLOCKS, load<u32>(BLOCKS) - 1);
+      removeSlot(key, id);
+      releaseId(id);
+    }
+    retain(toBefore, 1);
+    releaseSet(from, 1);
+    removed += 1;
+  }
+  store<u32>(nearAt, near + 1);
+  countEntries(code, 0 - removed);
+  unlockAll();
+}
+
+/** An absent key's id with its first set, or NONE where a limit is reached. */
+function insert(key: u64, near: u32, blocksToCome: u32, set: u32): u32 {
+  if (load<u32>(BLOCKS) == blocksMax) return NONE;
+  const id = allocate(near, blocksToCome);
+  if (id == NONE) return NONE;
+  store<u32>(BLOCKS, load<u32>(BLOCKS) + 1);
+  store<u64>(keyAt(id), key);
+  store<u32>(setAt(id), set);
+  insertSlot(key, id);
+  return id;
+}
+
+/** The id of a key: mostly beside the one before, because chains lie in order. */
+function findNear(key: u64, near: u32): u32 {
+  if (near != NONE) {
+    if (load<u64>(keyAt(near + 1)) == key && load<u32>(setAt(near + 1)) != 0) return near + 1;
+    if (near > 0 && load<u64>(keyAt(near - 1)) == key && load<u32>(setAt(near - 1)) != 0) {
+      return near - 1;
+    }
+  }
+  return find(key);
+}
+
+function countEntries(code: u32, change: u32): void {
+  const at = ENTRIES + (<usize>(code & 3) << 2);
+  store<u32>(at, load<u32>(at) + change);
+}
