@@ -14,8 +14,6 @@ declare const WebAssembly: {
 };
 
 const PAGE_BYTES = 65_536;
-/** What an address of 32 bits reaches. */
-const PAGES_MAX = 65_536;
 
 /** Compiled modules, by name: they have no state. */
 const modules = new Map<string, object>();
@@ -38,6 +36,6 @@ export function instantiateWasm<Exports>(name: string, memory?: SharedMemory): E
 
 /** Zeros; the operating system gives a page of them when it is first touched. */
 export function sharedMemory(bytes: number): SharedMemory {
-  const initial = Math.ceil(bytes / PAGE_BYTES);
-  return new WebAssembly.Memory({ initial, maximum: PAGES_MAX, shared: true });
+  const pages = Math.ceil(bytes / PAGE_BYTES);
+  return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
 }
