@@ -12,6 +12,7 @@ import { HotIndex } from "../indexer/hot-index.ts";
 import { LmdbStoreThread, StoreError } from "../indexer/lmdb-store-thread.ts";
 import { Residency } from "../indexer/residency.ts";
 import { type RestoreOutcome, Restorer } from "../indexer/restorer.ts";
+import { INDEX_BLOCKS_MAX } from "../indexer/table-memory.ts";
 import { TIERS } from "../tiers/tier.ts";
 import { WriteBehind } from "./write-behind.ts";
 
@@ -50,7 +51,7 @@ export class IndexCore {
   constructor(config: IndexerConfig, deps: IndexCoreDeps) {
     this.#deps = deps;
     this.#config = config;
-    const index = new HotIndex();
+    const index = new HotIndex(Math.min(config.entriesMax, INDEX_BLOCKS_MAX));
     const { entriesMax, path } = config;
     this.index = index;
     this.residency = new Residency({
