@@ -19,7 +19,13 @@ let writes = 0;
 let answers = 0;
 let overlapping = 0;
 for (let seed = Number(values.seed); nodeClock.nowMs() < endMs; seed += 1) {
-  const options = { seed, readers: 2, overlappingMin: 10_000, writesMax: 100_000 };
+  const options = {
+    seed,
+    readers: 2,
+    overlappingMin: 10_000,
+    writesMin: 20_000,
+    writesMax: 100_000,
+  };
   const report = await checkIndex(options);
   if (report.wrong.length > 0) {
     process.stderr.write(`seed ${seed}: wrong answers\n${report.wrong.join("\n")}\n`);

@@ -2,7 +2,7 @@
 import { expect, it } from "vitest";
 import { checkIndex } from "./harness/index-check.ts";
 
-const SHORT = { readers: 2, overlappingMin: 2000, writesMax: 40_000 };
+const SHORT = { readers: 2, overlappingMin: 2000, writesMin: 3000, writesMax: 40_000 };
 
 it("every answer beside a writer is the plain index's at one moment of the call", async () => {
   const report = await checkIndex({ ...SHORT, seed: 1 });

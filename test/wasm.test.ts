@@ -24,4 +24,4 @@ it("wasm/*.wasm is current; run `npm run wasm` after a change of wasm/*.ts", () 
   } finally {
     rmSync(made, { recursive: true, force: true });
   }
-});
+}, 120_000);

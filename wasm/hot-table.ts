@@ -34,11 +34,12 @@ export function readerAt(reader: u32): usize {
 
 /** Bytes of pages, slots and sets that are, or were, in use. */
 export function bytesUsed(): f64 {
-  const slots = <f64>(<u64>4 << load<u32>(layout.SLOTS_LOG));
+  const first = load<u32>(layout.REGION_LOGS);
+  const second = load<u32>(layout.REGION_LOGS, 4);
   return (
     <f64>load<u32>(layout.PAGES_END) * <f64>layout.PAGE_BYTES +
-    slots +
-    (load<u32>(layout.SLOTS_STATE) >= 64 ? slots / 2 : 0) +
+    <f64>(<u64>4 << first) +
+    (second == 0 ? 0 : <f64>(<u64>4 << second)) +
     <f64>(<u64>load<u32>(layout.ARENA_END) << layout.SET_UNIT_LOG)
   );
 }

@@ -51,8 +51,8 @@ export class IndexCore {
   constructor(config: IndexerConfig, deps: IndexCoreDeps) {
     this.#deps = deps;
     this.#config = config;
-    const index = new HotIndex(Math.min(config.entriesMax, INDEX_BLOCKS_MAX));
     const { entriesMax, path } = config;
+    const index = new HotIndex(Math.min(entriesMax, INDEX_BLOCKS_MAX));
     this.index = index;
     this.residency = new Residency({
       index: new EvictionWatch(index, deps.evictions),

@@ -94,7 +94,9 @@ export function blockIndexContract(createIndex: () => BlockIndex): void {
             copies.set(entry, Math.max(0, (copies.get(entry) ?? 0) + (isStore ? 1 : -1)));
           }
           const keys = BigUint64Array.from(depths, (each) => BigInt(each + 100));
-          if (batchBlocks > 0) index[isStore ? "storeMany" : "removeMany"](holder, tier, keys);
+          const parent = BigInt(depth + 99);
+          if (batchBlocks > 0 && isStore) index.storeMany(holder, tier, keys, parent);
+          else if (batchBlocks > 0) index.removeMany(holder, tier, keys);
           else index[isStore ? "store" : "remove"](holder, tier, blockKey(keys[0] ?? 0n));
         }
         const expected = holders.flatMap((holder, position) => {

@@ -52,8 +52,11 @@ export interface IndexReader {
 export interface IndexWriter {
   store(holder: Holder, tier: Tier, key: BlockKey): void;
   remove(holder: Holder, tier: Tier, key: BlockKey): void;
-  /** The keys of one event, in the order of their chain; to readers they appear at once. */
-  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void;
+  /**
+   * The keys of one event, in the order of their chain; to readers they appear at once. `parent`: the
+   * key before the first one, where it is known, so that they are put behind it in memory.
+   */
+  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array, parent?: bigint): void;
   removeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void;
 }
 

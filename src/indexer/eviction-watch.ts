@@ -25,8 +25,8 @@ export class EvictionWatch implements IndexWriter {
     this.#board.removed(holder.endpointId, this.#cell.low, this.#cell.high);
   }
 
-  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void {
-    this.#next.storeMany(holder, tier, keys);
+  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array, parent?: bigint): void {
+    this.#next.storeMany(holder, tier, keys, parent);
   }
 
   removeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void {

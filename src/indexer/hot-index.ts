@@ -14,6 +14,8 @@ import { TableReader } from "./table-reader.ts";
 
 /** Distinct blocks where nothing else is said. */
 const BLOCKS_MAX_DEFAULT = 16_000_000;
+/** The key before the first one is not known. */
+const NO_PARENT = 0n;
 /** Up to here a loop copies faster than a call of `set`. */
 const COPIED_BY_LOOP = 16;
 
@@ -50,7 +52,7 @@ export class HotIndex implements BlockIndex {
     const slot = this.#slotOf.get(holder) ?? this.#slotByName(holder) ?? this.#newSlot(holder);
     this.#keys[0] = key;
     if (slot === NO_SLOT) this.#slotless += 1;
-    else this.#wasm.storeMany(codeOf(slot, tier), 1);
+    else this.#wasm.storeMany(codeOf(slot, tier), 1, NO_PARENT);
   }
 
   remove(holder: Holder, tier: Tier, key: BlockKey): void {
@@ -60,14 +62,15 @@ export class HotIndex implements BlockIndex {
     this.#wasm.removeMany(codeOf(slot, tier), 1);
   }
 
-  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void {
+  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array, parent = NO_PARENT): void {
     const slot = this.#slotOf.get(holder) ?? this.#slotByName(holder) ?? this.#newSlot(holder);
     if (slot === NO_SLOT) {
       this.#slotless += keys.length;
       return;
     }
     for (let start = 0; start < keys.length; start += this.#keys.length) {
-      this.#wasm.storeMany(codeOf(slot, tier), this.#load(keys, start));
+      const before = start === 0 ? parent : (keys[start - 1] ?? NO_PARENT);
+      this.#wasm.storeMany(codeOf(slot, tier), this.#load(keys, start), before);
     }
   }
 

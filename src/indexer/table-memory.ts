@@ -24,7 +24,7 @@ export interface TableWasm {
   init(): void;
   addReader(): number;
   readerAt(reader: number): number;
-  storeMany(code: number, count: number): void;
+  storeMany(code: number, count: number, parent: bigint): void;
   removeMany(code: number, count: number): void;
   match(reader: number, count: number): number;
   residency(reader: number, key: bigint): number;

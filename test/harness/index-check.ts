@@ -40,8 +40,9 @@ export interface ReaderReport {
 export interface CheckOptions {
   readonly seed: number;
   readonly readers: number;
-  /** Goes on until so many answers have met a write, or so many writes have been done. */
+  /** Goes on until so many answers have met a write and so many writes are done, or `writesMax`. */
   readonly overlappingMin: number;
+  readonly writesMin: number;
   readonly writesMax: number;
   /** Leaves out every so manieth write: a checker that finds nothing then is broken. */
   readonly omitEvery?: number;
@@ -67,7 +68,10 @@ export async function checkIndex(options: CheckOptions): Promise<CheckReport> {
   const random = seededRandom(options.seed);
   const chains = historyChains();
   let writes = 0;
-  while (writes < options.writesMax && Atomics.load(counts, OVERLAPPING) < options.overlappingMin) {
+  const { overlappingMin, writesMin, writesMax } = options;
+  const isEnough = (): boolean =>
+    writes >= writesMin && Atomics.load(counts, OVERLAPPING) >= overlappingMin;
+  while (writes < writesMax && !isEnough()) {
     const write = nextWrite(random, chains);
     writes += 1;
     Atomics.store(counts, CHAIN, write.chain);

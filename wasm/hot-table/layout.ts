@@ -43,10 +43,12 @@ export const TARGET: usize = 136;
 export const SMALL: usize = 140;
 /** Readers attached so far. */
 export const READERS: usize = 144;
-/** Log2 of the size of both regions' tables that were ever filled, for the bytes in use. */
-export const SLOTS_LOG: usize = 148;
+/** Log2 of the largest table that each of the two regions has had. */
+export const REGION_LOGS: usize = 148;
 /** Heads of the free sets, by size class. */
 export const FREE_SETS: usize = 160;
+/** Pages in the list of free ones. */
+export const FREE_COUNT: usize = 156;
 
 export const HOLDERS_MAX: u32 = 16384;
 /** Bytes of a holder's name, and of its length before it. */
@@ -109,8 +111,8 @@ export function place(blocks: u32): f64 {
   // A quarter may lie in gaps, and every page in use may be a chain's last.
   pagesMax = (blocksMax + blocksMax / 2) / PAGE_IDS + 64;
   let log = SLOTS_LOG_MIN;
-  // So that a table of 0.4 can still double; see slots.ts.
-  while ((<u64>2 << log) < <u64>5 * blocksMax) log += 1;
+  // So that a table can double whenever it is half full; see slots.ts.
+  while (<u64>1 << log < <u64>2 * blocksMax) log += 1;
   slotsRegionBytes = <usize>4 << log;
   const arenaBytes = max<u32>(1 << 22, min<u32>(blocksMax << 4, 1 << 28));
   arenaUnitsMax = arenaBytes >> SET_UNIT_LOG;

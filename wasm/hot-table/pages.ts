@@ -8,6 +8,7 @@
  */
 import {
   BLOCKS,
+  FREE_COUNT,
   FREE_PAGES,
   HAND,
   keyAt,
@@ -30,6 +31,8 @@ import { moveSlot, NONE } from "./slots";
 const RUN_MIN: u32 = 16;
 /** Pages that the hand passes for one new page. */
 const HAND_STEPS: u32 = 16;
+/** Blocks moved for one new page, about. */
+const EVACUATED_MAX: u32 = 64;
 /** Pages kept back, so that compaction has where to evacuate to. */
 const PAGES_RESERVED: u32 = 2;
 
@@ -85,6 +88,7 @@ export function release(id: u32): void {
   store<u32>(pageAt(page), 0, PAGE_PREVIOUS);
   if (first != 0) store<u32>(pageAt(first - 1), page + 1, PAGE_PREVIOUS);
   store<u32>(FREE_PAGES, page + 1);
+  store<u32>(FREE_COUNT, load<u32>(FREE_COUNT) + 1);
 }
 
 /** The id after `near`, where it is free. */
@@ -103,7 +107,7 @@ function behind(near: u32): u32 {
     unlink(page);
     return id;
   }
-  if (page > end || isSparse() || end + PAGES_RESERVED >= pagesMax) return NONE;
+  if (page > end || load<u32>(FREE_COUNT) > 0 || end + PAGES_RESERVED >= pagesMax) return NONE;
   store<u32>(PAGES_END, end + 1);
   return id;
 }
@@ -124,7 +128,7 @@ function nextSmall(): u32 {
 }
 
 function newPage(kept: u32): u32 {
-  if (load<u32>(FREE_PAGES) == 0 && isSparse()) turnHand(HAND_STEPS, kept);
+  if (isSparse()) turnHand(HAND_STEPS, kept);
   let page = takePage(PAGES_RESERVED);
   if (page == NONE) {
     turnHand(pagesMax, kept);
@@ -151,18 +155,20 @@ function unlink(page: u32): void {
   if (previous == 0) store<u32>(FREE_PAGES, next);
   else store<u32>(pageAt(previous - 1), next, PAGE_NEXT);
   if (next != 0) store<u32>(pageAt(next - 1), previous, PAGE_PREVIOUS);
+  store<u32>(FREE_COUNT, load<u32>(FREE_COUNT) - 1);
 }
 
-/** More than a quarter of all ids is idle, and more than a few pages. */
+/** More than a quarter of the ids in pages in use is idle, and more than a few pages. */
 function isSparse(): bool {
-  const ids = load<u32>(PAGES_END) * PAGE_IDS;
+  const ids = (load<u32>(PAGES_END) - load<u32>(FREE_COUNT)) * PAGE_IDS;
   return ids > load<u32>(BLOCKS) + ids / 4 + 16 * PAGE_IDS;
 }
 
-/** Lets the hand pass so many pages, or until it has evacuated one. */
+/** Lets the hand pass so many pages, or until it has evacuated EVACUATED_MAX blocks. */
 function turnHand(steps: u32, kept: u32): void {
   const end = load<u32>(PAGES_END);
-  const liveMean = load<u32>(BLOCKS) / end;
+  const liveMean = load<u32>(BLOCKS) / (end - load<u32>(FREE_COUNT));
+  let evacuated: u32 = 0;
   for (let step: u32 = 0; step < steps && step < end; step += 1) {
     const page = load<u32>(HAND) < end ? load<u32>(HAND) : 0;
     store<u32>(HAND, page + 1);
@@ -171,7 +177,8 @@ function turnHand(steps: u32, kept: u32): void {
     if ((load<u32>(SMALL) - 1) / PAGE_IDS == page) continue;
     if ((load<u32>(TARGET) - 1) / PAGE_IDS == page) continue;
     evacuate(page);
-    return;
+    evacuated += live;
+    if (evacuated >= EVACUATED_MAX) return;
   }
 }
 

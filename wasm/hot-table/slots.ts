@@ -1,5 +1,6 @@
 /**
- * Key -> id: open addressing with linear probing, at most 0.6 full, one word for each slot.
+ * Key -> id: open addressing with linear probing, one word for each slot. At most 0.6 of the
+ * slots are live, and 0.7 in use.
  *
  * An entry never changes its slot while it lives, so that a probe which runs beside the writer cannot
  * miss it: a removal leaves a grave, except at the end of a cluster, where slots become empty again.
@@ -16,7 +17,7 @@ import {
   SHADOW_CURSOR,
   SHADOW_STATE,
   SHADOW_USED,
-  SLOTS_LOG,
+  REGION_LOGS,
   SLOTS_LOG_MIN,
   SLOTS_STATE,
   SLOTS_USED,
@@ -58,7 +59,7 @@ function entryOf(hash: u64, id: u32): u32 {
 
 export function initSlots(): void {
   store<u32>(SLOTS_STATE, SLOTS_LOG_MIN);
-  store<u32>(SLOTS_LOG, SLOTS_LOG_MIN);
+  store<u32>(REGION_LOGS, SLOTS_LOG_MIN);
 }
 
 /** The id of a key, beside any writer; NONE when it was absent at one moment of the call. */
@@ -93,7 +94,7 @@ export function insertSlot(key: u64, id: u32): void {
   if (shadow != 0) {
     if (id < load<u32>(SHADOW_CURSOR)) putShadow(key, id);
     fillShadow(SHADOW_STEP);
-  } else if (isFull(load<u32>(SLOTS_USED), logOf(load<u32>(SLOTS_STATE)))) startShadow();
+  } else if (isFull(logOf(load<u32>(SLOTS_STATE)))) startShadow();
 }
 
 export function removeSlot(key: u64, id: u32): void {
@@ -118,8 +119,10 @@ function removeShadow(key: u64, id: u32): void {
 
 // @ts-ignore: decorator
 @inline
-function isFull(used: u32, log: u32): bool {
-  return <u64>5 * used > <u64>3 << log;
+function isFull(log: u32): bool {
+  return (
+    <u64>5 * load<u32>(BLOCKS) > <u64>3 << log || <u64>10 * load<u32>(SLOTS_USED) > <u64>7 << log
+  );
 }
 
 /** Into the first slot that is free; true when it was empty before. */
@@ -165,16 +168,17 @@ function drop(state: u32, key: u64, id: u32): u32 {
   return emptied;
 }
 
-/** Twice as large where the keys need it, equally large where graves fill the table. */
+/** Twice as large where keys fill more than half, equally large where graves do. */
 function startShadow(): void {
   const state = load<u32>(SLOTS_STATE);
-  const log = logOf(state) + (<u64>5 * load<u32>(BLOCKS) > <u64>2 << logOf(state) ? 1 : 0);
+  const log = logOf(state) + (<u64>2 * load<u32>(BLOCKS) > <u64>1 << logOf(state) ? 1 : 0);
   const shadow = ((state + 64) & ~63) | (~state & 32) | log;
   memory.fill(regionAt(shadow), 0, <usize>4 << log);
   store<u32>(SHADOW_USED, 0);
   store<u32>(SHADOW_CURSOR, 0);
   store<u32>(SHADOW_STATE, shadow);
-  if (log > load<u32>(SLOTS_LOG)) store<u32>(SLOTS_LOG, log);
+  const largest = REGION_LOGS + (((shadow >> 5) & 1) << 2);
+  if (log > load<u32>(largest)) store<u32>(largest, log);
 }
 
 function fillShadow(ids: u32): void {

@@ -22,10 +22,17 @@ import {
 } from "./sets";
 import { find, insertSlot, NONE, removeSlot } from "./slots";
 
-/** Stores the first `count` keys at WRITE_KEYS_AT under a code. */
-export function storeMany(code: u32, count: u32): void {
+/**
+ * Stores the first `count` keys at WRITE_KEYS_AT under a code. `parent` is the key before them in
+ * their chain, 0 where it is not known: they are then put behind what the holder stored last.
+ */
+export function storeMany(code: u32, count: u32, parent: u64): void {
   const nearAt = NEAR_AT + (<usize>(code >> 2) << 2);
   let near = load<u32>(nearAt) - 1;
+  if (parent != 0) {
+    const before = findNear(parent, near);
+    if (before != NONE) near = before;
+  }
   // Blocks that are stored together mostly share their set: the step from it is taken once.
   let fromBefore = NO_SET;
   let toBefore = NO_SET;
@@ -105,6 +112,7 @@ function insert(key: u64, near: u32, blocksToCome: u32, set: u32): u32 {
 function findNear(key: u64, near: u32): u32 {
   if (near != NONE) {
     if (load<u64>(keyAt(near + 1)) == key && load<u32>(setAt(near + 1)) != 0) return near + 1;
+    if (load<u64>(keyAt(near)) == key && load<u32>(setAt(near)) != 0) return near;
     if (near > 0 && load<u64>(keyAt(near - 1)) == key && load<u32>(setAt(near - 1)) != 0) {
       return near - 1;
     }
