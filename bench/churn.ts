@@ -48,11 +48,6 @@ export class ChurningEngine {
     return this.#stored;
   }
 
-  /** Serves a conversation of these keys, turn after turn. */
-  serve(keys: BigUint64Array): void {
-    this.#running.push(this.#turn({ keys, held: 0, turnEnd: 0, promptEnd: 0 }));
-  }
-
   /** One event of one of the running requests, and of what it evicts. */
   step(): void {
     while (this.#running.length < RUNNING) this.#running.push(this.#next());

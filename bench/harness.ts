@@ -17,8 +17,12 @@ export interface BenchCase {
   readonly unit: "ns/block" | "us";
   /** Work done by one call, for "ns/block". */
   readonly blocks: number;
-  /** Done before each call, and not measured. */
+  /** Done once before the row is measured; `isQuick`: as little as shows that it works. */
+  readonly start?: (isQuick: boolean) => void;
+  /** Done before each sample, and not measured. */
   readonly prepare?: () => void;
+  /** Calls that are timed together, where one is too short for a clock; 1 by default. */
+  readonly calls?: number;
   /** A promise is waited for, and counts. */
   readonly run: () => void | Promise<void>;
   /** Ends what `run` has started, when the row is measured. */
@@ -29,9 +33,15 @@ export interface BenchCase {
 /** A row that is one value, found out by its own means. */
 export interface ValueCase {
   readonly name: string;
-  readonly unit: "ms" | "bytes" | "blocks/s" | "s";
+  readonly unit: "ms" | "us" | "bytes" | "blocks/s" | "s";
   /** `isQuick`: as little as shows that it works. */
-  readonly value: (isQuick: boolean) => Promise<number>;
+  readonly value: (isQuick: boolean) => Promise<number | Percentiles>;
+  readonly reference?: string;
+}
+
+export interface Percentiles {
+  readonly p50: number;
+  readonly p99: number;
 }
 
 export interface BenchBudget {
@@ -46,15 +56,18 @@ export const QUICK: BenchBudget = { warmupMs: 0, sampleMs: 1, samplesMax: 2 };
 
 export async function rowOf(each: BenchCase | ValueCase, budget: BenchBudget): Promise<BenchRow> {
   if ("run" in each) {
+    each.start?.(budget === QUICK);
     const row = await measure(each, budget);
     await each.stop?.();
     return row;
   }
-  return { name: each.name, unit: each.unit, p50: await each.value(budget === QUICK) };
+  const value = await each.value(budget === QUICK);
+  const figures = typeof value === "number" ? { p50: value } : value;
+  return { name: each.name, unit: each.unit, ...figures };
 }
 
 async function measure(
-  { name, unit, blocks, prepare, run }: BenchCase,
+  { name, unit, blocks, calls = 1, prepare, run }: BenchCase,
   budget: BenchBudget,
 ): Promise<BenchRow> {
   const warmupEnd = nodeClock.nowMs() + budget.warmupMs;
@@ -67,17 +80,23 @@ async function measure(
   while (samples.length < budget.samplesMax && nodeClock.nowMs() < end) {
     prepare?.();
     const startMs = nodeClock.nowMs();
-    const running = run();
-    // What is not a promise must not pay for a turn of the queue.
-    if (running instanceof Promise) await running;
-    samples.push(nodeClock.nowMs() - startMs);
+    for (let call = 0; call < calls; call += 1) {
+      const running = run();
+      // What is not a promise must not pay for a turn of the queue.
+      if (running instanceof Promise) await running;
+    }
+    samples.push((nodeClock.nowMs() - startMs) / calls);
   }
+  const perMs = unit === "us" ? 1000 : 1_000_000 / blocks;
+  const { p50, p99 } = percentiles(samples);
+  return { name, unit, p50: p50 * perMs, p99: p99 * perMs };
+}
+
+export function percentiles(samples: number[]): Percentiles {
   samples.sort((a, b) => a - b);
-  const at = (share: number): number => {
-    const ms = samples[Math.min(samples.length - 1, Math.floor(samples.length * share))] ?? 0;
-    return unit === "us" ? ms * 1000 : (ms * 1_000_000) / blocks;
-  };
-  return { name, unit, p50: at(0.5), p99: at(0.99) };
+  const at = (share: number): number =>
+    samples[Math.min(samples.length - 1, Math.floor(samples.length * share))] ?? 0;
+  return { p50: at(0.5), p99: at(0.99) };
 }
 
 /** Adds the ratio against each row's reference; all rows are of one run on one machine. */
@@ -96,5 +115,5 @@ export function withRatios(
 }
 
 export function referenceOf(each: BenchCase | ValueCase | undefined): string | undefined {
-  return each !== undefined && "run" in each ? each.reference : undefined;
+  return each?.reference;
 }

@@ -27,10 +27,10 @@ if (cases.length === 0) {
 const rows: BenchRow[] = [];
 for (const each of cases) rows.push(await rowOf(each, values.quick ? QUICK : FULL));
 const results = withRatios(rows, cases);
-for (const { name, unit, p50, p99, ratio } of results) {
+for (const { name, unit, p50, p99, ratio, reference } of results) {
   const figures = `${p50.toFixed(2).padStart(10)} ${(p99?.toFixed(2) ?? "").padStart(10)} ${unit.padEnd(9)}`;
-  const compared = ratio === undefined ? "" : `${ratio.toFixed(2)} x naive`;
-  process.stdout.write(`${name.padEnd(28)} ${figures} ${compared}\n`);
+  const compared = ratio === undefined ? "" : `${ratio.toFixed(2)} x ${reference}`;
+  process.stdout.write(`${name.padEnd(36)} ${figures} ${compared}\n`);
 }
 const machine = {
   cpu: os.cpus()[0]?.model ?? "unknown",
