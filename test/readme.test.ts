@@ -82,8 +82,10 @@ describe("commands", () => {
       "index query",
       "index stats",
       "pods",
+      "prompt",
       "relay",
       "serve",
+      "tokenize",
       "tour",
     ];
     expect([...named.keys()].sort()).toEqual(commands);
@@ -172,6 +174,8 @@ describe("docs/operations.md", () => {
     ["src/fleet/audit.ts", "AuditState"],
     ["src/router/known-state.ts", "FallbackReason"],
     ["src/fleet/findings.ts", "FindingName"],
+    ["src/prompt/parity.ts", "MismatchCause"],
+    ["src/prompt/parity.ts", "ParityState"],
     ["src/query/prompt-query.ts", "QueryRefusal"],
     ["src/query/grpc-query-server.ts", "CallRefusal"],
     ["src/indexer/store-problem.ts", "StoreProblem"],

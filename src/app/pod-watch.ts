@@ -9,6 +9,7 @@ import type { Meter } from "../core/meter.ts";
 import type { Audit } from "../fleet/audit.ts";
 import { type Finding, findingsOf, type RankFacts } from "../fleet/findings.ts";
 import type { EndpointView, Fleet, FleetView } from "../fleet/fleet.ts";
+import type { ParityWatch } from "./parity-watch.ts";
 import { holdersOf, type PodKnowledge } from "./pod-knowledge.ts";
 import type { EventSide, KnownHolders } from "./write-side.ts";
 
@@ -20,6 +21,7 @@ export interface PodWatchDeps {
   readonly holders: KnownHolders;
   readonly knowledge: PodKnowledge;
   readonly audit: Audit;
+  readonly parity: ParityWatch;
   readonly clock: Clock;
   readonly log: Log;
   readonly meter: Meter;
@@ -74,7 +76,7 @@ export class PodWatch {
 
   /** Sets the gauges of states, findings and audit; called before metrics are read. */
   report(): void {
-    const { knowledge, audit, meter } = this.#deps;
+    const { knowledge, audit, parity, meter } = this.#deps;
     const { endpoints, nowMs } = this.#view();
     for (const gauge of POD_GAUGES) meter.resetGauge(gauge);
     for (const { spec } of endpoints) {
@@ -90,6 +92,7 @@ export class PodWatch {
       meter.gauge("kvatlas_audit_state", { endpoint, state }, 1);
       meter.gauge("kvatlas_audit_drift_ratio", { endpoint, kind: "over" }, overRatio);
       meter.gauge("kvatlas_audit_drift_ratio", { endpoint, kind: "under" }, underRatio);
+      meter.gauge("kvatlas_prompt_parity", { endpoint, state: parity.reportOf(endpoint).state }, 1);
       const assumed = knowledge.assumed.blocksOf(endpoint);
       if (assumed > 0) meter.gauge("kvatlas_assumed_blocks", { endpoint }, assumed);
     }
@@ -101,14 +104,15 @@ export class PodWatch {
   }
 
   #find({ spec, signals, readyReason }: EndpointView, nowMs: number): Finding[] {
-    const { knowledge } = this.#deps;
-    return findingsOf({
+    const { knowledge, parity } = this.#deps;
+    const ofEvents = findingsOf({
       spec,
       isReachable: readyReason !== "unreachable",
       scrapedBlockSizeTokens: signals?.value.blockSizeTokens ?? null,
       silence: knowledge.silenceOf(spec, nowMs),
       ranks: holdersOf(spec).flatMap((holder) => this.#rankFacts(holder, nowMs) ?? []),
     });
+    return [...ofEvents, ...parity.findingsOf(spec.id)];
   }
 
   #rankFacts(holder: Holder, nowMs: number): RankFacts | null {
@@ -161,6 +165,7 @@ const POD_GAUGES = [
   "kvatlas_holder_state",
   "kvatlas_finding",
   "kvatlas_audit_state",
+  "kvatlas_prompt_parity",
   "kvatlas_audit_drift_ratio",
   "kvatlas_assumed_blocks",
 ] as const;

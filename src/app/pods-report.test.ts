@@ -9,6 +9,7 @@ import { Fleet } from "../fleet/fleet.ts";
 import { IDLE_LOAD } from "../fleet/ledger.ts";
 import { EvictionBoard } from "../indexer/eviction-board.ts";
 import { Residency } from "../indexer/residency.ts";
+import { ParityWatch } from "./parity-watch.ts";
 import { createPods } from "./pods.ts";
 import { podsReport } from "./pods-report.ts";
 
@@ -36,17 +37,20 @@ it("tells of each rank how well it is known, and of an endpoint without events t
     { ...state, spec: { ...spec, id: other, name: "pod-2", kvEvents: null }, signals: null },
   ];
   const ports = { clock: nodeClock, log: silentLog, meter: silentMeter };
+  const fleet = new Fleet(ports);
+  const parity = new ParityWatch({ ...ports, fleet, model: "m", tokenizer: null });
   const pods = createPods({
-    ...{ ...ports, holders: residency, fleet: new Fleet(ports), assumedLifeMs: 1000 },
+    ...{ ...ports, holders: residency, fleet, parity, assumedLifeMs: 1000 },
     evictions: new EvictionBoard(),
     events: { heardMsOf: () => null, factsOf: () => null, resync: () => false },
   });
   const audit = { state: "pending", overRatio: 0, underRatio: 0, samples: 0, resyncs: 0 };
-  const rest = { assumedBlocks: 0, audit, findings: [] };
+  const pending = { state: "pending", cause: null, detail: "not compared yet" };
+  const rest = { assumedBlocks: 0, audit, parity: pending, findings: [] };
   const notHeard = { state: "FALLBACK", reason: "not-heard" };
   const silent = { ...notHeard, epoch: null, seq: null, blocks: 0 };
   const noSource = { state: "FALLBACK", reason: "no-event-source" };
-  const deps = { ...pods, holders: residency, audit: new Audit({ onOutcome: () => {} }) };
+  const deps = { ...pods, parity, holders: residency, audit: new Audit({ onOutcome: () => {} }) };
   expect(podsReport({ nowMs: 1000, endpoints }, deps)).toEqual([
     {
       ...{ name: "pod-1", endpoint: id, ready: "ready", requests: 0, signalAgeMs: 600 },

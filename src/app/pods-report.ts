@@ -4,6 +4,7 @@ import type { Audit, AuditReport } from "../fleet/audit.ts";
 import type { Finding } from "../fleet/findings.ts";
 import type { FleetView } from "../fleet/fleet.ts";
 import { type KnownState, worstState } from "../router/known-state.ts";
+import type { ParityReport, ParityWatch } from "./parity-watch.ts";
 import type { PodKnowledge } from "./pod-knowledge.ts";
 import type { PodWatch } from "./pod-watch.ts";
 import type { KnownHolders } from "./write-side.ts";
@@ -23,6 +24,8 @@ export interface PodReport {
   /** Blocks assumed from answered requests; 0 unless in FALLBACK. */
   readonly assumedBlocks: number;
   readonly audit: AuditReport;
+  /** Whether prompts become the same token ids there. */
+  readonly parity: ParityReport;
   readonly findings: readonly Finding[];
   /** An endpoint without event source has one that stands for it. */
   readonly ranks: readonly RankReport[];
@@ -43,10 +46,11 @@ export interface PodsReportDeps {
   readonly knowledge: PodKnowledge;
   readonly audit: Audit;
   readonly watch: PodWatch;
+  readonly parity: ParityWatch;
 }
 
 export function podsReport({ nowMs, endpoints }: FleetView, deps: PodsReportDeps): PodReport[] {
-  const { knowledge, holders, audit, watch } = deps;
+  const { knowledge, holders, audit, watch, parity } = deps;
   return endpoints.map(({ spec, readyReason, signals, load }) => {
     const ranks = knowledge.ranksOf(spec, nowMs);
     return {
@@ -58,6 +62,7 @@ export function podsReport({ nowMs, endpoints }: FleetView, deps: PodsReportDeps
       ...worstState(ranks),
       assumedBlocks: knowledge.assumed.blocksOf(spec.id),
       audit: audit.report(spec.id),
+      parity: parity.reportOf(spec.id),
       findings: watch.findingsOf(spec.id),
       ranks: ranks.map((known, rank) => rankReport(holders, { endpointId: spec.id, rank }, known)),
     };

@@ -6,6 +6,7 @@ import { Audit } from "../fleet/audit.ts";
 import type { Fleet } from "../fleet/fleet.ts";
 import type { EvictionBoard } from "../indexer/eviction-board.ts";
 import { AnswerBook } from "./answer-book.ts";
+import type { ParityWatch } from "./parity-watch.ts";
 import { PodKnowledge } from "./pod-knowledge.ts";
 import { PodWatch } from "./pod-watch.ts";
 import { type PodReport, podsReport } from "./pods-report.ts";
@@ -16,6 +17,7 @@ export interface PodsDeps {
   readonly events: Omit<EventSide, "reconcile">;
   readonly holders: KnownHolders;
   readonly evictions: EvictionBoard;
+  readonly parity: ParityWatch;
   /** Life of an assumed block, ms. */
   readonly assumedLifeMs: number;
   readonly clock: Clock;
@@ -32,7 +34,7 @@ export interface Pods {
 
 /** Nothing runs yet: `watch` is to be started and stopped. */
 export function createPods(deps: PodsDeps): Pods {
-  const { fleet, holders, evictions, clock, meter } = deps;
+  const { fleet, holders, evictions, parity, clock, meter } = deps;
   const knowledge = new PodKnowledge(deps);
   const audit = new Audit({
     onOutcome: (endpoint, outcome): void =>
@@ -44,6 +46,7 @@ export function createPods(deps: PodsDeps): Pods {
     knowledge,
     answers,
     watch,
-    report: () => podsReport(fleet.view(clock.nowMs()), { holders, knowledge, audit, watch }),
+    report: () =>
+      podsReport(fleet.view(clock.nowMs()), { holders, knowledge, audit, watch, parity }),
   };
 }

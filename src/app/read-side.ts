@@ -12,6 +12,7 @@ import type { IndexQueries } from "../query/index-queries.ts";
 import type { FollowedFleet } from "./followed-fleet.ts";
 import { IndexAnswers } from "./index-answers.ts";
 import { KvPicker } from "./kv-picker.ts";
+import { ParityWatch } from "./parity-watch.ts";
 import { createPods, type Pods } from "./pods.ts";
 import type { WriteSide } from "./write-side.ts";
 
@@ -30,10 +31,11 @@ export interface ReadSideDeps {
 export interface ReadSide {
   readonly picker: KvPicker;
   readonly pods: Pods;
+  readonly parity: ParityWatch;
   readonly queries: IndexQueries;
 }
 
-/** Nothing runs yet: `pods.watch` is to be started and stopped. */
+/** Nothing runs yet: `pods.watch` and `parity` are to be started and stopped. */
 export async function createReadSide(config: Config, deps: ReadSideDeps): Promise<ReadSide> {
   const { followed, clock, meter, random, log } = deps;
   const { index, holders, events } = deps.writeSide;
@@ -46,13 +48,16 @@ export async function createReadSide(config: Config, deps: ReadSideDeps): Promis
     meter,
   });
   const ports = { clock, log, meter };
+  const { model } = config;
+  const parity = new ParityWatch({ ...ports, fleet, model, tokenizer: deps.tokenizer });
   const pods = createPods({
-    ...{ ...ports, events, holders, evictions: deps.evictions, fleet },
+    ...{ ...ports, events, holders, evictions: deps.evictions, fleet, parity },
     assumedLifeMs: config.router.assumedLifeMs,
   });
   const matching = { index, holders, prompt, fleet, clock, knowledge: pods.knowledge };
   return {
     pods,
+    parity,
     picker: new KvPicker({ ...matching, ...pods, log, meter, random, config: config.router }),
     queries: new IndexAnswers(matching),
   };

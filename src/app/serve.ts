@@ -61,11 +61,13 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
       ...{ clock, log },
     });
     stops.push(() => tokenizing.stop());
-    const { pods, picker, queries } = await createReadSide(config, {
+    const { pods, parity, picker, queries } = await createReadSide(config, {
       ...{ ...ports, random, writeSide, evictions, followed, tokenizer: tokenizing.tokenizer },
     });
     pods.watch.start();
     stops.push(() => pods.watch.stop());
+    parity.start();
+    stops.push(() => parity.stop());
     let isDraining = false;
     const readyChecks = (): ReadyCheck[] => [
       ...followed.readyChecks(),

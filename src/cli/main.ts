@@ -7,6 +7,7 @@ import { addConfigCommand } from "./config-command.ts";
 import { addEventsCommand } from "./events-command.ts";
 import { addIndexCommand } from "./index-command.ts";
 import { addPodsCommand } from "./pods-command.ts";
+import { addPromptCommand } from "./prompt-command.ts";
 import { addRelayCommand } from "./relay-command.ts";
 import { addServeCommand } from "./serve-command.ts";
 import { addTourCommand } from "./tour-command.ts";
@@ -24,6 +25,7 @@ addConfigCommand(program);
 addEventsCommand(program);
 addPodsCommand(program);
 addIndexCommand(program);
+addPromptCommand(program);
 addCompareCommand(program);
 addTourCommand(program);
 

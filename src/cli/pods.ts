@@ -27,6 +27,7 @@ const podsSchema = z.object({
         samples: z.number(),
         resyncs: z.number(),
       }),
+      parity: z.object({ state: z.string() }),
       findings: z.array(z.object({ name: z.string(), detail: z.string(), fix: z.string() })),
       ranks: z.array(
         z.object({
@@ -46,7 +47,7 @@ type Pod = z.infer<typeof podsSchema>["pods"][number];
 
 const HEAD = [
   ...["POD", "ENDPOINT", "READY", "IN FLIGHT", "RANK", "STATE", "BLOCKS", "SEQ", "EPOCH"],
-  "AUDIT",
+  ...["AUDIT", "PARITY"],
 ];
 
 export async function showPods({ url, output }: PodsFlags): Promise<void> {
@@ -63,7 +64,7 @@ export async function showPods({ url, output }: PodsFlags): Promise<void> {
   }
 }
 
-function rowsOf({ name, endpoint, ready, requests, audit, ranks }: Pod): string[][] {
+function rowsOf({ name, endpoint, ready, requests, audit, parity, ranks }: Pod): string[][] {
   const place = [name, endpoint, ready, String(requests)];
   return ranks.map(({ rank, state, reason, blocks, seq, epoch }) => [
     ...place,
@@ -73,5 +74,6 @@ function rowsOf({ name, endpoint, ready, requests, audit, ranks }: Pod): string[
     seq === null ? "-" : String(seq),
     epoch === null ? "-" : String(epoch),
     audit.state,
+    parity.state,
   ]);
 }

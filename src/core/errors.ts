@@ -15,6 +15,7 @@ export const ERROR_CODES = {
   ERR_QUERY_INVALID:
     "The prompt of a query cannot be read, or has something that is no token or key.",
   ERR_TOKENIZER_UNREADABLE: "A model's tokenizer files cannot be read, or not be understood.",
+  ERR_PROMPT_INVALID: "A request body, or how it is to be read, is not accepted.",
   ERR_ADMIN_UNREACHABLE: "No router answers at the admin address.",
   ERR_TIMEOUT: "Something outside did not become ready within its time limit.",
 } as const;

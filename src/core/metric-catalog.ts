@@ -69,8 +69,12 @@ export const COUNTERS = {
     labels: ["reason"],
   },
   kvatlas_prompt_requests_total: {
-    help: "Request bodies by how their token ids were had (given, engine, none) and why not.",
+    help: "Request bodies by how their token ids were had (given, memo, local, engine, none) and why not.",
     labels: ["source", "reason"],
+  },
+  kvatlas_prompt_parity_checks_total: {
+    help: "Comparisons of an endpoint's token ids with ours, by outcome.",
+    labels: ["endpoint", "state"],
   },
   kvatlas_decisions_total: {
     help: "Decisions by outcome (routed, or the reason of the refusal).",
@@ -143,8 +147,12 @@ export const GAUGES = {
     labels: ["endpoint", "rank", "state", "reason"],
   },
   kvatlas_finding: {
-    help: "1 while something is wrong with an endpoint's KV events; /pods says how to mend it.",
+    help: "1 while something is wrong with an endpoint's KV events or tokens; /pods says how to mend it.",
     labels: ["endpoint", "finding"],
+  },
+  kvatlas_prompt_parity: {
+    help: "1 for whether prompts become the same token ids at an endpoint as here.",
+    labels: ["endpoint", "state"],
   },
   kvatlas_assumed_blocks: {
     help: "Blocks assumed at an endpoint without KV events.",

@@ -17,13 +17,15 @@ const UNDECODABLE_TOLD_MS = 300_000;
  * - undecodable: messages arrive that are no KV events of a known form
  * - identity-mismatch: the topic names another address or model than configured
  * - block-size-mismatch: the engine's metrics and its events differ about the block size
+ * - prompt-mismatch: prompts become other token ids at the engine than here
  */
 export type FindingName =
   | "events-silent"
   | "never-connected"
   | "undecodable"
   | "identity-mismatch"
-  | "block-size-mismatch";
+  | "block-size-mismatch"
+  | "prompt-mismatch";
 
 export interface Finding {
   readonly name: FindingName;

@@ -1,6 +1,7 @@
 /** What the router says of its pods, against real engines: findings, fallback, audit, resynchronisation. */
 import { afterEach, describe, expect, it } from "vitest";
 import { KvPicker } from "../../src/app/kv-picker.ts";
+import { ParityWatch } from "../../src/app/parity-watch.ts";
 import { createPods, type Pods } from "../../src/app/pods.ts";
 import type { PodReport } from "../../src/app/pods-report.ts";
 import { startWritePath } from "../../src/app/write-path.ts";
@@ -110,8 +111,9 @@ async function start(...options: readonly Engine[]): Promise<Router> {
   await waitUntil("events are read", () =>
     engines.every((one, i) => options[i]?.readFrom !== undefined || one.subscriptions() > 0),
   );
+  const parity = new ParityWatch({ ...ports, fleet, model: MODEL, tokenizer: null });
   const pods = createPods({
-    ...{ ...ports, holders: residency, evictions, fleet, events: ingest },
+    ...{ ...ports, holders: residency, evictions, fleet, events: ingest, parity },
     assumedLifeMs: config.router.assumedLifeMs,
   });
   const random = seededRandom(1);
