@@ -100,7 +100,7 @@ function restartSeconds(
   const blocks = isQuick ? QUICK_BLOCKS : RESTART_BLOCKS;
   return inFolder(async (path) => {
     await fill(path, { blocks, holders: RESTART_HOLDERS });
-    const config = indexerConfigSchema.parse({ path, entriesMax: 2 * RESTART_BLOCKS });
+    const config = indexerConfigSchema.parse({ path, bytesMax: 2 ** 32 });
     const before = process.cpuUsage();
     const core = new IndexCore(config, { ...PORTS, evictions: new EvictionBoard() });
     await milestone(core);

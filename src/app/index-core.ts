@@ -1,10 +1,11 @@
 /** The index with its store of record: opened, restored while it serves, and kept close behind. */
 import type { Clock } from "../core/clock.ts";
 import { messageOf } from "../core/errors.ts";
+import { type Holder, holderName } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
 import type { IndexReader } from "../indexer/block-index.ts";
-import type { IndexerConfig } from "../indexer/config.ts";
+import { entriesIn, type IndexerConfig } from "../indexer/config.ts";
 import type { EvictionBoard } from "../indexer/eviction-board.ts";
 import { EvictionWatch } from "../indexer/eviction-watch.ts";
 import type { Aside } from "../indexer/file-store-guard.ts";
@@ -51,12 +52,15 @@ export class IndexCore {
   constructor(config: IndexerConfig, deps: IndexCoreDeps) {
     this.#deps = deps;
     this.#config = config;
-    const { entriesMax, path } = config;
+    const { bytesMax, path } = config;
+    const entriesMax = entriesIn(bytesMax);
     const index = new HotIndex(Math.min(entriesMax, INDEX_BLOCKS_MAX));
     this.index = index;
     this.residency = new Residency({
       index: new EvictionWatch(index, deps.evictions),
       entriesMax,
+      reader: index,
+      onEvicted: (holder, blocks): void => this.#evicted(holder, blocks),
     });
     this.opened = path === null ? Promise.resolve() : this.#open(path);
     this.restored = this.opened.then(() => this.#restore());
@@ -74,10 +78,18 @@ export class IndexCore {
     const { meter } = this.#deps;
     const { blocks, entriesByTier } = this.index.stats();
     meter.gauge("kvatlas_index_blocks", {}, blocks);
+    meter.gauge("kvatlas_index_bytes", { part: "residency" }, this.residency.byteLength);
     for (const tier of TIERS) meter.gauge("kvatlas_index_entries", { tier }, entriesByTier[tier]);
     const isWritten = this.#writeBehind !== null;
     meter.gauge("kvatlas_store_dirty_pages", {}, isWritten ? this.residency.dirtyPages : 0);
     meter.gauge("kvatlas_store_lag_seconds", {}, (this.#writeBehind?.lagMs ?? 0) / 1000);
+  }
+
+  #evicted(holder: Holder, blocks: number): void {
+    const { log, meter } = this.#deps;
+    meter.count("kvatlas_index_evicted_blocks_total", { endpoint: holder.endpointId }, blocks);
+    if (this.residency.cursorOf(holder)?.reason === "index-full") return;
+    log.warn({ holder: holderName(holder), blocks }, "the index is full: blocks are evicted");
   }
 
   /** Gives up restoring where it is under way; what was restored is not written again. */

@@ -12,6 +12,7 @@ import type { Log } from "../core/log.ts";
 import type { EventSource } from "../events/ingest.ts";
 import { type EndpointsParse, FileEndpoints } from "../fleet/file-endpoints.ts";
 import type { IndexWriter } from "../indexer/block-index.ts";
+import { entriesIn } from "../indexer/config.ts";
 import { Residency } from "../indexer/residency.ts";
 import { createBlockHasher } from "../keys/block-hasher.ts";
 import { HttpAdmin, type ReadyCheck } from "../observe/http-admin.ts";
@@ -48,7 +49,10 @@ export async function startRelay(config: Config, deps: RelayDeps): Promise<Runni
   const ports = { clock, log, meter };
   meter.gauge("kvatlas_build_info", { version: deps.version, node: process.version }, 1);
   const hasher = await createBlockHasher(config.index.keySeed, log);
-  const residency = new Residency({ index: NO_INDEX, entriesMax: config.index.entriesMax });
+  const residency = new Residency({
+    index: NO_INDEX,
+    entriesMax: entriesIn(config.index.bytesMax),
+  });
 
   let sources: readonly EventSource[] = [];
   let path: WritePath | null = null;

@@ -50,6 +50,10 @@ export const COUNTERS = {
     help: "Snapshots for new replicas, by operation (write, load) and outcome.",
     labels: ["operation", "outcome"],
   },
+  kvatlas_index_evicted_blocks_total: {
+    help: "Blocks that left a full index for others, by the endpoint that has them.",
+    labels: ["endpoint"],
+  },
   kvatlas_store_flushes_total: {
     help: "LMDB write-behind transactions, by outcome (written, late, failed).",
     labels: ["outcome"],
@@ -134,6 +138,10 @@ export const GAUGES = {
     labels: ["version", "node"],
   },
   kvatlas_index_blocks: { help: "Distinct block keys in the index.", labels: [] },
+  kvatlas_index_bytes: {
+    help: "Bytes of memory of the index, by part (residency).",
+    labels: ["part"],
+  },
   kvatlas_index_entries: {
     help: "(block, endpoint, rank, tier) entries in the index.",
     labels: ["tier"],

@@ -256,7 +256,7 @@ export class NatsSnapshots {
     const rows = parts.flatMap((part) => part.rows);
     const refused = residency.replace(holder, rows, cursor);
     if (refused > 0) {
-      log.warn({ holder: holderName(holder), refused }, "snapshot is over index.entriesMax");
+      log.warn({ holder: holderName(holder), refused }, "snapshot is over index.bytesMax");
     }
     return rows.length - refused;
   }

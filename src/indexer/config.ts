@@ -9,13 +9,13 @@ export const indexerConfigSchema = z.strictObject({
     .default("kvatlas-data")
     .describe("folder of the LMDB store, relative to the configuration file; null: memory only"),
   flushMs: z.number().min(10).max(60_000).default(200).describe("write-behind interval, ms"),
-  entriesMax: z
+  bytesMax: z
     .int()
-    .min(1)
-    .max(100_000_000)
-    .default(8_000_000)
+    .min(2 ** 20)
+    .max(2 ** 40)
+    .default(2 ** 30)
     .describe(
-      "(block, holder, tier) entries kept, about 120 bytes each; stores beyond are refused",
+      "bytes of memory that blocks may take, counted as 64 for each (block, holder, tier) entry; where it is full, blocks are evicted",
     ),
   keySeed: z
     .int()
@@ -26,3 +26,11 @@ export const indexerConfigSchema = z.strictObject({
 });
 
 export type IndexerConfig = z.infer<typeof indexerConfigSchema>;
+
+/** Bytes of an entry: its row in the residency, and its key in the index as if no other holder had it. */
+const ENTRY_BYTES = 64;
+
+/** (block, holder, tier) entries that so many bytes of memory have room for. */
+export function entriesIn(bytesMax: number): number {
+  return Math.floor(bytesMax / ENTRY_BYTES);
+}

@@ -6,6 +6,7 @@
  * 17 bytes per row beside the slots, all doubled while small and half as long again when large.
  */
 import { type BlockKey, blockKey } from "../core/ids.ts";
+import { TIERS } from "../tiers/tier.ts";
 import { CopyCounts } from "./copy-counts.ts";
 import { HandleSlots, NO_ROW, ROWS_MAX } from "./handle-slots.ts";
 import {
@@ -155,6 +156,18 @@ export class HolderTable {
 
   hasCopies(row: number): boolean {
     return this.#copies.bytes[row] !== 0;
+  }
+
+  /** Whether a row, of those given so far or not, has copies. */
+  hasRow(row: number): boolean {
+    return row < this.#rowEnd && this.hasCopies(row);
+  }
+
+  /** Takes all copies of a row away. */
+  drop(row: number): void {
+    for (const order of TIERS.keys()) {
+      if (this.copies(row, order) > 0) this.setCopies(row, order, 0);
+    }
   }
 
   /** Sets the copies in one tier; a row that is left without any is free. */

@@ -66,18 +66,92 @@ describe("copies", () => {
   });
 });
 
-describe("the limit of entries", () => {
-  it("holds for blocks and for further tiers of a block; copies of an entry are free", () => {
-    const { index, residency } = parts(2);
-    expect(store(residency, podA, "gpu", [1, 2, 3, 1])).toBe(1);
-    expect(store(residency, podB, "gpu", [1])).toBe(1);
-    expect(store(residency, podA, "cpu", [1])).toBe(1);
-    expect(entries(index)).toBe(2);
-    residency.removed(podA, "gpu", words([2]));
-    expect(store(residency, podA, "cpu", [1])).toBe(0);
-    expect(entries(index)).toBe(2);
-    residency.cleared(podA);
-    expect(store(residency, podB, "gpu", [1, 2])).toBe(0);
+describe("a full index", () => {
+  function full(entriesMax: number): {
+    readonly index: MemoryIndex;
+    readonly residency: Residency;
+    readonly evicted: Map<Holder, number>;
+  } {
+    const index = new MemoryIndex();
+    const evicted = new Map<Holder, number>();
+    const onEvicted = (holder: Holder, blocks: number): void => {
+      evicted.set(holder, (evicted.get(holder) ?? 0) + blocks);
+    };
+    return {
+      index,
+      evicted,
+      residency: new Residency({ index, entriesMax, reader: index, onEvicted }),
+    };
+  }
+  const range = (first: number, count: number): number[] =>
+    Array.from({ length: count }, (_, each) => first + each);
+
+  it("evicts from the largest holder, which says so, and copies of an entry are free", () => {
+    const { index, residency, evicted } = full(1000);
+    store(residency, podA, "gpu", range(0, 700));
+    residency.setCursor(podA, cursor);
+    store(residency, podB, "gpu", range(1000, 300));
+    residency.setCursor(podB, cursor);
+    expect(store(residency, podB, "gpu", range(2000, 10))).toBe(0);
+    expect(evicted).toEqual(new Map([[podA, 10]]));
+    expect(residency.cursorOf(podA)).toMatchObject({ state: "DEGRADED", reason: "index-full" });
+    expect(residency.cursorOf(podB)).toEqual(cursor);
+    expect(entries(index)).toBe(1000);
+    // The last rows of a page went, the first are there.
+    expect(index.residency(blockKey(100n))).toHaveLength(1);
+    expect(residency.takeFlush(1e6).holders[0]).toMatchObject({ blocks: 690 });
+  });
+
+  it("evicts from a DEGRADED holder before any other", () => {
+    const { residency, evicted } = full(1000);
+    store(residency, podA, "gpu", range(0, 800));
+    residency.setCursor(podA, cursor);
+    store(residency, podB, "gpu", range(1000, 200));
+    residency.setCursor(podB, { ...cursor, state: "DEGRADED", reason: "gap" });
+    store(residency, podA, "gpu", range(3000, 50));
+    expect([...evicted.keys()]).toEqual([podB]);
+  });
+
+  it("spares what several holders have, as long as there is anything else", () => {
+    const { index, residency } = full(1000);
+    store(residency, podA, "gpu", range(0, 500));
+    store(residency, podB, "gpu", range(0, 100));
+    store(residency, podB, "gpu", range(2000, 800));
+    const shared = range(100, 100).map((key) => index.residency(blockKey(BigInt(key))).length);
+    expect(shared).toEqual(new Array(100).fill(2));
+    expect(entries(index)).toBeLessThanOrEqual(1000);
+  });
+
+  it("tells the holder that stores of its own blocks that went", () => {
+    const { index, residency } = full(100);
+    expect(store(residency, podA, "gpu", range(0, 100))).toBe(0);
+    expect(store(residency, podA, "gpu", range(100, 40))).toBe(40);
+    expect(store(residency, podA, "gpu", range(1000, 150))).toBe(150);
+    expect(entries(index)).toBe(100);
+    expect(residency.blocksOf(podA)).toBe(100);
+  });
+
+  it("is never over its limit, and agrees with the index, whatever happens", () => {
+    fc.assert(
+      fc.property(fc.array(operationArb, { maxLength: 20 }), (operations) => {
+        const { index, residency } = full(400);
+        for (const operation of operations) {
+          const { holder, tier, first, count } = operation;
+          const words = BigUint64Array.from(range(first, count), BigInt);
+          if (operation.kind === "store") residency.stored(holder, tier, words, words);
+          if (operation.kind === "remove") residency.removed(holder, tier, words);
+          expect(entries(index)).toBeLessThanOrEqual(400);
+          let held = 0;
+          for (const each of residency.holders()) {
+            for (const [, { copies }] of residency.records(each)) {
+              held += copies.filter((copiesOfTier) => copiesOfTier > 0).length;
+            }
+          }
+          expect(entries(index)).toBe(held);
+        }
+      }),
+      { numRuns: 60 },
+    );
   });
 });
 

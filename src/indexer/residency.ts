@@ -7,8 +7,9 @@
  */
 import { type BlockKey, type Holder, holderName } from "../core/ids.ts";
 import { TIERS, type Tier, tierOrder } from "../tiers/tier.ts";
-import type { IndexWriter } from "./block-index.ts";
+import type { IndexReader, IndexWriter } from "./block-index.ts";
 import { COPIES_MAX } from "./copy-counts.ts";
+import { Evictor } from "./evictor.ts";
 import { type Flush, FlushRounds, type Tenant } from "./flush-rounds.ts";
 import { NO_ROW } from "./handle-slots.ts";
 import type { HolderCursor, LogCursor } from "./holder-state.ts";
@@ -20,6 +21,18 @@ import { U64Cell, wordsOf } from "./u64-words.ts";
 export type { HolderCursor, HolderState, LogCursor } from "./holder-state.ts";
 export type { BlockRecord } from "./holder-table.ts";
 
+/** Entries made free at a time, of all. */
+const SPARE_SHARE = 1 / 256;
+
+export interface ResidencyDeps {
+  readonly index: IndexWriter;
+  /** (block, holder, tier) entries; for those beyond, others are evicted. */
+  readonly entriesMax: number;
+  /** Tells which blocks several holders have; default: nothing is asked. */
+  readonly reader?: Pick<IndexReader, "residency">;
+  readonly onEvicted?: (holder: Holder, blocks: number) => void;
+}
+
 export class Residency {
   readonly #index: IndexWriter;
   readonly #entriesMax: number;
@@ -30,38 +43,46 @@ export class Residency {
   readonly #cell = new U64Cell();
   /** Keys of one event that enter or leave the index. */
   readonly #batch = new KeyBatch();
+  readonly #evictor: Evictor;
   #entries = 0;
   #logCursor: LogCursor | null = null;
 
-  constructor(deps: { readonly index: IndexWriter; readonly entriesMax: number }) {
-    this.#index = deps.index;
-    this.#entriesMax = deps.entriesMax;
+  constructor(deps: ResidencyDeps) {
+    const { index, entriesMax, reader = null, onEvicted = (): void => {} } = deps;
+    this.#index = index;
+    this.#entriesMax = entriesMax;
+    this.#evictor = new Evictor({ index, reader, onEvicted, tenants: this.#tenants });
   }
 
-  /** Adds one copy of each block. Returns how many were refused at the limit of entries. */
+  /**
+   * Adds one copy of each block; others are evicted for them where the index is full. Returns how many
+   * blocks of this holder are lost by that: refused, or evicted.
+   */
   stored(holder: Holder, tier: Tier, handles: BigUint64Array, keys: BigUint64Array): number {
     const tenant = this.#tenant(holder);
     if (tier !== "gpu") tenant.hasSeenLowerTiers = true;
     const { table } = tenant;
+    const blocksBefore = table.blocks;
+    if (this.#entries + handles.length > this.#entriesMax) this.#makeRoom(handles.length);
+    let lost = blocksBefore - table.blocks;
     const order = tierOrder(tier);
     const handleWords = wordsOf(handles);
     const keyWords = wordsOf(keys);
     const batch = this.#batch;
     batch.start(handles.length);
-    let refused = 0;
     for (let at = 0; at < handleWords.length; at += 2) {
       const low = handleWords[at] ?? 0;
       const high = handleWords[at + 1] ?? 0;
       let row = table.find(low, high);
       const before = row === NO_ROW ? 0 : table.copies(row, order);
       if (before === 0 && this.#entries + batch.length >= this.#entriesMax) {
-        refused += 1;
+        lost += 1;
         continue;
       }
       if (row === NO_ROW) {
         row = table.insert(low, high);
         if (row === NO_ROW) {
-          refused += 1;
+          lost += 1;
           continue;
         }
         table.setKey(row, keyWords[at] ?? 0, keyWords[at + 1] ?? 0);
@@ -70,7 +91,7 @@ export class Residency {
       if (before === 0) batch.push(table.keyLow(row), table.keyHigh(row));
     }
     this.#enter(holder, tier);
-    return refused;
+    return lost;
   }
 
   /** Takes one copy of each block away. Returns how many were not known in that tier. */
@@ -321,6 +342,13 @@ export class Residency {
     this.#cell.set(handle);
     const row = table.find(this.#cell.low, this.#cell.high);
     if (row !== NO_ROW && table.copies(row, order) > 0) table.setCopies(row, order, copies);
+  }
+
+  /** Evicts some more than is needed, so that not every event has to. */
+  #makeRoom(entries: number): void {
+    const missing = this.#entries + entries - this.#entriesMax;
+    const entriesMin = Math.max(missing, Math.ceil(this.#entriesMax * SPARE_SHARE));
+    this.#entries -= this.#evictor.makeRoom(entriesMin);
   }
 
   #enter(holder: Holder, tier: Tier): void {
