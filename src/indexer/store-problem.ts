@@ -2,7 +2,7 @@
 
 /**
  * - taken: another process has opened it since, and keeps it
- * - unwritable: no right to write there, or a read-only disk
+ * - unwritable: no right to write there, a read-only disk, or no folder
  * - disk-full: the disk, a quota or the largest allowed file is full; the disk took less than was written
  * - map-full: LMDB could not map a larger file
  * - damaged: LMDB found its own pages broken
@@ -27,8 +27,10 @@ const PROBLEM_OF_CODE: ReadonlyMap<unknown, StoreProblem> = new Map<unknown, Sto
   ...[-30_794, -30_793, -30_784].map((code) => [code, "foreign"] as const),
   // ENOSPC, EFBIG, EDQUOT; EIO, which LMDB says where less was written than it gave
   ...[28, 27, 122, 5, "ENOSPC", "EFBIG", "EDQUOT"].map((code) => [code, "disk-full"] as const),
-  // EPERM, EACCES, EROFS
-  ...[1, 13, 30, "EPERM", "EACCES", "EROFS"].map((code) => [code, "unwritable"] as const),
+  // EPERM, EACCES, ENOTDIR, EISDIR, EROFS
+  ...[1, 13, 20, 21, 30, "EPERM", "EACCES", "ENOTDIR", "EISDIR", "EROFS"].map(
+    (code) => [code, "unwritable"] as const,
+  ),
 ]);
 
 /** Another process has opened the store since. */
