@@ -42,6 +42,7 @@ export class IndexCore {
   readonly opened: Promise<void>;
   /** When everything that the store has is in the index; false: it was stopped before. Never rejects. */
   readonly restored: Promise<boolean>;
+  readonly #table: Pick<HotIndex, "byteLength">;
   readonly #deps: IndexCoreDeps;
   readonly #config: IndexerConfig;
   #opened: Opened | null = null;
@@ -56,6 +57,7 @@ export class IndexCore {
     const entriesMax = entriesIn(bytesMax);
     const index = new HotIndex(Math.min(entriesMax, INDEX_BLOCKS_MAX));
     this.index = index;
+    this.#table = index;
     this.residency = new Residency({
       index: new EvictionWatch(index, deps.evictions),
       entriesMax,
@@ -78,6 +80,7 @@ export class IndexCore {
     const { meter } = this.#deps;
     const { blocks, entriesByTier } = this.index.stats();
     meter.gauge("kvatlas_index_blocks", {}, blocks);
+    meter.gauge("kvatlas_index_bytes", { part: "table" }, this.#table.byteLength);
     meter.gauge("kvatlas_index_bytes", { part: "residency" }, this.residency.byteLength);
     for (const tier of TIERS) meter.gauge("kvatlas_index_entries", { tier }, entriesByTier[tier]);
     const isWritten = this.#writeBehind !== null;

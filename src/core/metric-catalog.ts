@@ -139,7 +139,7 @@ export const GAUGES = {
   },
   kvatlas_index_blocks: { help: "Distinct block keys in the index.", labels: [] },
   kvatlas_index_bytes: {
-    help: "Bytes of memory of the index, by part (residency).",
+    help: "Bytes of memory of the index, by part (table, residency).",
     labels: ["part"],
   },
   kvatlas_index_entries: {

@@ -180,13 +180,15 @@ export class Residency {
     const { table } = tenant;
     table.loadPage(page, rows);
     const first = page * PAGE_ROWS;
+    // The page goes on where the one before ended, and so do its chains.
+    const parent = first === 0 ? undefined : table.record(first - 1).key;
     for (const [order, tier] of TIERS.entries()) {
       this.#batch.start(rows.rows);
       for (let row = first; row < first + rows.rows; row += 1) {
         if (table.copies(row, order) > 0) this.#batch.push(table.keyLow(row), table.keyHigh(row));
       }
       if (this.#batch.length > 0 && tier !== "gpu") tenant.hasSeenLowerTiers = true;
-      this.#enter(holder, tier);
+      this.#enter(holder, tier, parent);
     }
   }
 
@@ -351,10 +353,10 @@ export class Residency {
     this.#entries -= this.#evictor.makeRoom(entriesMin);
   }
 
-  #enter(holder: Holder, tier: Tier): void {
+  #enter(holder: Holder, tier: Tier, parent?: bigint): void {
     const keys = this.#batch.keys;
     if (keys.length === 0) return;
-    this.#index.storeMany(holder, tier, keys);
+    this.#index.storeMany(holder, tier, keys, parent);
     this.#entries += keys.length;
   }
 
