@@ -72,6 +72,8 @@ describe("a chat template", () => {
   it("says why it renders nothing, without a word of the prompt", () => {
     expect(rendered(null, chat([]))).toBe("template-unsupported");
     expect(rendered("x", chat([], { template: "y" }))).toBe("template-unsupported");
+    const many = Array.from({ length: 16_385 }, () => ({ role: "user", content: "a" }));
+    expect(rendered("x", chat(many))).toBe("template-unsupported");
     const raising = "{{ raise_exception('secret: ' + messages[0].content) }}";
     const template = new ChatTemplate({ plain: raising, withTools: raising }, {});
     const result = template.render(chat([{ role: "user", content: "my words" }]));

@@ -10,6 +10,9 @@ import { textOfPart } from "./chat-body.ts";
 import type { ChatTemplates } from "./file-tokenizer.ts";
 import { type Chat, type Fields, isFields, listOrNull } from "./prompt-fields.ts";
 
+/** Messages of a chat that is rendered here; rendering is on the thread that decides. */
+const MESSAGES_MAX = 16_384;
+
 /**
  * - template-failed: the template raised an error, as the engine's will
  * - template-unsupported: what is asked for cannot be rendered here as the engine does it
@@ -42,6 +45,10 @@ export class ChatTemplate {
     const own = ["template", "isFinalMessageContinued"] as const;
     const asked = own.find((name) => chat[name] !== null && chat[name] !== false);
     if (asked !== undefined) return refused("template-unsupported", `${asked} is asked for`);
+    if (chat.messages.length > MESSAGES_MAX) {
+      const detail = `${chat.messages.length} messages, limit ${MESSAGES_MAX}`;
+      return refused("template-unsupported", detail);
+    }
     try {
       const text = used.template.render({
         ...this.#special,

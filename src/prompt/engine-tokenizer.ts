@@ -10,7 +10,7 @@ import type {
   TokenizeRefusal,
   TokenizeRequest,
 } from "./prompt-tokenizer.ts";
-import { memoKey, type TokenMemo } from "./token-memo.ts";
+import { callKey, type TokenMemo } from "./token-memo.ts";
 
 /** Time for which an engine that failed to tokenise, or was too late, is not asked again, ms. */
 const BENCH_MS = 5000;
@@ -44,7 +44,7 @@ export class EngineTokenizer implements PromptTokenizer {
     if (fields === null) {
       return refused("too-deep", "the prompt is nested too deep to be written as JSON");
     }
-    const key = memoKey(fields);
+    const key = callKey(fields);
     const known = memo.get(key);
     if (known !== null) return ok(tokenized("memo", known));
     const call = this.#isToRender(request)

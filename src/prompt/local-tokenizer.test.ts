@@ -4,6 +4,8 @@ import { join } from "node:path";
 import { Tokenizer } from "@huggingface/tokenizers";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { bodySamples } from "../../test/harness/body-samples.ts";
+import { mutateJson } from "../../test/harness/mutate-json.ts";
 import {
   goldenTokens,
   MODELS,
@@ -12,6 +14,7 @@ import {
 } from "../../test/harness/tokenizers.ts";
 import { silentLog } from "../core/log.ts";
 import { nodeClock } from "../core/node-clock.ts";
+import { seededRandom } from "../core/random.ts";
 import { refused } from "../core/result.ts";
 import { readTokenizerConfig, readTokenizerJson } from "./file-tokenizer.ts";
 import { LocalTokenizer } from "./local-tokenizer.ts";
@@ -225,6 +228,31 @@ describe("what cannot be made here", () => {
     expect(await reasonOf(textRequest("half \ud800 a pair"))).toBe("not-unicode");
     expect(await reasonOf(textRequest("late"), AbortSignal.abort())).toBe("deadline");
     expect(await reasonOf(textRequest(`${"x".repeat(16_777_217)}`))).toBe("tokenizer-busy");
+  });
+
+  it("is the same whole, when it would be cut into too many pieces", async () => {
+    const text = "<|im_end|>\n".repeat(40_000);
+    const { tokens, segments } = await made(tokenizer, textRequest(text));
+    expect(segments).toBe(1);
+    expect(tokens).toHaveLength(80_000);
+    expect([...tokens.subarray(0, 2)]).toEqual([151_645, 198]);
+  });
+
+  it("never makes it throw", async () => {
+    const random = seededRandom(3);
+    const samples = bodySamples().filter(({ path }) => /chat|messages|responses/.test(path));
+    const reasons = new Set<string>();
+    for (let round = 0; round < 400; round += 1) {
+      const { path, body } = samples[round % samples.length] ?? { path: "", body: Buffer.of() };
+      const changed = mutateJson(body, random);
+      const read = readRequestBody(path, changed);
+      if (!read.ok || read.value.prompt.kind !== "chat") continue;
+      const { prompt, route } = read.value;
+      reasons.add(await reasonOf({ model: "m", prompt, route, body: changed }));
+    }
+    expect([...reasons].sort()).toEqual(
+      expect.arrayContaining(["made", "no-engine", "not-unicode"]),
+    );
   });
 
   it("is refused when the tokenizer is stopped", async () => {

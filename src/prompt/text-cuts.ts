@@ -16,6 +16,9 @@ export interface AddedToken {
 /** A piece of text, or the id of an added token. */
 export type TextPart = string | number;
 
+/** Pieces that a text is cut into; one that has more is given whole. */
+const PIECES_MAX = 65_536;
+
 /** Normalizers that change each piece by itself. */
 const NORMALIZERS = ["NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Replace", "StripAccents"];
 /** Pre-tokenizers that split each piece by itself. */
@@ -63,6 +66,7 @@ export function textCutter(added: readonly AddedToken[]): (text: string) => Text
     const parts: TextPart[] = [];
     let from = 0;
     for (const { 0: content, index } of text.matchAll(pattern)) {
+      if (parts.length >= PIECES_MAX) return [text];
       if (index > from) parts.push(text.slice(from, index));
       parts.push(idOf.get(content) ?? 0);
       from = index + content.length;

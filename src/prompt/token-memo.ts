@@ -48,6 +48,11 @@ export function memoKey(text: string): string {
   return text.length <= PLAIN_CHARS_MAX ? text : hash("sha256", text, "base64");
 }
 
+/** Key of an engine's call, which no text has: it is longer than any of those. */
+export function callKey(body: string): string {
+  return `engine ${hash("sha256", body, "base64")}`;
+}
+
 function bytesOf(tokens: Uint32Array): number {
   return tokens.byteLength + ENTRY_BYTES;
 }
