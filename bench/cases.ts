@@ -1,9 +1,9 @@
 /** What is measured: the steps of both paths, each beside a naive twin where there is one. */
-import type { EndpointView } from "../src/fleet/fleet.ts";
-import { IDLE_LOAD } from "../src/fleet/ledger.ts";
 import { type BlockHasher, createBlockHasher } from "../src/keys/block-hasher.ts";
 import { routerConfigSchema } from "../src/router/config.ts";
-import { decide } from "../src/router/decide.ts";
+import { type DecisionInput, decide } from "../src/router/decide.ts";
+import type { EndpointMatch } from "../src/router/endpoint-match.ts";
+import { fleetViewOf, viewOf } from "../test/harness/fleet-values.ts";
 import type { BenchCase, ValueCase } from "./harness.ts";
 import { ingestCases } from "./ingest-cases.ts";
 import { jetstreamCases } from "./jetstream-cases.ts";
@@ -42,32 +42,30 @@ async function hashCases(hasher: BlockHasher): Promise<BenchCase[]> {
 }
 
 function decideCase(endpoints: number): BenchCase {
-  const views = Array.from({ length: endpoints }, (_, i): EndpointView => {
-    const id = holderOf(i).endpointId;
-    const places = { kvEvents: null, metricsUrl: null, isDraining: false };
-    return {
-      spec: { id, name: `pod-${i}`, pool: "default", model: "bench", ...places },
-      isReady: true,
-      readyReason: "ready",
+  const views = Array.from({ length: endpoints }, (_, i) =>
+    viewOf(holderOf(i).endpointId, {
+      poolTokens: 400_000,
       signals: {
         value: { waiting: 1, running: 8, kvUsage: 0.5, blockSizeTokens: 16, gpuBlocks: 25_000 },
         atMs: 0,
       },
-      load: { ...IDLE_LOAD, requests: 1, decoding: 1, contextTokens: 4000 },
-    };
-  });
+      load: { requests: 1, decoding: 1, contextTokens: 4000, blockTokens: 4000 },
+    }),
+  );
   const matches = new Map(
     views.slice(0, 8).map(({ spec }, i) => {
       const tokens = 512 * (i + 1);
-      return [
-        spec.id,
-        { gpuTokens: tokens, tokensByTier: { gpu: tokens, cpu: 0, nvme: 0, shared: 0 } },
-      ];
+      const match: EndpointMatch = {
+        ...{ gpuTokens: tokens, inflightTokens: 0, heldTokens: tokens },
+        tokensByTier: { gpu: tokens, cpu: 0, nvme: 0, shared: 0 },
+      };
+      return [spec.id, match];
     }),
   );
-  const input = {
-    fleet: { nowMs: 500, endpoints: views },
+  const input: DecisionInput = {
+    fleet: fleetViewOf(500, views),
     subset: null,
+    excluded: new Set(),
     states: new Map(),
     matches,
     inputTokens: 8192,

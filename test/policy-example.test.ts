@@ -2,12 +2,14 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { blockKey, type EndpointId, endpointId } from "../src/core/ids.ts";
-import type { EndpointView, FleetView } from "../src/fleet/fleet.ts";
-import { type EndpointLoad, IDLE_LOAD, type PrefixWork } from "../src/fleet/ledger.ts";
+import type { EndpointLoad } from "../src/fleet/endpoint-load.ts";
+import type { EndpointView } from "../src/fleet/fleet.ts";
+import type { PrefixWork } from "../src/fleet/ledger.ts";
 import { type RouterConfig, routerConfigSchema } from "../src/router/config.ts";
-import type { EndpointMatch } from "../src/router/cost.ts";
-import { type Candidate, type Decision, decide } from "../src/router/decide.ts";
+import { type Candidate, decide, type Routed } from "../src/router/decide.ts";
+import type { EndpointMatch } from "../src/router/endpoint-match.ts";
 import type { PopularPrefix } from "../src/router/popularity.ts";
+import { fleetViewOf, viewOf } from "./harness/fleet-values.ts";
 
 /** The page with tables as they are made below, whatever the width of their columns. */
 const page = read("docs/policy.md")
@@ -23,7 +25,7 @@ interface Pod {
   /** Leading tokens held, the GPU's first. */
   readonly gpuTokens: number;
   readonly cpuTokens: number;
-  readonly load: EndpointLoad;
+  readonly load: Pick<EndpointLoad, "waiting" | "pendingSeconds" | "decoding" | "contextTokens">;
   /** Monotonic ms since the service of the oldest waiting request began. */
   readonly headMs: number;
   readonly scrapedWaiting: number;
@@ -38,7 +40,7 @@ const PODS: readonly Pod[] = [
     id: endpointId("10.0.0.1:8000"),
     gpuTokens: 7680,
     cpuTokens: 0,
-    load: { ...IDLE_LOAD, requests: 2, waiting: 2, pendingWorkSeconds: 0.7 },
+    load: { waiting: 2, pendingSeconds: 0.7, decoding: 0, contextTokens: 0 },
     headMs: 550,
     scrapedWaiting: 2,
     signalAgeMs: 500,
@@ -49,7 +51,7 @@ const PODS: readonly Pod[] = [
     id: endpointId("10.0.0.2:8000"),
     gpuTokens: 2048,
     cpuTokens: 4096,
-    load: { ...IDLE_LOAD, requests: 9, decoding: 9, contextTokens: 60_000 },
+    load: { waiting: 0, pendingSeconds: 0, decoding: 9, contextTokens: 60_000 },
     headMs: 0,
     scrapedWaiting: 0,
     signalAgeMs: 250,
@@ -60,7 +62,7 @@ const PODS: readonly Pod[] = [
     id: endpointId("10.0.0.3:8000"),
     gpuTokens: 0,
     cpuTokens: 0,
-    load: IDLE_LOAD,
+    load: { waiting: 0, pendingSeconds: 0, decoding: 0, contextTokens: 0 },
     headMs: 0,
     scrapedWaiting: 1,
     signalAgeMs: 1000,
@@ -99,7 +101,7 @@ describe("docs/policy.md", () => {
         ["leading tokens in the GPU", ...PODS.map(({ gpuTokens }) => text(gpuTokens))],
         ["further tokens in the CPU tier", ...PODS.map(({ cpuTokens }) => text(cpuTokens))],
         ["own requests waiting", ...PODS.map(({ load }) => text(load.waiting))],
-        ["their work, s", ...PODS.map(({ load }) => text(load.pendingWorkSeconds))],
+        ["their work, s", ...PODS.map(({ load }) => text(load.pendingSeconds))],
         ["time into the oldest, s", ...PODS.map(({ headMs }) => text(headMs / 1000))],
         ["own requests decoding", ...PODS.map(({ load }) => text(load.decoding))],
         ["their context, tokens", ...PODS.map(({ load }) => text(load.contextTokens))],
@@ -110,7 +112,8 @@ describe("docs/policy.md", () => {
   });
 
   it("states the costs of its example as they are computed", () => {
-    const { candidates, chosen, reason } = routed(null);
+    const { chosen, reason, ...decision } = routed(null);
+    const candidates = decision.candidates.all();
     const row = (name: string, value: (candidate: Candidate) => string): string[] => [
       name,
       ...candidates.map(value),
@@ -125,6 +128,8 @@ describe("docs/policy.md", () => {
         row("externality, ms", ({ terms }) => ms(terms.externality)),
         row("interference, ms", ({ terms }) => ms(terms.interference)),
         row("KV pressure, ms", ({ terms }) => ms(terms.kvPressure)),
+        row("KV memory, ms", ({ terms }) => ms(terms.kvMemory)),
+        row("faults, ms", ({ terms }) => ms(terms.faults)),
         row("**cost, ms**", ({ costSeconds }) => `**${ms(costSeconds)}**`),
       ]),
     );
@@ -132,7 +137,8 @@ describe("docs/policy.md", () => {
   });
 
   it("states where the cap of its example sends the request", () => {
-    const { candidates, chosen, reason } = routed(POPULAR);
+    const { chosen, reason, ...decision } = routed(POPULAR);
+    const candidates = decision.candidates.all();
     const [first] = candidates;
     const work = first?.workSeconds ?? 0;
     const outstanding = PODS.reduce((sum, { prefixSeconds }) => sum + prefixSeconds, 0);
@@ -146,11 +152,10 @@ describe("docs/policy.md", () => {
   });
 });
 
-function routed(popularPrefix: PopularPrefix | null): Extract<Decision, { kind: "routed" }> {
+function routed(popularPrefix: PopularPrefix | null): Routed {
   const decision = decide({
-    fleet: fleetOf(PODS),
-    subset: null,
-    states: new Map(),
+    fleet: fleetViewOf(NOW_MS, PODS.map(podView)),
+    ...{ subset: null, excluded: new Set<EndpointId>(), states: new Map() },
     matches: new Map(PODS.map((pod) => [pod.id, matchOf(pod)])),
     inputTokens: INPUT_TOKENS,
     popularPrefix,
@@ -160,47 +165,36 @@ function routed(popularPrefix: PopularPrefix | null): Extract<Decision, { kind: 
         { requests: 1, workSeconds: prefixSeconds },
       ]),
     ),
-    config,
-    random: 0,
-    turn: 0,
+    ...{ config, random: 0, turn: 0 },
   });
   if (decision.kind === "none") throw new Error(decision.reason);
   return decision;
 }
 
-function fleetOf(pods: readonly Pod[]): FleetView {
-  return { nowMs: NOW_MS, endpoints: pods.map(viewOf) };
-}
-
-function viewOf({ id, name, load, headMs, scrapedWaiting, signalAgeMs }: Pod): EndpointView {
-  return {
-    spec: {
-      id,
-      name,
-      pool: "default",
-      model: "m",
-      kvEvents: null,
-      metricsUrl: null,
-      isDraining: false,
-    },
-    isReady: true,
-    readyReason: "ready",
+function podView({ id, load, headMs, scrapedWaiting, signalAgeMs }: Pod): EndpointView {
+  const value = { waiting: scrapedWaiting, running: load.decoding, kvUsage: 0.5 };
+  return viewOf(id, {
+    poolTokens: 400_000,
+    pendingAtSignals: load.pendingSeconds,
     signals: {
       atMs: NOW_MS - signalAgeMs,
-      value: {
-        waiting: scrapedWaiting,
-        running: load.decoding,
-        kvUsage: 0.5,
-        blockSizeTokens: 16,
-        gpuBlocks: 25_000,
-      },
+      value: { ...value, blockSizeTokens: 16, gpuBlocks: 25_000 },
     },
-    load: { ...load, headSinceMs: load.waiting === 0 ? null : NOW_MS - headMs },
-  };
+    load: {
+      ...load,
+      requests: load.waiting + load.decoding,
+      headSinceMs: NOW_MS - headMs,
+      blockTokens: load.contextTokens,
+      blockSizeTokens: 16,
+    },
+  });
 }
 
 function matchOf({ gpuTokens, cpuTokens }: Pod): EndpointMatch {
-  return { gpuTokens, tokensByTier: { gpu: gpuTokens, cpu: cpuTokens, nvme: 0, shared: 0 } };
+  return {
+    ...{ gpuTokens, inflightTokens: 0, heldTokens: gpuTokens + cpuTokens },
+    tokensByTier: { gpu: gpuTokens, cpu: cpuTokens, nvme: 0, shared: 0 },
+  };
 }
 
 function nameOf(candidate: Candidate): string {

@@ -85,6 +85,7 @@ describe("commands", () => {
       "prompt",
       "relay",
       "serve",
+      "simulate",
       "tokenize",
       "tour",
     ];

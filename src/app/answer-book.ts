@@ -7,7 +7,7 @@ import type { EndOfRequest } from "../extproc/picker.ts";
 import type { Audit } from "../fleet/audit.ts";
 import type { Fleet } from "../fleet/fleet.ts";
 import type { EvictionBoard, WatchedBlock } from "../indexer/eviction-board.ts";
-import type { Candidate } from "../router/decide.ts";
+import type { Candidate, Routed } from "../router/decide.ts";
 import type { KnownFleet, PodKnowledge } from "./pod-knowledge.ts";
 
 /** Deepest holders of a prompt whose predictions are kept, in case a gateway retries at one. */
@@ -22,8 +22,7 @@ export interface AnswerBookDeps {
 
 export interface DecidedRequest {
   readonly requestId: string;
-  readonly chosen: Candidate;
-  readonly candidates: readonly Candidate[];
+  readonly decision: Routed;
   readonly inputTokens: number;
   /** Empty: the prompt's tokens are not known, and nothing can be learned from its answer. */
   readonly keysBySize: ReadonlyMap<number, BigUint64Array>;
@@ -60,7 +59,7 @@ export class AnswerBook {
   }
 
   decided(request: DecidedRequest): void {
-    const { requestId, chosen, inputTokens, keysBySize, known, nowMs } = request;
+    const { requestId, decision, inputTokens, keysBySize, known, nowMs } = request;
     if (keysBySize.size === 0) return;
     this.#close(requestId);
     const predictions = this.#predictions(request);
@@ -70,11 +69,11 @@ export class AnswerBook {
       dispatchedMs: nowMs,
       predictions,
       assumable: new Map([...keysBySize].filter(([size]) => sizes.has(size))),
-      endpointId: chosen.endpointId,
+      endpointId: decision.chosen.endpointId,
       watched: null,
       status: null,
     };
-    answer.watched = this.#watch(predictions.get(chosen.endpointId));
+    answer.watched = this.#watch(predictions.get(answer.endpointId));
     this.#open.set(requestId, answer);
   }
 
@@ -112,17 +111,17 @@ export class AnswerBook {
     this.#audit(answer, cachedTokens, nowMs);
   }
 
-  #predictions({ candidates, chosen, keysBySize }: DecidedRequest): Map<EndpointId, Prediction> {
-    const holders = candidates
-      .filter(({ reusedTokens }) => reusedTokens > 0)
-      .sort((a, b) => b.reusedTokens - a.reusedTokens)
-      .slice(0, PREDICTIONS_MAX);
+  #predictions({ decision, keysBySize }: DecidedRequest): Map<EndpointId, Prediction> {
+    const { candidates, chosen } = decision;
+    const others = candidates
+      .best({ cheapest: 0, deepest: PREDICTIONS_MAX })
+      .filter(({ endpointId }) => endpointId !== chosen.endpointId);
     const found = new Map<EndpointId, Prediction>();
-    for (const candidate of new Set([chosen, ...holders])) {
+    for (const candidate of [chosen, ...others]) {
       const endpoint = this.#deps.fleet.endpoint(candidate.endpointId);
       if (endpoint === null) continue;
       const blockSizeTokens = this.#deps.knowledge.blockSizeOf(endpoint);
-      const blocks = Math.ceil(candidate.reusedTokens / blockSizeTokens);
+      const blocks = Math.ceil(predictedTokens(candidate) / blockSizeTokens);
       const lastKey = keysBySize.get(blockSizeTokens)?.[blocks - 1] ?? null;
       found.set(candidate.endpointId, { candidate, blockSizeTokens, lastKey });
     }
@@ -157,7 +156,7 @@ export class AnswerBook {
     // What a degraded holder is not known to hold it may hold all the same.
     const isTold = cachedTokens !== null || candidate.known.state !== "DEGRADED";
     if (!isTold || status === null) return;
-    const cachedBlocks = Math.ceil((cachedTokens ?? candidate.reusedTokens) / blockSizeTokens);
+    const cachedBlocks = Math.ceil((cachedTokens ?? predictedTokens(candidate)) / blockSizeTokens);
     if (Math.floor(inputTokens / blockSizeTokens) <= cachedBlocks) return;
     const heardMs = knowledge.heardMsOf(endpoint.spec);
     knowledge.expected.answered(endpointId, { heardMs, nowMs, dispatchedMs });
@@ -178,11 +177,10 @@ export class AnswerBook {
       return;
     }
     const { candidate, blockSizeTokens } = prediction;
-    const { gpu, cpu, nvme, shared } = candidate.match.tokensByTier;
     const sample = {
       ...{ endpointId, inputTokens, blockSizeTokens, deliveredTokens: cachedTokens },
-      predictedTokens: candidate.reusedTokens,
-      heldTokens: gpu + cpu + nvme + shared,
+      predictedTokens: predictedTokens(candidate),
+      heldTokens: candidate.match.heldTokens,
       isEvicted: (): boolean => watched?.isEvicted ?? false,
       release,
     };
@@ -194,6 +192,11 @@ export class AnswerBook {
     if (watched !== null) this.#deps.evictions.unwatch(watched);
     this.#open.delete(requestId);
   }
+}
+
+/** What is reused of other requests in flight is no claim about what the engine has said. */
+function predictedTokens({ reusedTokens, match }: Candidate): number {
+  return Math.min(reusedTokens, match.heldTokens);
 }
 
 /** A status that the gateway does not show counts as a success: most are. */

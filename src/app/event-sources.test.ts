@@ -1,11 +1,10 @@
 import { expect, it } from "vitest";
-import { endpointId } from "../core/ids.ts";
+import { specOf } from "../../test/harness/fleet-values.ts";
 import type { EndpointSpec, KvEventSource } from "../fleet/endpoint.ts";
 import { eventSources } from "./event-sources.ts";
 
 function spec(kvEvents: KvEventSource | null): EndpointSpec {
-  const id = endpointId("10.0.0.1:8000");
-  return { id, name: "a", pool: "p", model: "m", kvEvents, metricsUrl: null, isDraining: false };
+  return specOf("10.0.0.1:8000", { kvEvents });
 }
 
 it("makes a source of each rank, with its ports and its engine", () => {

@@ -10,6 +10,7 @@ import type { EndpointSpec } from "../fleet/endpoint.ts";
 import { type EndpointsParse, FileEndpoints } from "../fleet/file-endpoints.ts";
 import { Fleet } from "../fleet/fleet.ts";
 import { HttpScraper } from "../fleet/http-scraper.ts";
+import { InflightBlocks } from "../indexer/inflight-blocks.ts";
 import type { ReadyCheck } from "../observe/http-admin.ts";
 import { eventSources } from "./event-sources.ts";
 import type { EventSide } from "./write-side.ts";
@@ -27,6 +28,7 @@ export interface FollowedFleetDeps {
 
 export class FollowedFleet {
   readonly fleet: Fleet;
+  readonly inflight: InflightBlocks = new InflightBlocks();
   readonly #clock: Clock;
   readonly #scraper: HttpScraper;
   readonly #file: FileEndpoints;
@@ -36,7 +38,7 @@ export class FollowedFleet {
     const { pool, model } = config;
     const file = config.fleet.endpointsFile;
     this.#clock = deps.clock;
-    this.fleet = new Fleet(deps);
+    this.fleet = new Fleet({ ...deps, blocks: this.inflight });
     const onReport: ConstructorParameters<typeof HttpScraper>[0]["onReport"] = (report): void =>
       this.fleet.scraped(report);
     this.#scraper = new HttpScraper({ ...deps, onReport }, config.fleet);

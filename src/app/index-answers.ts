@@ -11,8 +11,12 @@ import type {
   PromptQuery,
   QueryStats,
 } from "../query/index-queries.ts";
-import type { EndpointMatch } from "../router/cost.ts";
-import { endpointMatches, type SizedMatches } from "../router/endpoint-match.ts";
+
+import {
+  type EndpointMatch,
+  endpointMatches,
+  type SizedMatches,
+} from "../router/endpoint-match.ts";
 import { type KnownState, NO_EVENT_SOURCE, worstState } from "../router/known-state.ts";
 import { TIERS } from "../tiers/tier.ts";
 import { matchKeys, matchPrompt, type PromptMatchDeps } from "./prompt-match.ts";
@@ -32,7 +36,7 @@ export class IndexAnswers implements IndexQueries {
   match(query: PromptQuery): MatchAnswer {
     const view = this.#view();
     const known = this.#deps.knowledge.known(view.endpoints, view.nowMs);
-    const matches = endpointMatches(view.endpoints, this.#sized(query, { ...view, known }));
+    const matches = endpointMatches(view, this.#sized(query, { ...view, known }));
     const endpoints = view.endpoints.flatMap(({ spec }) => {
       const match = matches.get(spec.id);
       const state = known.states.get(spec.id) ?? NO_EVENT_SOURCE;

@@ -4,21 +4,19 @@
  * Everything after the prompt's token ids is synchronous, so that no other request or event comes
  * between a match, its decision and the booking of the work it brings.
  */
-import type { Clock } from "../core/clock.ts";
-import { endpointId, isEndpointAddress } from "../core/ids.ts";
+import { type Clock, sleep } from "../core/clock.ts";
+import { type EndpointId, endpointId, isEndpointAddress } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
-import type { Random } from "../core/random.ts";
 import type { EndOfRequest, Picker, PickOutcome, PickRequest } from "../extproc/picker.ts";
 import type { Fleet, FleetView } from "../fleet/fleet.ts";
-import type { Dispatch } from "../fleet/ledger.ts";
+import type { FlowConfig } from "../flow/config.ts";
+import { HoldingRoom } from "../flow/holding-room.ts";
 import type { IndexReader } from "../indexer/block-index.ts";
 import type { PromptReader, PromptReading } from "../prompt/prompt-reader.ts";
-import type { RouterConfig } from "../router/config.ts";
-import { type Candidate, type Decision, decide } from "../router/decide.ts";
-import { endpointMatches } from "../router/endpoint-match.ts";
+import type { Decision, Routed } from "../router/decide.ts";
+import type { Dispatcher, PromptToRoute } from "../router/dispatcher.ts";
 import { stateText } from "../router/known-state.ts";
-import { Popularity } from "../router/popularity.ts";
 import type { AnswerBook } from "./answer-book.ts";
 import type { KnownFleet, PodKnowledge } from "./pod-knowledge.ts";
 import { type MatchInput, matchPrompt, type PromptMatch } from "./prompt-match.ts";
@@ -31,66 +29,83 @@ export interface KvPickerDeps {
   readonly prompt: PromptReader;
   readonly knowledge: PodKnowledge;
   readonly answers: AnswerBook;
-  readonly config: RouterConfig;
+  readonly dispatcher: Dispatcher;
+  readonly flow: FlowConfig;
   readonly clock: Clock;
-  readonly random: Random;
   readonly log: Log;
   readonly meter: Meter;
 }
 
-interface DecidedPrompt {
-  readonly inputTokens: number;
-  /** The finest of `keysBySize`. */
-  readonly keys: BigUint64Array;
+/** One look at a request: its prompt matched, and a decision that is not booked. */
+interface Look {
+  readonly prompt: PromptToRoute;
   readonly keysBySize: ReadonlyMap<number, BigUint64Array>;
   readonly known: KnownFleet;
+  readonly decision: Decision;
   readonly nowMs: number;
   /** Null: by load alone. */
   readonly reading: PromptReading | null;
 }
 
-type Routed = Extract<Decision, { kind: "routed" }>;
-
 /** Bytes of a body per token, where its tokens are not known. */
 const BYTES_PER_TOKEN = 4;
+/** Held requests up to which each is looked at in every interval; more are looked at less often. */
+const LOOKS_PER_INTERVAL = 1024;
+/** What a gateway answers when an endpoint refused it or broke off. */
+const GATEWAY_FAULTS: ReadonlySet<number> = new Set([502, 503, 504]);
+const NOTHING_MATCHED: PromptMatch = { sized: [], keysBySize: new Map() };
+const NONE_EXCLUDED: ReadonlySet<EndpointId> = new Set();
 
 export class KvPicker implements Picker {
   readonly #deps: KvPickerDeps;
-  readonly #popularity: Popularity;
-  /** Requests given out and not ended, as many as the edge has streams. */
-  readonly #flights = new Map<string, Dispatch>();
-  #turn = 0;
+  readonly #room: HoldingRoom;
 
   constructor(deps: KvPickerDeps) {
     this.#deps = deps;
-    this.#popularity = new Popularity(deps.config.popularity);
+    this.#room = new HoldingRoom(deps.flow);
   }
 
-  async pick(request: PickRequest, signal: AbortSignal): Promise<PickOutcome> {
+  async pick(request: PickRequest, signal: AbortSignal, onHeld: () => void): Promise<PickOutcome> {
     const reading = await this.#deps.prompt.read(request, signal);
     if (reading.reason === "not-json") {
       this.#deps.meter.count("kvatlas_decisions_total", { outcome: "body-invalid" });
       return { kind: "refuse", status: 400, reason: "body-invalid", message: reading.detail };
     }
+    const { clock, meter, flow } = this.#deps;
+    const sinceMs = clock.nowMs();
+    let isHeld = false;
     // Past the deadline the edge has taken the load-only choice: nothing is booked here.
-    if (signal.aborted) return NO_ENDPOINT;
-    return this.#decide(request, reading);
+    while (!signal.aborted) {
+      const look = this.#look(request, reading);
+      if (!this.#isHeld(request, look)) {
+        if (isHeld) meter.observe("kvatlas_hold_seconds", {}, (look.nowMs - sinceMs) / 1000);
+        return this.#settle(request, look);
+      }
+      isHeld = true;
+      onHeld();
+      const intervals = Math.max(1, this.#room.requests / LOOKS_PER_INTERVAL);
+      await sleep(clock, flow.recheckMs * intervals, signal);
+    }
+    this.#room.leave(request.requestId);
+    return NO_ENDPOINT;
   }
 
   pickByLoad(request: PickRequest): PickOutcome {
-    return this.#decide(request, null);
+    return this.#settle(request, this.#look(request, null));
   }
 
   responseStarted(requestId: string, status: number, servedBy: string | null): void {
-    this.#deps.answers.started(requestId, status);
-    const flight = this.#flights.get(requestId);
-    if (flight === undefined || servedBy === null || !isEndpointAddress(servedBy)) return;
-    if (servedBy === flight.endpointId) return;
+    const { answers, fleet, clock } = this.#deps;
+    answers.started(requestId, status);
+    const chosen = fleet.ledger.endpointOf(requestId);
+    if (chosen === null) return;
+    const isElsewhere = servedBy !== null && isEndpointAddress(servedBy) && servedBy !== chosen;
+    if (isElsewhere || GATEWAY_FAULTS.has(status)) fleet.faulted(chosen, clock.nowMs());
+    if (!isElsewhere) return;
     // The gateway retried elsewhere: the work is where the request was served.
-    const moved = { ...flight, endpointId: endpointId(servedBy) };
-    this.#flights.set(requestId, moved);
-    this.#deps.fleet.ledger.dispatched(moved);
-    this.#deps.answers.moved(requestId, moved.endpointId);
+    const moved = endpointId(servedBy);
+    fleet.ledger.moved(requestId, moved);
+    answers.moved(requestId, moved);
   }
 
   firstByte(requestId: string): void {
@@ -100,46 +115,40 @@ export class KvPicker implements Picker {
   }
 
   ended(requestId: string, end: EndOfRequest): void {
-    this.#flights.delete(requestId);
-    this.#deps.fleet.ledger.ended(requestId);
-    this.#deps.answers.ended(requestId, end, this.#deps.clock.nowMs());
-    const cachedTokens = end.usage?.cachedTokens ?? 0;
-    this.#deps.meter.count("kvatlas_delivered_tokens_total", {}, cachedTokens);
+    const { fleet, answers, clock, meter } = this.#deps;
+    if (end.outcome === "complete") {
+      fleet.ledger.finished(requestId, end.usage?.completionTokens ?? null);
+    } else fleet.ledger.ended(requestId);
+    answers.ended(requestId, end, clock.nowMs());
+    meter.count("kvatlas_delivered_tokens_total", {}, end.usage?.cachedTokens ?? 0);
+  }
+
+  /** Sets the gauges of held requests; called before metrics are read. */
+  report(): void {
+    this.#deps.meter.gauge("kvatlas_held_requests", {}, this.#room.requests);
+    this.#deps.meter.gauge("kvatlas_held_bytes", {}, this.#room.bytes);
   }
 
   /** `reading` null: by load alone. */
-  #decide(request: PickRequest, reading: PromptReading | null): PickOutcome {
-    const { fleet, config, clock, random, meter, knowledge } = this.#deps;
+  #look(request: PickRequest, reading: PromptReading | null): Look {
+    const { fleet, clock, knowledge, dispatcher } = this.#deps;
     const nowMs = clock.nowMs();
-    const view = fleet.view(nowMs);
-    const known = knowledge.known(view.endpoints, nowMs);
-    const { sized, keysBySize } = this.#match(reading, { ...view, known });
-    const keys = finestOf(keysBySize);
-    const popularPrefix = this.#popularity.popularPrefix(keys, nowMs);
-    this.#turn += 1;
-    const inputTokens = reading?.inputTokens ?? Math.ceil(request.body.length / BYTES_PER_TOKEN);
-    const decision = decide({
-      fleet: view,
-      subset: request.subset,
-      matches: endpointMatches(view.endpoints, sized),
-      states: known.states,
-      inputTokens,
-      popularPrefix,
-      prefixWork: popularPrefix === null ? new Map() : fleet.ledger.prefixWork(popularPrefix.key),
-      config,
-      random: random.next(),
-      turn: this.#turn,
-    });
-    if (decision.kind === "none") {
-      meter.count("kvatlas_decisions_total", { outcome: decision.reason });
-      return { ...NO_ENDPOINT, reason: decision.reason, message: noneMessage(view, decision) };
-    }
-    this.#book(request, decision, { inputTokens, keys, keysBySize, known, nowMs, reading });
-    return { kind: "route", endpointId: decision.chosen.endpointId };
+    const { endpoints } = fleet.view(nowMs);
+    const known = knowledge.known(endpoints, nowMs);
+    const hasTokens = reading !== null && reading.tokens !== null;
+    const { sized, keysBySize } = hasTokens
+      ? this.#match(reading, { endpoints, known, nowMs })
+      : NOTHING_MATCHED;
+    const prompt: PromptToRoute = {
+      requestId: request.requestId,
+      inputTokens: reading?.inputTokens ?? Math.ceil(request.body.length / BYTES_PER_TOKEN),
+      ...{ sized, subset: request.subset, excluded: NONE_EXCLUDED, states: known.states },
+    };
+    const decision = dispatcher.decide(prompt, nowMs);
+    return { prompt, keysBySize, known, decision, nowMs, reading };
   }
 
-  #match(reading: PromptReading | null, input: MatchInput): PromptMatch {
-    if (reading === null || reading.tokens === null) return { sized: [], keysBySize: new Map() };
+  #match(reading: PromptReading, input: MatchInput): PromptMatch {
     const { clock, meter } = this.#deps;
     const startMs = clock.nowMs();
     const match = matchPrompt(this.#deps, reading, input);
@@ -147,47 +156,60 @@ export class KvPicker implements Picker {
     return match;
   }
 
-  #book(request: PickRequest, decision: Routed, prompt: DecidedPrompt): void {
-    const { fleet, meter } = this.#deps;
-    const { chosen, popularPrefix, reason } = decision;
-    const dispatch: Dispatch = {
-      requestId: request.requestId,
-      endpointId: chosen.endpointId,
-      inputTokens: prompt.inputTokens,
-      uncachedTokens: prompt.inputTokens - chosen.reusedTokens,
-      workSeconds: chosen.workSeconds,
-      prefixKey: popularPrefix?.key ?? null,
-      atMs: prompt.nowMs,
-    };
-    this.#flights.set(request.requestId, dispatch);
-    fleet.ledger.dispatched(dispatch);
-    const { requestId } = request;
-    const { candidates } = decision;
+  #isHeld({ requestId, body }: PickRequest, { decision, nowMs }: Look): boolean {
+    if (decision.kind === "none" || decision.decodeEndpointId !== null) return false;
+    const isNew = this.#room.heldMs(requestId, nowMs) === 0;
+    const answer = this.#room.ask({
+      ...{ requestId, bytes: body.length, nowMs },
+      queueMeanSeconds: decision.queueMeanSeconds,
+      workSeconds: decision.chosen.workSeconds,
+    });
+    const isCounted = answer === "full" || (answer === "held" && isNew);
+    if (isCounted) this.#deps.meter.count("kvatlas_holds_total", { outcome: answer });
+    return answer === "held";
+  }
+
+  #settle(request: PickRequest, look: Look): PickOutcome {
+    const { fleet, clock, meter } = this.#deps;
+    const { decision } = look;
+    if (decision.kind === "none") {
+      meter.count("kvatlas_decisions_total", { outcome: decision.reason });
+      const message = noneMessage(fleet.view(clock.nowMs()), decision);
+      return { ...NO_ENDPOINT, reason: decision.reason, message };
+    }
+    this.#book(request, decision, look);
+    return { kind: "route", endpointId: decision.chosen.endpointId };
+  }
+
+  #book({ requestId }: PickRequest, decision: Routed, look: Look): void {
+    const { fleet, meter, dispatcher, answers, knowledge, log } = this.#deps;
+    const { chosen, reason, runnerUp } = decision;
+    const { prompt, known, nowMs, reading } = look;
+    const { inputTokens } = prompt;
+    const endpoint = fleet.endpoint(chosen.endpointId);
+    const blockSizeTokens = endpoint === null ? 0 : knowledge.blockSizeOf(endpoint);
+    dispatcher.book(prompt, decision, { blockSizeTokens, nowMs });
     // What an engine reports as cached of a batch is not of the prompt that was matched.
-    const isBatch = (prompt.reading?.prompts ?? 1) > 1;
-    const keysBySize = isBatch ? new Map() : prompt.keysBySize;
-    this.#deps.answers.decided({ ...prompt, requestId, chosen, candidates, keysBySize });
-    this.#popularity.observe(prompt.keys, chosen.workSeconds, prompt.nowMs);
+    const isBatch = (reading?.prompts ?? 1) > 1;
+    const keysBySize = isBatch ? new Map() : look.keysBySize;
+    answers.decided({ requestId, decision, inputTokens, keysBySize, known, nowMs });
     meter.count("kvatlas_decisions_total", { outcome: "routed" });
     meter.count("kvatlas_endpoint_decisions_total", { endpoint: chosen.endpointId });
     if (reason === "popularity-cap") meter.count("kvatlas_popularity_capped_total");
-    meter.count("kvatlas_prompt_tokens_total", {}, prompt.inputTokens);
+    meter.count("kvatlas_prompt_tokens_total", {}, inputTokens);
     meter.count("kvatlas_predicted_tokens_total", {}, chosen.reusedTokens);
     meter.count("kvatlas_possible_tokens_total", {}, decision.possibleTokens);
-    this.#deps.log.debug(
+    log.debug(
       {
-        request_id: request.requestId,
-        endpoint: chosen.endpointId,
-        reason,
+        ...{ request_id: requestId, endpoint: chosen.endpointId, reason },
         state: stateText(chosen.known),
-        states: statesText(decision.candidates),
         reused_tokens: chosen.reusedTokens,
-        input_tokens: prompt.inputTokens,
+        input_tokens: inputTokens,
         cost_ms: Math.round(chosen.costSeconds * 1000),
-        runner_up: decision.runnerUp?.endpointId ?? null,
-        tokens_from: prompt.reading?.source ?? "none",
-        priority: prompt.reading?.priority ?? null,
-        ...traitFields(prompt.reading),
+        runner_up: runnerUp?.endpointId ?? null,
+        tokens_from: reading?.source ?? "none",
+        priority: reading?.priority ?? null,
+        ...traitFields(reading),
       },
       "decided",
     );
@@ -199,26 +221,6 @@ function traitFields(reading: PromptReading | null): Readonly<Record<string, unk
   const { objective, fairnessId, ttftSloMs, tpotSloMs } = reading.traits;
   const slo = { ttft_slo_ms: ttftSloMs, tpot_slo_ms: tpotSloMs };
   return { objective, fairness_id: fairnessId, ...slo };
-}
-
-/** The finest keys say most about what prompts share. */
-function finestOf(keysBySize: ReadonlyMap<number, BigUint64Array>): BigUint64Array {
-  return [...keysBySize.values()].reduce(
-    (finest, keys) => (keys.length > finest.length ? keys : finest),
-    new BigUint64Array(0),
-  );
-}
-
-/** Candidates by state: endpoints of a healthy fleet share one, and need not be named each. */
-function statesText(candidates: readonly Candidate[]): Readonly<Record<string, readonly string[]>> {
-  const byState: Record<string, string[]> = {};
-  for (const { endpointId: id, known } of candidates) {
-    const text = stateText(known);
-    const ids = byState[text] ?? [];
-    ids.push(id);
-    byState[text] = ids;
-  }
-  return byState;
 }
 
 const NO_ENDPOINT = {

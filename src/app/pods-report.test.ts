@@ -1,4 +1,5 @@
 import { expect, it } from "vitest";
+import { fleetViewOf, viewOf } from "../../test/harness/fleet-values.ts";
 import { MemoryIndex } from "../../test/harness/memory-index.ts";
 import { endpointId } from "../core/ids.ts";
 import { silentLog } from "../core/log.ts";
@@ -6,8 +7,8 @@ import { silentMeter } from "../core/meter.ts";
 import { nodeClock } from "../core/node-clock.ts";
 import { Audit } from "../fleet/audit.ts";
 import { Fleet } from "../fleet/fleet.ts";
-import { IDLE_LOAD } from "../fleet/ledger.ts";
 import { EvictionBoard } from "../indexer/eviction-board.ts";
+import { InflightBlocks } from "../indexer/inflight-blocks.ts";
 import { Residency } from "../indexer/residency.ts";
 import { ParityWatch } from "./parity-watch.ts";
 import { createPods } from "./pods.ts";
@@ -23,21 +24,19 @@ it("tells of each rank how well it is known, and of an endpoint without events t
     ...{ state: "DEGRADED", reason: "gap", epoch: 2, seq: 9, engineMs: 5, blockSizeTokens: 16 },
     model: "m",
   });
-  const spec = { name: "pod-1", pool: "p", model: "m", metricsUrl: null, isDraining: false };
   const address = "tcp://10.0.0.1:5557";
   const kvEvents = { engine: "vllm", address, ranks: 2, replay: null, topic: "" } as const;
-  const state = { isReady: true, readyReason: "ready", load: IDLE_LOAD } as const;
   const signals = {
     atMs: 400,
     value: { waiting: 0, running: 0, kvUsage: 0, blockSizeTokens: null, gpuBlocks: null },
   };
   const other = endpointId("10.0.0.2:8000");
   const endpoints = [
-    { ...state, spec: { ...spec, id, kvEvents }, signals },
-    { ...state, spec: { ...spec, id: other, name: "pod-2", kvEvents: null }, signals: null },
+    viewOf(id, { spec: { name: "pod-1", kvEvents }, signals }),
+    viewOf(other, { spec: { name: "pod-2" } }),
   ];
   const ports = { clock: nodeClock, log: silentLog, meter: silentMeter };
-  const fleet = new Fleet(ports);
+  const fleet = new Fleet({ ...ports, blocks: new InflightBlocks() });
   const parity = new ParityWatch({ ...ports, fleet, model: "m", tokenizer: null });
   const pods = createPods({
     ...{ ...ports, holders: residency, fleet, parity, assumedLifeMs: 1000 },
@@ -51,7 +50,7 @@ it("tells of each rank how well it is known, and of an endpoint without events t
   const silent = { ...notHeard, epoch: null, seq: null, blocks: 0 };
   const noSource = { state: "FALLBACK", reason: "no-event-source" };
   const deps = { ...pods, parity, holders: residency, audit: new Audit({ onOutcome: () => {} }) };
-  expect(podsReport({ nowMs: 1000, endpoints }, deps)).toEqual([
+  expect(podsReport(fleetViewOf(1000, endpoints), deps)).toEqual([
     {
       ...{ name: "pod-1", endpoint: id, ready: "ready", requests: 0, signalAgeMs: 600 },
       ...{ ...notHeard, ...rest },

@@ -3,7 +3,7 @@ import type { EndpointId } from "../core/ids.ts";
 import type { EndpointView } from "../fleet/fleet.ts";
 import type { HolderMatch, IndexReader } from "../indexer/block-index.ts";
 import type { KeyedTokens, PromptReader } from "../prompt/prompt-reader.ts";
-import type { SizedMatches } from "../router/endpoint-match.ts";
+import type { SizedPrompt } from "../router/dispatcher.ts";
 import type { KnownFleet, PodKnowledge } from "./pod-knowledge.ts";
 import type { KnownHolders } from "./write-side.ts";
 
@@ -15,7 +15,7 @@ export interface PromptMatchDeps {
 }
 
 export interface PromptMatch {
-  readonly sized: readonly SizedMatches[];
+  readonly sized: readonly SizedPrompt[];
   /** The prompt's keys for each block size in the fleet. */
   readonly keysBySize: ReadonlyMap<number, BigUint64Array>;
 }
@@ -33,7 +33,7 @@ export function matchPrompt(
 ): PromptMatch {
   const { approximated } = input.known;
   const keysBySize = new Map<number, BigUint64Array>();
-  const sized: SizedMatches[] = [];
+  const sized: SizedPrompt[] = [];
   for (const blockSizeTokens of new Set([...deps.holders.blockSizes(), ...approximated.values()])) {
     const keys = deps.prompt.keysOf(prompted, blockSizeTokens);
     keysBySize.set(blockSizeTokens, keys);
@@ -47,14 +47,14 @@ export function matchKeys(
   { index, knowledge }: Pick<PromptMatchDeps, "index" | "knowledge">,
   prompted: { readonly keys: BigUint64Array; readonly blockSizeTokens: number },
   { endpoints, known, nowMs }: MatchInput,
-): SizedMatches {
+): SizedPrompt {
   const { keys, blockSizeTokens } = prompted;
   const { approximated } = known;
   const assumed = endpoints
     .filter(({ spec }) => approximated.get(spec.id) === blockSizeTokens)
     .flatMap((endpoint) => knowledge.assumedMatches(endpoint, keys, nowMs));
   const matches = [...heardOf(index.match(keys), approximated), ...assumed];
-  return { blockSizeTokens, matches };
+  return { blockSizeTokens, keys, matches };
 }
 
 /** What was heard of an endpoint before it fell silent has no bound to its life: it is not used. */

@@ -9,6 +9,7 @@ import { createBlockHasher } from "../keys/block-hasher.ts";
 import { PromptReader } from "../prompt/prompt-reader.ts";
 import type { PromptTokenizer } from "../prompt/prompt-tokenizer.ts";
 import type { IndexQueries } from "../query/index-queries.ts";
+import { Dispatcher } from "../router/dispatcher.ts";
 import type { FollowedFleet } from "./followed-fleet.ts";
 import { IndexAnswers } from "./index-answers.ts";
 import { KvPicker } from "./kv-picker.ts";
@@ -58,7 +59,10 @@ export async function createReadSide(config: Config, deps: ReadSideDeps): Promis
   return {
     pods,
     parity,
-    picker: new KvPicker({ ...matching, ...pods, log, meter, random, config: config.router }),
+    picker: new KvPicker({
+      ...{ ...matching, ...pods, log, meter, flow: config.flow },
+      dispatcher: new Dispatcher({ ...followed, config: config.router, random }),
+    }),
     queries: new IndexAnswers(matching),
   };
 }

@@ -82,6 +82,7 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
         followed.fleet.report(meter);
         await writeSide.report();
         pods.watch.report();
+        picker.report();
         return meter.text();
       },
       readyChecks,

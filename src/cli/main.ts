@@ -10,6 +10,7 @@ import { addPodsCommand } from "./pods-command.ts";
 import { addPromptCommand } from "./prompt-command.ts";
 import { addRelayCommand } from "./relay-command.ts";
 import { addServeCommand } from "./serve-command.ts";
+import { addSimulateCommand } from "./simulate-command.ts";
 import { addTourCommand } from "./tour-command.ts";
 
 /** Exit codes: 0 done, 1 failed while working, 2 not accepted: arguments, configuration, ports. */
@@ -27,6 +28,7 @@ addPodsCommand(program);
 addIndexCommand(program);
 addPromptCommand(program);
 addCompareCommand(program);
+addSimulateCommand(program);
 addTourCommand(program);
 
 try {

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { eventsConfigSchema } from "../events/config.ts";
 import { extProcConfigSchema } from "../extproc/config.ts";
 import { fleetConfigSchema } from "../fleet/config.ts";
+import { flowConfigSchema } from "../flow/config.ts";
 import { indexerConfigSchema } from "../indexer/config.ts";
 import { observeConfigSchema } from "../observe/config.ts";
 import { promptConfigSchema } from "../prompt/config.ts";
@@ -25,6 +26,7 @@ export const configSchema = z.strictObject({
   index: indexerConfigSchema.prefault({}).describe("index of blocks and its store"),
   prompt: promptConfigSchema.prefault({}).describe("from request bodies to token ids"),
   router: routerConfigSchema.prefault({}).describe("the decision"),
+  flow: flowConfigSchema.prefault({}).describe("holding requests in overload"),
   extProc: extProcConfigSchema.prefault({}).describe("the Envoy edge"),
   query: queryConfigSchema.prefault({}).describe("the index for other schedulers"),
   observe: observeConfigSchema.prefault({}).describe("metrics, health and log"),

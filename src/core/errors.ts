@@ -17,6 +17,8 @@ export const ERROR_CODES = {
   ERR_TOKENIZER_UNREADABLE: "A model's tokenizer files cannot be read, or not be understood.",
   ERR_PROMPT_INVALID: "A request body, or how it is to be read, is not accepted.",
   ERR_ADMIN_UNREACHABLE: "No router answers at the admin address.",
+  ERR_SIMULATE_INPUT:
+    "A line of the simulate protocol is not JSON, or an init that cannot be used.",
   ERR_TIMEOUT: "Something outside did not become ready within its time limit.",
 } as const;
 

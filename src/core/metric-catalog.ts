@@ -89,6 +89,10 @@ export const COUNTERS = {
     help: "Decisions in which the popularity cap moved a request off its cheapest endpoint.",
     labels: [],
   },
+  kvatlas_holds_total: {
+    help: "Requests that came in overload, by what became of them (held, full).",
+    labels: ["outcome"],
+  },
   kvatlas_prompt_tokens_total: { help: "Prompt tokens of decided requests.", labels: [] },
   kvatlas_predicted_tokens_total: {
     help: "Prompt tokens predicted to be cached at the chosen endpoint.",
@@ -210,6 +214,12 @@ export const GAUGES = {
     labels: ["endpoint"],
   },
   kvatlas_endpoint_signal_age_seconds: { help: "Age of the newest scrape.", labels: ["endpoint"] },
+  kvatlas_endpoint_speed_ratio: {
+    help: "Learned prefill speed; 1 is that of the configured model.",
+    labels: ["endpoint"],
+  },
+  kvatlas_held_requests: { help: "Requests held in overload.", labels: [] },
+  kvatlas_held_bytes: { help: "Bytes of the bodies of held requests.", labels: [] },
   kvatlas_degraded: {
     help: "1 for each component that works below its full function.",
     labels: ["component"],
@@ -221,6 +231,7 @@ export const HISTOGRAMS = {
     help: "From the end of the request body to the answer to Envoy.",
     labels: [],
   },
+  kvatlas_hold_seconds: { help: "Time for which a request was held in overload.", labels: [] },
   kvatlas_match_seconds: { help: "Longest-prefix match of one request.", labels: [] },
   kvatlas_ttft_seconds: {
     help: "From the decision to the first byte of the response body, as seen at the Envoy edge.",

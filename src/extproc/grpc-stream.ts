@@ -45,6 +45,8 @@ export class GrpcStream {
   #cancelDeadline: () => void = () => {};
   #pickStartMs = 0;
   #routedMs = 0;
+  /** The request waited on purpose: that time is no time of deciding. */
+  #isHeld = false;
   #isClosed = false;
 
   constructor(call: ProcessCall, session: Session, deps: StreamDeps) {
@@ -113,7 +115,11 @@ export class GrpcStream {
     this.#pickStartMs = clock.nowMs();
     this.#cancelDeadline = clock.after(deadlineMs, () => this.#onDeadline(request));
     try {
-      const outcome = await picker.pick(request, this.#pickAbort.signal);
+      const onHeld = (): void => {
+        this.#cancelDeadline();
+        this.#isHeld = true;
+      };
+      const outcome = await picker.pick(request, this.#pickAbort.signal, onHeld);
       this.#cancelDeadline();
       this.#onPicked("pick", outcome);
     } catch (reason) {
@@ -154,7 +160,7 @@ export class GrpcStream {
 
   #onPicked(by: "pick" | "load", outcome: PickOutcome): void {
     if (!this.#isClosed && this.#routedMs === 0) {
-      this.#observeSince("kvatlas_decision_seconds", this.#pickStartMs);
+      if (!this.#isHeld) this.#observeSince("kvatlas_decision_seconds", this.#pickStartMs);
       this.#routedMs = this.#deps.clock.nowMs();
     }
     this.#receive({ kind: "picked", by, outcome });

@@ -70,8 +70,11 @@ export interface EndOfRequest {
  * before it. A call with an unknown request id has no effect. No method may throw on its input.
  */
 export interface Picker {
-  /** When the signal aborts, its outcome is ignored: it must then not book the request. */
-  pick(request: PickRequest, signal: AbortSignal): Promise<PickOutcome>;
+  /**
+   * When the signal aborts, its outcome is ignored: it must then not book the request. `onHeld`: the
+   * request waits on purpose, within the picker's own bounds; the deadline no longer holds.
+   */
+  pick(request: PickRequest, signal: AbortSignal, onHeld: () => void): Promise<PickOutcome>;
   /** Load-only and synchronous: when `pick` missed the deadline or threw. */
   pickByLoad(request: PickRequest): PickOutcome;
   /** `servedBy` is the endpoint that answered, when the gateway reports it. */

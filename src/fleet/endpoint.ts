@@ -17,6 +17,9 @@ export interface KvEventSource {
   readonly topic: string;
 }
 
+/** both: whole requests; prefill and decode: the two halves of one, in fleets that split them. */
+export type EndpointRole = "both" | "prefill" | "decode";
+
 export interface EndpointSpec {
   readonly id: EndpointId;
   /** For people; unique in the fleet. */
@@ -24,6 +27,9 @@ export interface EndpointSpec {
   readonly pool: string;
   /** Base model that the endpoint serves. Any other model name in a request is a LoRA adapter's. */
   readonly model: string;
+  readonly role: EndpointRole;
+  /** Tokens of the GPU's KV pool; null: as its metrics say. */
+  readonly poolTokens: number | null;
   /** Null: the engine publishes no KV events, and its blocks are assumed from answered requests. */
   readonly kvEvents: KvEventSource | null;
   /** URL of the engine's Prometheus metrics; null: none are scraped. */

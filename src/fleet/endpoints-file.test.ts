@@ -32,6 +32,7 @@ describe("endpointsFileSchema", () => {
         name: "a",
         pool: "default",
         model: "m",
+        ...{ role: "both", poolTokens: null },
         kvEvents: null,
         metricsUrl: "http://[::1]:8000/metrics",
         isDraining: false,
@@ -41,6 +42,7 @@ describe("endpointsFileSchema", () => {
         name: "b",
         pool: "p",
         model: "n",
+        ...{ role: "both", poolTokens: null },
         kvEvents: {
           engine: "vllm",
           address: "tcp://b.svc:5557",

@@ -124,6 +124,8 @@ export function endpointSpecs(file: EndpointsFile, defaults: EndpointDefaults): 
     name: endpoint.name,
     pool: endpoint.pool ?? defaults.pool,
     model: endpoint.model ?? defaults.model,
+    role: "both",
+    poolTokens: null,
     kvEvents: endpoint.kvEvents,
     metricsUrl: metricsUrlOf(endpoint.metrics, endpoint.address),
     isDraining: endpoint.draining,

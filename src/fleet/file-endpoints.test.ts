@@ -2,6 +2,7 @@ import { mkdtemp, rename, rm, symlink, truncate, writeFile } from "node:fs/promi
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { specOf } from "../../test/harness/fleet-values.ts";
 import type { Clock } from "../core/clock.ts";
 import { type EndpointId, endpointId } from "../core/ids.ts";
 import { silentLog } from "../core/log.ts";
@@ -26,8 +27,7 @@ afterEach(async () => {
 function parse(text: string): EndpointsParse {
   if (text === "bad") return { ok: false, problems: ["endpoints.yaml:1:1: got bad"] };
   const ids = text.split("\n").map(endpointId);
-  const rest = { pool: "p", model: "m", kvEvents: null, metricsUrl: null, isDraining: false };
-  return { ok: true, specs: ids.map((id) => ({ id, name: id, ...rest })) };
+  return { ok: true, specs: ids.map((id) => specOf(id)) };
 }
 
 interface Watched {

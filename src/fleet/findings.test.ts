@@ -1,13 +1,12 @@
 import { describe, expect, it } from "vitest";
+import { specOf } from "../../test/harness/fleet-values.ts";
 import { endpointId } from "../core/ids.ts";
-import type { EndpointSpec } from "./endpoint.ts";
 import { type EndpointFacts, findingsOf, type RankFacts } from "./findings.ts";
 
-const spec: EndpointSpec = {
-  ...{ id: endpointId("10.0.0.1:8000"), name: "pod", pool: "p", model: "org/m" },
+const spec = specOf("10.0.0.1:8000", {
+  ...{ name: "pod", model: "org/m" },
   kvEvents: { address: "tcp://10.0.0.1:5557", engine: "vllm", ranks: 1, replay: null, topic: "" },
-  ...{ metricsUrl: null, isDraining: false },
-};
+});
 const healthy: RankFacts = {
   ...{ rank: 0, address: "tcp://10.0.0.1:5557", followedMs: 60_000, handshakes: 1 },
   ...{ topic: "kv@10.0.0.1@org/m", undecodable: null, blockSizeTokens: 16 },

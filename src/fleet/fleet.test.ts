@@ -1,16 +1,19 @@
 import { describe, expect, it } from "vitest";
+import { specOf } from "../../test/harness/fleet-values.ts";
 import { type EndpointId, endpointId } from "../core/ids.ts";
 import { silentLog } from "../core/log.ts";
 import { type Meter, silentMeter } from "../core/meter.ts";
 import { nodeClock } from "../core/node-clock.ts";
 import type { EndpointSpec } from "./endpoint.ts";
 import { Fleet } from "./fleet.ts";
-import type { Dispatch } from "./ledger.ts";
+import type { Dispatch, InflightKeys } from "./ledger.ts";
 import type { ScrapeFailure, ScrapeReport } from "./scrape-report.ts";
 import type { EngineSignals } from "./signals.ts";
 
 const podA = endpointId("10.0.0.1:8000");
 const podB = endpointId("10.0.0.2:8000");
+
+const blocks: InflightKeys = { add: () => 0, remove: () => 0 };
 
 const signals: EngineSignals = {
   waiting: 3,
@@ -21,20 +24,11 @@ const signals: EngineSignals = {
 };
 
 function spec(id: EndpointId, fields: Partial<EndpointSpec> = {}): EndpointSpec {
-  return {
-    id,
-    name: `name of ${id}`,
-    pool: "default",
-    model: "m",
-    kvEvents: null,
-    metricsUrl: `http://${id}/metrics`,
-    isDraining: false,
-    ...fields,
-  };
+  return specOf(id, { metricsUrl: `http://${id}/metrics`, ...fields });
 }
 
 function fleetOf(...specs: EndpointSpec[]): Fleet {
-  const fleet = new Fleet({ clock: nodeClock, log: silentLog, meter: silentMeter });
+  const fleet = new Fleet({ clock: nodeClock, log: silentLog, meter: silentMeter, blocks });
   fleet.apply(specs);
   return fleet;
 }
@@ -54,10 +48,12 @@ function reasonOf(fleet: Fleet): string | undefined {
 const request: Dispatch = {
   requestId: "r1",
   endpointId: podA,
+  decodeEndpointId: null,
   inputTokens: 10,
-  uncachedTokens: 10,
+  keys: new BigUint64Array(0),
+  blockSizeTokens: 16,
   workSeconds: 1,
-  prefixKey: null,
+  prefixKeys: [],
   atMs: 0,
 };
 
@@ -107,15 +103,48 @@ describe("Fleet", () => {
     expect(fleet.view(0).endpoints).toHaveLength(1);
   });
 
-  it("builds only what changed, and never changes a view that was handed out", () => {
+  it("builds only what changed; loads are live", () => {
     const fleet = fleetOf(spec(podA), spec(podB));
     const first = fleet.view(1);
     expect(fleet.view(2).endpoints).toBe(first.endpoints);
-    fleet.ledger.dispatched(request);
+    fleet.scraped(scraped(podA));
     const second = fleet.view(3);
-    expect(second.endpoints[0]?.load.requests).toBe(1);
+    expect(second.endpoints[0]?.signals).not.toBeNull();
+    expect(first.endpoints[0]?.signals).toBeNull();
     expect(second.endpoints[1]).toBe(first.endpoints[1]);
-    expect(first.endpoints[0]?.load.requests).toBe(0);
+    fleet.ledger.dispatched(request);
+    expect(first.endpoints[0]?.load.requests).toBe(1);
+  });
+
+  it("notes how much waiting work was known when signals came", () => {
+    const fleet = fleetOf(spec(podA));
+    fleet.ledger.dispatched(request);
+    const told = `r2;${podA},0.5,1,0,0,0,0,0`;
+    expect(fleet.peers.receive(told, nodeClock.nowMs() + 60_000)).toBeNull();
+    fleet.scraped(scraped(podA));
+    expect(fleet.view(0).endpoints[0]?.pendingAtSignals).toBe(1.5);
+  });
+
+  it("takes the size of the KV pool as stated, or as metrics tell", () => {
+    const fleet = fleetOf(spec(podA, { poolTokens: 4000 }), spec(podB));
+    const pools = (): (number | undefined)[] =>
+      fleet.view(0).endpoints.map(({ poolTokens }) => poolTokens);
+    expect(pools()).toEqual([4000, 0]);
+    for (const id of [podA, podB]) {
+      fleet.scraped({ ok: true, endpointId: id, atMs: 0, signals: { ...signals, gpuBlocks: 10 } });
+    }
+    expect(pools()).toEqual([4000, 160]);
+  });
+
+  it("fades the faults of an endpoint", () => {
+    const fleet = fleetOf(spec(podA));
+    fleet.faulted(podA, 1000);
+    fleet.faulted(podB, 1000);
+    const faults = fleet.view(0).endpoints[0]?.faults;
+    expect(faults?.weight(1000)).toBe(1);
+    expect(faults?.weight(3000)).toBe(0.5);
+    fleet.faulted(podA, 3000);
+    expect(faults?.weight(3000)).toBe(1.5);
   });
 
   it("keeps signals and requests over a reload while the metrics URL stays", () => {
@@ -137,26 +166,28 @@ describe("Fleet", () => {
       gauge: (name, labels, value) => gauges.push(`${name} ${labels["endpoint"]} ${value}`),
     };
     const clock = { ...nodeClock, nowMs: () => 3000 };
-    const fleet = new Fleet({ clock, log: silentLog, meter });
+    const fleet = new Fleet({ clock, log: silentLog, meter, blocks });
     fleet.apply([spec(podA), spec(podB)]);
     fleet.scraped(scraped(podA, 1000));
     fleet.report(meter);
     expect(gauges).toEqual([
       `kvatlas_endpoint_ready ${podA} 1`,
       `kvatlas_endpoint_inflight ${podA} 0`,
+      `kvatlas_endpoint_speed_ratio ${podA} 1`,
       `kvatlas_endpoint_signal_age_seconds ${podA} 2`,
       `kvatlas_endpoint_waiting ${podA} 3`,
       `kvatlas_endpoint_running ${podA} 2`,
       `kvatlas_endpoint_kv_usage_ratio ${podA} 0.5`,
       `kvatlas_endpoint_ready ${podB} 1`,
       `kvatlas_endpoint_inflight ${podB} 0`,
+      `kvatlas_endpoint_speed_ratio ${podB} 1`,
     ]);
   });
 
   it("counts a request whose end was lost", () => {
     const counted: unknown[] = [];
     const meter: Meter = { ...silentMeter, count: (name, labels) => counted.push(name, labels) };
-    const fleet = new Fleet({ clock: nodeClock, log: silentLog, meter });
+    const fleet = new Fleet({ clock: nodeClock, log: silentLog, meter, blocks });
     fleet.ledger.dispatched(request);
     fleet.ledger.expire(Number.MAX_SAFE_INTEGER);
     expect(counted).toEqual(["kvatlas_inflight_dropped_total", { reason: "expired" }]);

@@ -10,7 +10,10 @@ import type { EndpointId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
 import type { EndpointSpec } from "./endpoint.ts";
-import { type EndpointLoad, Ledger } from "./ledger.ts";
+import type { EndpointLoad } from "./endpoint-load.ts";
+import { Faults } from "./faults.ts";
+import { type InflightKeys, Ledger } from "./ledger.ts";
+import { type PeerLoad, PeerLoads, peerRemainingSeconds } from "./peer-loads.ts";
 import type { ScrapeReport } from "./scrape-report.ts";
 import type { Aged, EngineSignals } from "./signals.ts";
 
@@ -26,7 +29,16 @@ export interface EndpointView {
   readonly readyReason: ReadyReason;
   /** Null: never scraped with success. */
   readonly signals: Aged<EngineSignals> | null;
+  /** Waiting work that routers knew of when the signals came, seconds. */
+  readonly pendingAtSignals: number;
+  /** Tokens of the GPU's KV pool; 0: not known. */
+  readonly poolTokens: number;
+  /** This router's own requests there, live. */
   readonly load: EndpointLoad;
+  /** Other routers' requests there, live. */
+  readonly peers: readonly PeerLoad[];
+  /** Refusals and failures of late, live. */
+  readonly faults: Faults;
 }
 
 export interface FleetView {
@@ -34,9 +46,15 @@ export interface FleetView {
   readonly nowMs: number;
   /** In the order of the endpoints file. */
   readonly endpoints: readonly EndpointView[];
+  /** Place of each endpoint in `endpoints`. */
+  readonly positions: ReadonlyMap<EndpointId, number>;
+  /** Moving averages over this router's own requests: work, seconds, and tokens of an answer. */
+  readonly workMeanSeconds: number;
+  readonly outputMeanTokens: number;
 }
 
 export interface FleetDeps {
+  readonly blocks: InflightKeys;
   readonly clock: Clock;
   readonly log: Log;
   readonly meter: Meter;
@@ -46,6 +64,8 @@ interface Slot {
   readonly index: number;
   readonly spec: EndpointSpec;
   signals: Aged<EngineSignals> | null;
+  pendingAtSignals: number;
+  readonly faults: Faults;
   /** Refused or timed-out scrapes in a row. */
   refusedScrapes: number;
 }
@@ -53,17 +73,22 @@ interface Slot {
 export class Fleet {
   /** Told of each dispatch, first token and end; its loads are part of the view. */
   readonly ledger: Ledger;
+  /** Told of what other routers dispatch; part of the view too. */
+  readonly peers: PeerLoads = new PeerLoads();
   readonly #deps: FleetDeps;
   readonly #slots = new Map<EndpointId, Slot>();
   readonly #changed = new Set<Slot>();
   #specs: readonly EndpointSpec[] = [];
   #version = 0;
   #endpoints: readonly EndpointView[] = [];
+  #positions: ReadonlyMap<EndpointId, number> = new Map();
+  /** Those that prefill: whose speed is learned. */
+  #prefilling: readonly EndpointId[] = [];
 
   constructor(deps: FleetDeps) {
     this.#deps = deps;
     this.ledger = new Ledger({
-      onLoad: (endpointId): void => this.#markChanged(endpointId),
+      blocks: deps.blocks,
       onDrop: (reason): void => deps.meter.count("kvatlas_inflight_dropped_total", { reason }),
     });
   }
@@ -93,11 +118,18 @@ export class Fleet {
         index,
         spec,
         signals: isSame ? before.signals : null,
+        pendingAtSignals: isSame ? before.pendingAtSignals : 0,
+        faults: isSame ? before.faults : new Faults(),
         refusedScrapes: isSame ? before.refusedScrapes : 0,
       });
     }
     this.#specs = [...specs];
     this.#version += 1;
+    this.#positions = new Map(specs.map(({ id }, position) => [id, position]));
+    this.#prefilling = specs.filter(({ role }) => role !== "decode").map(({ id }) => id);
+    const ids = new Set(this.#positions.keys());
+    this.ledger.keep(ids);
+    this.peers.keep(ids);
     this.#endpoints = [...this.#slots.values()].map((slot) => this.#viewOf(slot));
     this.#deps.log.info({ endpoints: specs.length, version: this.#version }, "fleet applied");
   }
@@ -109,6 +141,7 @@ export class Fleet {
     const before = readyReasonOf(slot);
     if (report.ok) {
       slot.signals = { value: report.signals, atMs: report.atMs };
+      slot.pendingAtSignals = this.#pendingSeconds(slot.spec.id);
       slot.refusedScrapes = 0;
     } else if (report.failure === "refused" || report.failure === "timeout") {
       slot.refusedScrapes = Math.min(slot.refusedScrapes + 1, REFUSED_SCRAPES_MAX);
@@ -131,7 +164,17 @@ export class Fleet {
       this.#endpoints = endpoints;
       this.#changed.clear();
     }
-    return { nowMs, endpoints: this.#endpoints };
+    this.ledger.settleSpeeds(this.#prefilling);
+    const { workMeanSeconds, outputMeanTokens } = this.ledger;
+    return {
+      ...{ nowMs, endpoints: this.#endpoints, positions: this.#positions },
+      ...{ workMeanSeconds, outputMeanTokens },
+    };
+  }
+
+  /** An endpoint refused a connection, or broke an answer off. */
+  faulted(endpointId: EndpointId, nowMs: number): void {
+    this.#slots.get(endpointId)?.faults.add(nowMs);
   }
 
   /** One endpoint of the view; null: it is not in the fleet. */
@@ -148,6 +191,7 @@ export class Fleet {
       const labels = { endpoint: spec.id };
       meter.gauge("kvatlas_endpoint_ready", labels, isReady ? 1 : 0);
       meter.gauge("kvatlas_endpoint_inflight", labels, load.requests);
+      meter.gauge("kvatlas_endpoint_speed_ratio", labels, load.speed);
       if (signals === null) continue;
       const ageSeconds = Math.max(0, nowMs - signals.atMs) / 1000;
       meter.gauge("kvatlas_endpoint_signal_age_seconds", labels, ageSeconds);
@@ -158,19 +202,29 @@ export class Fleet {
     }
   }
 
-  #markChanged(endpointId: EndpointId): void {
-    const slot = this.#slots.get(endpointId);
-    if (slot !== undefined) this.#changed.add(slot);
+  /** Waiting work at an endpoint as far as routers know, seconds. */
+  #pendingSeconds(endpointId: EndpointId): number {
+    const { speed, pendingSeconds } = this.ledger.load(endpointId);
+    const nowMs = this.#deps.clock.nowMs();
+    return this.peers
+      .at(endpointId)
+      .reduce((sum, peer) => sum + peerRemainingSeconds(peer, { speed, nowMs }), pendingSeconds);
   }
 
   #viewOf(slot: Slot): EndpointView {
+    const { spec, signals, pendingAtSignals, faults } = slot;
     const readyReason = readyReasonOf(slot);
+    const { gpuBlocks, blockSizeTokens } = signals?.value ?? {};
     return {
-      spec: slot.spec,
+      spec,
       isReady: readyReason === "ready",
       readyReason,
-      signals: slot.signals,
-      load: this.ledger.load(slot.spec.id),
+      signals,
+      pendingAtSignals,
+      poolTokens: spec.poolTokens ?? (gpuBlocks ?? 0) * (blockSizeTokens ?? 0),
+      load: this.ledger.load(spec.id),
+      peers: this.peers.at(spec.id),
+      faults,
     };
   }
 }
@@ -178,6 +232,7 @@ export class Fleet {
 const ENDPOINT_GAUGES = [
   "kvatlas_endpoint_ready",
   "kvatlas_endpoint_inflight",
+  "kvatlas_endpoint_speed_ratio",
   "kvatlas_endpoint_waiting",
   "kvatlas_endpoint_running",
   "kvatlas_endpoint_kv_usage_ratio",

@@ -1,8 +1,8 @@
 import http from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
+import { specOf } from "../../test/harness/fleet-values.ts";
 import type { Clock } from "../core/clock.ts";
-import { endpointId } from "../core/ids.ts";
 import { silentLog } from "../core/log.ts";
 import { type Meter, silentMeter } from "../core/meter.ts";
 import { nodeClock } from "../core/node-clock.ts";
@@ -92,15 +92,7 @@ async function serve(handler: http.RequestListener): Promise<string> {
 }
 
 function spec(address: string): EndpointSpec {
-  return {
-    id: endpointId(address),
-    name: address,
-    pool: "p",
-    model: "m",
-    kvEvents: null,
-    metricsUrl: `http://${address}/metrics`,
-    isDraining: false,
-  };
+  return specOf(address, { metricsUrl: `http://${address}/metrics` });
 }
 
 describe("HttpScraper", () => {

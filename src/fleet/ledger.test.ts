@@ -1,20 +1,49 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { endpointId } from "../core/ids.ts";
-import { type Dispatch, type EndpointLoad, IDLE_LOAD, Ledger } from "./ledger.ts";
+import { type EndpointLoad, IDLE_LOAD } from "./endpoint-load.ts";
+import { type Dispatch, type InflightKeys, Ledger, type LedgerOptions } from "./ledger.ts";
 
 const podA = endpointId("10.0.0.1:8000");
 const podB = endpointId("10.0.0.2:8000");
 const pods = [podA, podB];
 
+/** The blocks of requests in flight, in plain lists. */
+class PlainBlocks implements InflightKeys {
+  readonly #keys: { endpointId: string; key: bigint }[] = [];
+
+  add(endpointId: string, keys: BigUint64Array): number {
+    for (const key of keys) this.#keys.push({ endpointId, key });
+    return this.#distinct(endpointId);
+  }
+
+  remove(endpointId: string, keys: BigUint64Array): number {
+    for (const key of keys) {
+      const at = this.#keys.findIndex((e) => e.endpointId === endpointId && e.key === key);
+      if (at >= 0) this.#keys.splice(at, 1);
+    }
+    return this.#distinct(endpointId);
+  }
+
+  #distinct(endpointId: string): number {
+    return new Set(this.#keys.filter((e) => e.endpointId === endpointId).map((e) => e.key)).size;
+  }
+}
+
+function newLedger(options: Partial<LedgerOptions> = {}): Ledger {
+  return new Ledger({ blocks: new PlainBlocks(), ...options });
+}
+
 function dispatch(fields: Partial<Dispatch> = {}): Dispatch {
   return {
     requestId: "r1",
     endpointId: podA,
+    decodeEndpointId: null,
     inputTokens: 100,
-    uncachedTokens: 40,
+    keys: BigUint64Array.of(1n, 2n),
+    blockSizeTokens: 16,
     workSeconds: 0.5,
-    prefixKey: null,
+    prefixKeys: [],
     atMs: 0,
     ...fields,
   };
@@ -22,35 +51,94 @@ function dispatch(fields: Partial<Dispatch> = {}): Dispatch {
 
 describe("Ledger", () => {
   it("counts a request as waiting until its first token and as decoding until its end", () => {
-    const ledger = new Ledger();
+    const ledger = newLedger();
     ledger.dispatched(dispatch({ atMs: 10 }));
-    expect(ledger.load(podA)).toEqual({
-      requests: 1,
-      waiting: 1,
-      decoding: 0,
-      pendingWorkSeconds: 0.5,
-      headSinceMs: 10,
+    const known = { requests: 1, blockTokens: 32, blockSizeTokens: 16, speed: 1 };
+    expect(ledger.load(podA)).toMatchObject({
+      ...{ ...known, waiting: 1, decoding: 0, pendingSeconds: 0.5, headSinceMs: 10 },
       contextTokens: 0,
-      inflightTokens: 100,
-      uncachedTokens: 40,
     });
     ledger.firstToken("r1", 30);
-    expect(ledger.load(podA)).toEqual({
-      requests: 1,
-      waiting: 0,
-      decoding: 1,
-      pendingWorkSeconds: 0,
-      headSinceMs: null,
-      contextTokens: 100,
-      inflightTokens: 100,
-      uncachedTokens: 40,
+    ledger.progressed("r1", 16);
+    expect(ledger.load(podA)).toMatchObject({
+      ...{ ...known, waiting: 0, decoding: 1, pendingSeconds: 0, headSinceMs: 30 },
+      ...{ contextTokens: 116, generatedTokens: 16 },
     });
+    ledger.finished("r1", 20);
+    const { headSinceMs: _, ...idle } = IDLE_LOAD;
+    expect(ledger.load(podA)).toMatchObject({ ...idle, blockSizeTokens: 16 });
+  });
+
+  it("counts a split request at its prefill endpoint to its first token, at the other to its end", () => {
+    const ledger = newLedger();
+    ledger.dispatched(dispatch({ decodeEndpointId: podB }));
+    expect(ledger.load(podA)).toMatchObject({ requests: 1, waiting: 1, blockTokens: 32 });
+    expect(ledger.load(podB)).toMatchObject({ requests: 0, pairedRequests: 1, pairedTokens: 100 });
+    ledger.firstToken("r1", 5);
+    expect(ledger.load(podA)).toMatchObject({ requests: 0, decoding: 0, blockTokens: 0 });
+    ledger.progressed("r1", 16);
+    expect(ledger.load(podA)).toMatchObject({ contextTokens: 0, generatedTokens: 0 });
+    expect(ledger.load(podB)).toMatchObject({ requests: 0, pairedRequests: 1, pairedTokens: 116 });
+    ledger.finished("r1", 16);
+    expect(ledger.load(podB)).toMatchObject({ pairedRequests: 0, pairedTokens: 0 });
+  });
+
+  it("learns that an endpoint is twice as fast as the others", () => {
+    const ledger = newLedger();
+    const podC = endpointId("10.0.0.3:8000");
+    const serviceMs = new Map([
+      [podA, 250],
+      [podB, 500],
+      [podC, 500],
+    ]);
+    for (let turn = 0; turn < 400; turn += 1) {
+      const atMs = 1000 * turn;
+      for (const [endpointId, ms] of serviceMs) {
+        ledger.dispatched(dispatch({ requestId: endpointId, endpointId, atMs }));
+        ledger.firstToken(endpointId, atMs + ms);
+        ledger.ended(endpointId);
+      }
+    }
+    ledger.settleSpeeds([podA, podB, podC]);
+    expect(ledger.load(podB).speed).toBe(1);
+    expect(ledger.load(podC).speed).toBe(1);
+    expect(ledger.load(podA).speed).toBeGreaterThan(1.9);
+  });
+
+  it("follows the means of work and of whole answers", () => {
+    const ledger = newLedger();
+    for (let turn = 0; turn < 500; turn += 1) {
+      ledger.dispatched(dispatch({ workSeconds: 3 }));
+      ledger.finished("r1", 40);
+      ledger.ended("r1");
+    }
+    expect(ledger.workMeanSeconds).toBeCloseTo(3, 2);
+    expect(ledger.outputMeanTokens).toBeCloseTo(40, 1);
+  });
+
+  it("counts a request that was served elsewhere there", () => {
+    const ledger = newLedger();
+    ledger.dispatched(dispatch());
+    expect(ledger.moved("r1", podB)).toBe(true);
+    expect(ledger.endpointOf("r1")).toBe(podB);
+    expect(ledger.load(podA)).toMatchObject({ requests: 0, pendingSeconds: 0, blockTokens: 0 });
+    expect(ledger.load(podB)).toMatchObject({ requests: 1, waiting: 1, blockTokens: 32 });
+    expect(ledger.moved("r9", podA)).toBe(false);
+  });
+
+  it("keeps requests without their blocks when there are too many of those", () => {
+    const ledger = newLedger({ requestBlocksMax: 3 });
+    ledger.dispatched(dispatch({ requestId: "r1" }));
+    ledger.dispatched(dispatch({ requestId: "r2", endpointId: podB }));
+    expect(ledger.load(podB)).toMatchObject({ requests: 1, blockTokens: 0 });
     ledger.ended("r1");
-    expect(ledger.load(podA)).toEqual(IDLE_LOAD);
+    ledger.ended("r2");
+    ledger.dispatched(dispatch({ requestId: "r3", endpointId: podB }));
+    expect(ledger.load(podB).blockTokens).toBe(32);
   });
 
   it("starts the head's service when the endpoint becomes busy and at each first token", () => {
-    const ledger = new Ledger();
+    const ledger = newLedger();
     ledger.dispatched(dispatch({ requestId: "r1", atMs: 10 }));
     ledger.dispatched(dispatch({ requestId: "r2", atMs: 20 }));
     expect(ledger.load(podA).headSinceMs).toBe(10);
@@ -65,7 +153,7 @@ describe("Ledger", () => {
 
   it("refuses a dispatch when it is full, and takes one again after an end", () => {
     const drops: string[] = [];
-    const ledger = new Ledger({ requestsMax: 2, onDrop: (reason) => drops.push(reason) });
+    const ledger = newLedger({ requestsMax: 2, onDrop: (reason) => drops.push(reason) });
     expect(ledger.dispatched(dispatch({ requestId: "r1" }))).toBe(true);
     expect(ledger.dispatched(dispatch({ requestId: "r2" }))).toBe(true);
     expect(ledger.dispatched(dispatch({ requestId: "r3" }))).toBe(false);
@@ -75,7 +163,7 @@ describe("Ledger", () => {
   });
 
   it("ignores first tokens and ends of requests that it does not hold", () => {
-    const ledger = new Ledger();
+    const ledger = newLedger();
     expect(ledger.firstToken("r9", 1)).toBe(false);
     expect(ledger.ended("r9")).toBe(false);
     ledger.dispatched(dispatch());
@@ -85,7 +173,7 @@ describe("Ledger", () => {
 
   it("expires requests that never ended, oldest first", () => {
     const drops: string[] = [];
-    const ledger = new Ledger({ requestAgeMsMax: 100, onDrop: (reason) => drops.push(reason) });
+    const ledger = newLedger({ requestAgeMsMax: 100, onDrop: (reason) => drops.push(reason) });
     ledger.dispatched(dispatch({ requestId: "r1", atMs: 0 }));
     ledger.dispatched(dispatch({ requestId: "r2", atMs: 60 }));
     expect(ledger.expire(100)).toBe(0);
@@ -94,19 +182,11 @@ describe("Ledger", () => {
     expect(drops).toEqual(["expired"]);
   });
 
-  it("keeps handed-out loads as they were", () => {
-    const ledger = new Ledger();
-    ledger.dispatched(dispatch());
-    const before = ledger.load(podA);
-    ledger.ended("r1");
-    expect(before.requests).toBe(1);
-  });
-
   it("agrees with a brute-force model", () => {
     fc.assert(
       fc.property(fc.array(stepArb, { maxLength: 60 }), (steps) => {
         const model = new Model();
-        const ledger = new Ledger({ requestsMax: Model.requestsMax, requestAgeMsMax: 50 });
+        const ledger = newLedger({ requestsMax: Model.requestsMax, requestAgeMsMax: 50 });
         let atMs = 0;
         for (const step of steps) {
           atMs += step.afterMs;
@@ -116,13 +196,15 @@ describe("Ledger", () => {
             expect(ledger.dispatched(request)).toBe(model.dispatched(request));
           } else if (step.kind === "firstToken") {
             expect(ledger.firstToken(requestId, atMs)).toBe(model.firstToken(requestId, atMs));
+          } else if (step.kind === "progressed") {
+            expect(ledger.progressed(requestId, 16)).toBe(model.progressed(requestId));
           } else if (step.kind === "ended") {
             expect(ledger.ended(requestId)).toBe(model.ended(requestId));
           } else {
             expect(ledger.expire(atMs)).toBe(model.expire(atMs));
           }
           for (const pod of pods) {
-            expect(ledger.load(pod)).toEqual(model.load(pod));
+            expect(ledger.load(pod)).toMatchObject(model.load(pod));
             for (const key of [1n, 2n]) {
               expect(ledger.prefixWork(key).get(pod)).toEqual(model.prefixWork(key, pod));
             }
@@ -134,23 +216,26 @@ describe("Ledger", () => {
 });
 
 const stepArb = fc.record({
-  kind: fc.constantFrom("dispatched", "dispatched", "firstToken", "ended", "expire"),
+  kind: fc.constantFrom(
+    ...(["dispatched", "dispatched", "firstToken", "progressed", "ended", "expire"] as const),
+  ),
   request: fc.nat(7),
   afterMs: fc.nat(9),
   fields: fc.record({
     endpointId: fc.constantFrom(...pods),
     inputTokens: fc.nat(1000),
-    uncachedTokens: fc.nat(1000),
+    keys: fc.array(fc.bigInt(1n, 9n), { maxLength: 4 }).map((keys) => BigUint64Array.from(keys)),
+    decodeEndpointId: fc.constantFrom(null, null, podB),
     // Eighths add up exactly, so that sums may be compared for equality.
     workSeconds: fc.nat(64).map((eighths) => eighths / 8),
-    prefixKey: fc.constantFrom(null, 1n, 2n),
+    prefixKeys: fc.subarray([1n, 2n]),
   }),
 });
 
 /** Keeps the plain list of requests and computes every figure anew from it. */
 class Model {
   static readonly requestsMax = 5;
-  #requests: { dispatch: Dispatch; isDecoding: boolean }[] = [];
+  #requests: { dispatch: Dispatch; isDecoding: boolean; streamed: number }[] = [];
   /** Instants at which the service of a head began. */
   #heads: { pod: string; atMs: number }[] = [];
 
@@ -160,7 +245,7 @@ class Model {
     if (this.#waiting(added.endpointId).length === 0) {
       this.#heads.push({ pod: added.endpointId, atMs: added.atMs });
     }
-    this.#requests.push({ dispatch: added, isDecoding: false });
+    this.#requests.push({ dispatch: added, isDecoding: false, streamed: 0 });
     return true;
   }
 
@@ -169,6 +254,13 @@ class Model {
     if (request === undefined || request.isDecoding) return false;
     request.isDecoding = true;
     this.#heads.push({ pod: request.dispatch.endpointId, atMs });
+    return true;
+  }
+
+  progressed(requestId: string): boolean {
+    const request = this.#requests.find((one) => one.dispatch.requestId === requestId);
+    if (request === undefined) return false;
+    request.streamed += 16;
     return true;
   }
 
@@ -184,25 +276,33 @@ class Model {
     return before - this.#requests.length;
   }
 
-  load(pod: string): EndpointLoad {
-    const own = this.#requests.filter((one) => one.dispatch.endpointId === pod);
+  load(pod: string): Partial<EndpointLoad> {
+    const own = this.#requests
+      .filter(({ dispatch: { endpointId: id } }) => id === pod)
+      .filter((one) => one.dispatch.decodeEndpointId === null || !one.isDecoding);
     const waiting = this.#waiting(pod);
-    const decoding = own.filter((one) => one.isDecoding).map((one) => one.dispatch);
+    const decoding = own.filter((one) => one.isDecoding);
+    const paired = this.#requests.filter((one) => one.dispatch.decodeEndpointId === pod);
+    const tokens = (one: { dispatch: Dispatch; streamed: number }): number =>
+      one.dispatch.inputTokens + one.streamed;
     return {
       requests: own.length,
       waiting: waiting.length,
       decoding: decoding.length,
-      pendingWorkSeconds: sum(waiting.map((one) => one.workSeconds)),
-      headSinceMs:
-        waiting.length === 0 ? null : (this.#heads.findLast((h) => h.pod === pod)?.atMs ?? null),
-      contextTokens: sum(decoding.map((one) => one.inputTokens)),
-      inflightTokens: sum(own.map((one) => one.dispatch.inputTokens)),
-      uncachedTokens: sum(own.map((one) => one.dispatch.uncachedTokens)),
+      pendingSeconds: sum(waiting.map((one) => one.workSeconds)),
+      ...(waiting.length === 0
+        ? {}
+        : { headSinceMs: this.#heads.findLast((h) => h.pod === pod)?.atMs ?? -1 }),
+      contextTokens: sum(decoding.map(tokens)),
+      generatedTokens: sum(own.map((one) => one.streamed)),
+      blockTokens: 16 * new Set(own.flatMap((one) => [...one.dispatch.keys])).size,
+      pairedRequests: paired.length,
+      pairedTokens: sum(paired.map(tokens)),
     };
   }
 
   prefixWork(key: bigint, pod: string): { requests: number; workSeconds: number } | undefined {
-    const own = this.#waiting(pod).filter((one) => one.prefixKey === key);
+    const own = this.#waiting(pod).filter((one) => one.prefixKeys.includes(key));
     if (own.length === 0) return undefined;
     return { requests: own.length, workSeconds: sum(own.map((one) => one.workSeconds)) };
   }

@@ -2,60 +2,43 @@
  * In-flight ledger: what this router has sent to each endpoint and has not seen end.
  *
  * It is the main load signal, because it is never late: a scraped value is. A request waits from
- * its dispatch to its first token, then it decodes until it ends. Pure state: the caller brings
- * the time, and every call costs O(1) apart from `expire`.
+ * its dispatch to its first token, then it decodes until it ends. In fleets with prefill and decode
+ * endpoints it leaves the prefill endpoint with its first token, and is at its decode endpoint from
+ * dispatch to end. The caller brings the time; a call costs O(1), and the blocks of its request.
  */
 import { assert } from "../core/assert.ts";
 import type { EndpointId } from "../core/ids.ts";
+import { type EndpointLoad, IDLE_LOAD } from "./endpoint-load.ts";
+import { learn, type SpeedEvidence, settleSpeeds } from "./speeds.ts";
 
 /** Requests in flight through one router; at some 300 bytes each this is about 40 MB. */
 const REQUESTS_MAX = 131_072;
+/** Blocks of all requests in flight, shared ones counted for each: 32 MB of keys. */
+const REQUEST_BLOCKS_MAX = 4_194_304;
 /** A request without an end for this long has lost it: 30 minutes. */
 const REQUEST_AGE_MS_MAX = 1_800_000;
 
-/** Own requests at one endpoint. An object is never changed: each event makes another one. */
-export interface EndpointLoad {
-  /** waiting + decoding */
-  readonly requests: number;
-  /** Requests without first token. */
-  readonly waiting: number;
-  readonly decoding: number;
-  /** Work of the waiting requests as estimated at dispatch, seconds. */
-  readonly pendingWorkSeconds: number;
-  /**
-   * When the service of the oldest waiting request began: when the endpoint became busy, or the
-   * last first token. Monotonic ms; null while nothing waits.
-   */
-  readonly headSinceMs: number | null;
-  /** Input tokens of the decoding requests: the context that each engine step reads. */
-  readonly contextTokens: number;
-  /** Input tokens of all requests, shared prefixes counted once for each request. */
-  readonly inflightTokens: number;
-  /** Input tokens of all requests that were not cached when dispatched: KV memory they add. */
-  readonly uncachedTokens: number;
-}
-
-export const IDLE_LOAD: EndpointLoad = Object.freeze({
-  requests: 0,
-  waiting: 0,
-  decoding: 0,
-  pendingWorkSeconds: 0,
-  headSinceMs: null,
-  contextTokens: 0,
-  inflightTokens: 0,
-  uncachedTokens: 0,
-});
+/** Mean work of a request before any was routed, seconds, and the weight of each later one. */
+const WORK_MEAN_SECONDS = 0.2;
+const WORK_MEAN_RATE = 0.02;
+/** Mean answer before any has ended, tokens, and the weight of each later one. */
+const OUTPUT_MEAN_TOKENS = 256;
+const OUTPUT_MEAN_RATE = 0.02;
 
 export interface Dispatch {
   readonly requestId: string;
   readonly endpointId: EndpointId;
+  /** Where it decodes; null: where it is prefilled. */
+  readonly decodeEndpointId: EndpointId | null;
   readonly inputTokens: number;
-  /** Part of `inputTokens` that the endpoint must compute. */
-  readonly uncachedTokens: number;
-  /** Estimated prefill work, tier loads included, seconds >= 0. */
+  /** Keys of the prompt's full blocks; empty when they are not known. */
+  readonly keys: BigUint64Array;
+  /** Tokens per block of `keys`. */
+  readonly blockSizeTokens: number;
+  /** Estimated prefill work, tier loads included, seconds of a nominal endpoint, >= 0. */
   readonly workSeconds: number;
-  /** The popular prefix that the request belongs to; null: none. */
-  readonly prefixKey: bigint | null;
+  /** Prefixes whose waiting work the request adds to. */
+  readonly prefixKeys: readonly bigint[];
   /** Monotonic ms; later dispatches carry the same or a later time. */
   readonly atMs: number;
 }
@@ -67,39 +50,55 @@ export interface PrefixWork {
   readonly workSeconds: number;
 }
 
+/** Counts the blocks of requests in flight by endpoint; both return how many distinct ones it has. */
+export interface InflightKeys {
+  add(endpointId: EndpointId, keys: BigUint64Array): number;
+  remove(endpointId: EndpointId, keys: BigUint64Array): number;
+}
+
 /** full: not taken because REQUESTS_MAX are in flight; expired: its end was lost. */
 export type LedgerDrop = "full" | "expired";
 
 export interface LedgerOptions {
+  readonly blocks: InflightKeys;
   readonly requestsMax?: number;
+  readonly requestBlocksMax?: number;
   readonly requestAgeMsMax?: number;
-  /** Called with each changed load. */
-  readonly onLoad?: (endpointId: EndpointId, load: EndpointLoad) => void;
   readonly onDrop?: (reason: LedgerDrop) => void;
 }
 
 interface Entry {
   readonly dispatch: Dispatch;
+  /** Empty when REQUEST_BLOCKS_MAX did not leave room for them. */
+  readonly keys: BigUint64Array;
   isDecoding: boolean;
+  streamedTokens: number;
 }
 
+type Load = { -readonly [Field in keyof EndpointLoad]: EndpointLoad[Field] } & SpeedEvidence;
+
 const NO_PREFIX_WORK: ReadonlyMap<EndpointId, PrefixWork> = new Map();
+const NO_KEYS = new BigUint64Array(0);
 
 export class Ledger {
-  readonly #requestsMax: number;
-  readonly #requestAgeMsMax: number;
-  readonly #onLoad: (endpointId: EndpointId, load: EndpointLoad) => void;
-  readonly #onDrop: (reason: LedgerDrop) => void;
+  readonly #options: Required<LedgerOptions>;
   /** In order of dispatch, oldest first. */
   readonly #entries = new Map<string, Entry>();
-  readonly #loads = new Map<EndpointId, EndpointLoad>();
+  readonly #loads = new Map<EndpointId, Load>();
   readonly #prefixes = new Map<bigint, Map<EndpointId, PrefixWork>>();
+  #requestBlocks = 0;
+  #hasLearned = false;
+  #workMeanSeconds = WORK_MEAN_SECONDS;
+  #outputMeanTokens = OUTPUT_MEAN_TOKENS;
 
-  constructor(options: LedgerOptions = {}) {
-    this.#requestsMax = options.requestsMax ?? REQUESTS_MAX;
-    this.#requestAgeMsMax = options.requestAgeMsMax ?? REQUEST_AGE_MS_MAX;
-    this.#onLoad = options.onLoad ?? ((): void => {});
-    this.#onDrop = options.onDrop ?? ((): void => {});
+  constructor(options: LedgerOptions) {
+    this.#options = {
+      requestsMax: REQUESTS_MAX,
+      requestBlocksMax: REQUEST_BLOCKS_MAX,
+      requestAgeMsMax: REQUEST_AGE_MS_MAX,
+      onDrop: (): void => {},
+      ...options,
+    };
   }
 
   /** Requests in flight at all endpoints. */
@@ -107,8 +106,24 @@ export class Ledger {
     return this.#entries.size;
   }
 
+  /** Moving average of the work of dispatched requests, seconds. */
+  get workMeanSeconds(): number {
+    return this.#workMeanSeconds;
+  }
+
+  /** Moving average of the tokens of whole answers. */
+  get outputMeanTokens(): number {
+    return this.#outputMeanTokens;
+  }
+
+  /** The live load of an endpoint. */
   load(endpointId: EndpointId): EndpointLoad {
-    return this.#loads.get(endpointId) ?? IDLE_LOAD;
+    return this.#load(endpointId);
+  }
+
+  /** Where a request in flight is prefilled; null: it is not in flight. */
+  endpointOf(requestId: string): EndpointId | null {
+    return this.#entries.get(requestId)?.dispatch.endpointId ?? null;
   }
 
   /** Waiting work of a prefix by endpoint; a live map that the caller only reads. */
@@ -116,57 +131,122 @@ export class Ledger {
     return this.#prefixes.get(prefixKey) ?? NO_PREFIX_WORK;
   }
 
+  /** What an endpoint is stated to be; counts until its own first tokens tell. */
+  stateSpeed(endpointId: EndpointId, speed: number): void {
+    this.#load(endpointId).statedSpeed = speed;
+    this.#hasLearned = true;
+  }
+
+  /** Settles the speeds of these endpoints, if there were first tokens since the last call. */
+  settleSpeeds(endpointIds: readonly EndpointId[]): void {
+    if (!this.#hasLearned) return;
+    this.#hasLearned = false;
+    settleSpeeds(endpointIds.map((endpointId) => this.#load(endpointId)));
+  }
+
+  /** Forgets what was learned of other endpoints, once their last request has ended. */
+  keep(endpointIds: ReadonlySet<EndpointId>): void {
+    for (const [endpointId, { requests, pairedRequests }] of this.#loads) {
+      const isIdle = requests === 0 && pairedRequests === 0;
+      if (isIdle && !endpointIds.has(endpointId)) this.#loads.delete(endpointId);
+    }
+  }
+
   /** False when the ledger is full. A request id that is still known is dispatched anew. */
   dispatched(dispatch: Dispatch): boolean {
-    assert(dispatch.workSeconds >= 0, "work must not be negative", { work: dispatch.workSeconds });
+    const { workSeconds, inputTokens, atMs, endpointId } = dispatch;
+    assert(workSeconds >= 0, "work must not be negative", { work: workSeconds });
     this.#remove(dispatch.requestId);
-    if (this.#entries.size >= this.#requestsMax) {
-      this.#onDrop("full");
+    if (this.#entries.size >= this.#options.requestsMax) {
+      this.#options.onDrop("full");
       return false;
     }
-    this.#entries.set(dispatch.requestId, { dispatch, isDecoding: false });
-    const load = this.load(dispatch.endpointId);
-    this.#setLoad(dispatch.endpointId, {
-      ...load,
-      requests: load.requests + 1,
-      waiting: load.waiting + 1,
-      pendingWorkSeconds: load.pendingWorkSeconds + dispatch.workSeconds,
-      headSinceMs: load.waiting === 0 ? dispatch.atMs : load.headSinceMs,
-      inflightTokens: load.inflightTokens + dispatch.inputTokens,
-      uncachedTokens: load.uncachedTokens + dispatch.uncachedTokens,
-    });
+    const hasRoom = this.#requestBlocks + dispatch.keys.length <= this.#options.requestBlocksMax;
+    const keys = hasRoom ? dispatch.keys : NO_KEYS;
+    this.#requestBlocks += keys.length;
+    const entry = { dispatch, keys, isDecoding: false, streamedTokens: 0 };
+    this.#entries.set(dispatch.requestId, entry);
+
+    const load = this.#load(endpointId);
+    load.blockSizeTokens = dispatch.blockSizeTokens;
+    load.blockTokens = this.#options.blocks.add(endpointId, keys) * dispatch.blockSizeTokens;
+    if (load.waiting === 0) load.headSinceMs = atMs;
+    load.pendingSeconds += workSeconds;
+    load.waiting += 1;
+    load.requests += 1;
+    if (dispatch.decodeEndpointId !== null) {
+      const paired = this.#load(dispatch.decodeEndpointId);
+      paired.pairedRequests += 1;
+      paired.pairedTokens += inputTokens;
+    }
     this.#addPrefixWork(dispatch, 1);
+    this.#workMeanSeconds += WORK_MEAN_RATE * (workSeconds - this.#workMeanSeconds);
     return true;
+  }
+
+  /** The request is served elsewhere than it was dispatched to. False when it is unknown. */
+  moved(requestId: string, endpointId: EndpointId): boolean {
+    const entry = this.#entries.get(requestId);
+    return entry !== undefined && this.dispatched({ ...entry.dispatch, endpointId });
   }
 
   /** False when the request is unknown or already decoding. */
   firstToken(requestId: string, atMs: number): boolean {
     const entry = this.#entries.get(requestId);
     if (entry === undefined || entry.isDecoding) return false;
+    const { dispatch } = entry;
+    const load = this.#load(dispatch.endpointId);
+    learn(load, dispatch.workSeconds, Math.max(0, atMs - load.headSinceMs) / 1000);
+    this.#hasLearned = true;
+    load.headSinceMs = atMs;
+    this.#endWaiting(load, dispatch);
     entry.isDecoding = true;
-    const { endpointId, inputTokens } = entry.dispatch;
-    const load = this.#withoutWaiting(entry.dispatch);
-    this.#setLoad(endpointId, {
-      ...load,
-      decoding: load.decoding + 1,
-      headSinceMs: load.waiting === 0 ? null : atMs,
-      contextTokens: load.contextTokens + inputTokens,
-    });
+    if (dispatch.decodeEndpointId === null) {
+      load.decoding += 1;
+      load.contextTokens += dispatch.inputTokens + entry.streamedTokens;
+    } else {
+      this.#leave(load, entry);
+    }
     return true;
   }
 
-  /** Ends a request, with or without success. False when it is unknown. */
+  /** The request streamed so many more tokens. False when it is unknown. */
+  progressed(requestId: string, tokens: number): boolean {
+    const entry = this.#entries.get(requestId);
+    if (entry === undefined || !(tokens > 0)) return false;
+    const { dispatch, isDecoding } = entry;
+    entry.streamedTokens += tokens;
+    if (dispatch.decodeEndpointId !== null) {
+      this.#load(dispatch.decodeEndpointId).pairedTokens += tokens;
+      if (isDecoding) return true;
+    }
+    const load = this.#load(dispatch.endpointId);
+    load.generatedTokens += tokens;
+    if (isDecoding) load.contextTokens += tokens;
+    return true;
+  }
+
+  /** Ends a request without an answer to learn from. False when it is unknown. */
   ended(requestId: string): boolean {
     return this.#remove(requestId);
+  }
+
+  /** Ends a request whose answer is whole. `outputTokens` null: not known. */
+  finished(requestId: string, outputTokens: number | null): boolean {
+    const isKnown = this.#remove(requestId);
+    if (isKnown && outputTokens !== null && outputTokens >= 0) {
+      this.#outputMeanTokens += OUTPUT_MEAN_RATE * (outputTokens - this.#outputMeanTokens);
+    }
+    return isKnown;
   }
 
   /** Removes the requests older than the age limit; returns how many. Called now and then. */
   expire(nowMs: number): number {
     let expired = 0;
     for (const [requestId, { dispatch }] of this.#entries) {
-      if (nowMs - dispatch.atMs <= this.#requestAgeMsMax) break;
+      if (nowMs - dispatch.atMs <= this.#options.requestAgeMsMax) break;
       this.#remove(requestId);
-      this.#onDrop("expired");
+      this.#options.onDrop("expired");
       expired += 1;
     }
     return expired;
@@ -176,56 +256,61 @@ export class Ledger {
     const entry = this.#entries.get(requestId);
     if (entry === undefined) return false;
     this.#entries.delete(requestId);
-    const { dispatch, isDecoding } = entry;
-    const load = isDecoding ? this.load(dispatch.endpointId) : this.#withoutWaiting(dispatch);
-    this.#setLoad(dispatch.endpointId, {
-      ...load,
-      requests: load.requests - 1,
-      decoding: load.decoding - (isDecoding ? 1 : 0),
-      contextTokens: load.contextTokens - (isDecoding ? dispatch.inputTokens : 0),
-      inflightTokens: load.inflightTokens - dispatch.inputTokens,
-      uncachedTokens: load.uncachedTokens - dispatch.uncachedTokens,
-    });
+    const { dispatch, isDecoding, streamedTokens } = entry;
+    const load = this.#load(dispatch.endpointId);
+    if (!isDecoding) this.#endWaiting(load, dispatch);
+    if (dispatch.decodeEndpointId === null) {
+      if (isDecoding) {
+        load.decoding -= 1;
+        load.contextTokens -= dispatch.inputTokens + streamedTokens;
+      }
+      this.#leave(load, entry);
+      return true;
+    }
+    if (!isDecoding) this.#leave(load, entry);
+    const paired = this.#load(dispatch.decodeEndpointId);
+    paired.pairedRequests -= 1;
+    paired.pairedTokens -= dispatch.inputTokens + streamedTokens;
     return true;
   }
 
-  /** The load less one waiting request, whose prefix work ends with its waiting. */
-  #withoutWaiting(dispatch: Dispatch): EndpointLoad {
+  #endWaiting(load: Load, dispatch: Dispatch): void {
     this.#addPrefixWork(dispatch, -1);
-    const load = this.load(dispatch.endpointId);
-    const waiting = load.waiting - 1;
-    return {
-      ...load,
-      waiting,
-      // Sums of floats drift; an empty queue has no work, whatever the drift.
-      pendingWorkSeconds:
-        waiting === 0 ? 0 : Math.max(0, load.pendingWorkSeconds - dispatch.workSeconds),
-      headSinceMs: waiting === 0 ? null : load.headSinceMs,
-    };
+    load.waiting -= 1;
+    // Sums of floats drift; an empty queue has no work, whatever the drift.
+    load.pendingSeconds =
+      load.waiting === 0 ? 0 : Math.max(0, load.pendingSeconds - dispatch.workSeconds);
   }
 
-  #setLoad(endpointId: EndpointId, load: EndpointLoad): void {
+  #leave(load: Load, { dispatch, keys, streamedTokens }: Entry): void {
+    this.#requestBlocks -= keys.length;
+    load.requests -= 1;
+    load.generatedTokens -= streamedTokens;
+    const blocks = this.#options.blocks.remove(dispatch.endpointId, keys);
+    load.blockTokens = blocks * dispatch.blockSizeTokens;
     assert(load.requests === load.waiting + load.decoding, "ledger counts disagree", { ...load });
-    if (load.requests === 0) {
-      this.#loads.delete(endpointId);
-      this.#onLoad(endpointId, IDLE_LOAD);
-      return;
-    }
-    this.#loads.set(endpointId, load);
-    this.#onLoad(endpointId, load);
   }
 
-  #addPrefixWork({ prefixKey, endpointId, workSeconds }: Dispatch, sign: 1 | -1): void {
-    if (prefixKey === null) return;
-    const byEndpoint = this.#prefixes.get(prefixKey) ?? new Map<EndpointId, PrefixWork>();
-    const before = byEndpoint.get(endpointId) ?? { requests: 0, workSeconds: 0 };
-    const requests = before.requests + sign;
-    if (requests === 0) byEndpoint.delete(endpointId);
-    else {
-      const seconds = Math.max(0, before.workSeconds + sign * workSeconds);
-      byEndpoint.set(endpointId, { requests, workSeconds: seconds });
+  #load(endpointId: EndpointId): Load {
+    const known = this.#loads.get(endpointId);
+    if (known !== undefined) return known;
+    const load = { ...IDLE_LOAD, workSeconds: 0, busySeconds: 0, statedSpeed: 1 };
+    this.#loads.set(endpointId, load);
+    return load;
+  }
+
+  #addPrefixWork({ prefixKeys, endpointId, workSeconds }: Dispatch, sign: 1 | -1): void {
+    for (const prefixKey of prefixKeys) {
+      const byEndpoint = this.#prefixes.get(prefixKey) ?? new Map<EndpointId, PrefixWork>();
+      const before = byEndpoint.get(endpointId) ?? { requests: 0, workSeconds: 0 };
+      const requests = before.requests + sign;
+      if (requests === 0) byEndpoint.delete(endpointId);
+      else {
+        const seconds = Math.max(0, before.workSeconds + sign * workSeconds);
+        byEndpoint.set(endpointId, { requests, workSeconds: seconds });
+      }
+      if (byEndpoint.size === 0) this.#prefixes.delete(prefixKey);
+      else this.#prefixes.set(prefixKey, byEndpoint);
     }
-    if (byEndpoint.size === 0) this.#prefixes.delete(prefixKey);
-    else this.#prefixes.set(prefixKey, byEndpoint);
   }
 }

@@ -22,6 +22,7 @@ const WAIT_BUCKETS = [
 
 const BUCKETS: Readonly<Record<HistogramName, number[]>> = {
   kvatlas_decision_seconds: WORK_BUCKETS,
+  kvatlas_hold_seconds: WAIT_BUCKETS,
   kvatlas_match_seconds: WORK_BUCKETS,
   kvatlas_ttft_seconds: WAIT_BUCKETS,
 };

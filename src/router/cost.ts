@@ -2,31 +2,21 @@
  * Expected seconds to the first token at each endpoint, and what the request costs the others there.
  *
  * The form and the constants without a configuration key are those of a simulation study over
- * fourteen families of workloads (docs/policy.md); they were tuned on an 8B model's times.
- * Cost: about 1 us per endpoint.
+ * fourteen families of workloads (docs/policy.md); they were tuned on an 8B model's times. Numbers
+ * stand in one array, so that a decision over a large fleet allocates once; what a person reads is
+ * made from it on demand. Cost: about 0.1 us per endpoint.
  */
-import type { EndpointView } from "../fleet/fleet.ts";
-import type { Aged, EngineSignals } from "../fleet/signals.ts";
-import { loadSeconds } from "../tiers/load-cost.ts";
-import type { Tier } from "../tiers/tier.ts";
+import type { EndpointId } from "../core/ids.ts";
+import { kvTokens, remainingSeconds } from "../fleet/endpoint-load.ts";
+import type { EndpointView, FleetView } from "../fleet/fleet.ts";
+import { peerRemainingSeconds, peerWeight } from "../fleet/peer-loads.ts";
 import type { RouterConfig } from "./config.ts";
-
-/** Leading tokens of a prompt that an endpoint holds. */
-export interface EndpointMatch {
-  /** Leading tokens in the GPU tier. */
-  readonly gpuTokens: number;
-  /** Leading tokens in any tier, each under its fastest. */
-  readonly tokensByTier: Readonly<Record<Tier, number>>;
-}
-
-export const NO_MATCH: EndpointMatch = {
-  gpuTokens: 0,
-  tokensByTier: { gpu: 0, cpu: 0, nvme: 0, shared: 0 },
-};
+import { decodeStepSeconds, ownWork } from "./cost-model.ts";
+import { type EndpointMatch, NO_MATCH } from "./endpoint-match.ts";
 
 /** The terms of one endpoint's cost, seconds, each >= 0 and finite; the cost is their sum. */
 export interface CostTerms {
-  /** Work ahead of the request: own dispatches without first token, others' as scraped. */
+  /** Work ahead of the request: own and other routers' dispatches without first token, and scraped. */
   readonly queue: number;
   /** Prefill of the uncached tokens, with the loading of blocks from lower tiers. */
   readonly prefill: number;
@@ -36,15 +26,10 @@ export interface CostTerms {
   readonly interference: number;
   /** Nearness of the KV pool to its limit. */
   readonly kvPressure: number;
-}
-
-export interface EndpointCost {
-  readonly terms: CostTerms;
-  readonly costSeconds: number;
-  /** Own part of the work: prefill and loads, before any weight. */
-  readonly workSeconds: number;
-  /** Tokens that need not be computed, in the cheaper of both ways. */
-  readonly reusedTokens: number;
+  /** KV memory that the request takes from others, where the fleet runs short of it. */
+  readonly kvMemory: number;
+  /** Refused connections and broken answers of late. */
+  readonly faults: number;
 }
 
 /** What a decode step costs a prefill beside it, against one chunk's time. */
@@ -62,132 +47,216 @@ const EXTERNALITY_PER_WAITING = 0.15;
 const INTERFERENCE_WEIGHT = 0.9;
 /** Seconds that a wholly full KV pool costs beyond the knee, per unit of usage. */
 const KV_PRESSURE_SECONDS = 10;
+/** KV memory has a price from this mean usage of the fleet on, and its full one this much later. */
+const KV_MEMORY_FROM = 0.6;
+const KV_MEMORY_RANGE = 0.4;
+const KV_MEMORY_MAX = 2;
+/** Seconds that a whole pool costs at the full price. */
+const KV_MEMORY_SECONDS = 1000;
+/** A scraped usage is of use this much longer than a scraped queue. */
+const KV_USEFUL_FACTOR = 5;
+/** Seconds that one refused connection or broken answer costs at once. */
+const FAULT_SECONDS = 2;
 
-/** `P(h, n)`: seconds to prefill `tokens` behind `cachedTokens`, with the quadratic part. */
-function prefillSeconds(config: RouterConfig, cachedTokens: number, tokens: number): number {
-  const pairs = tokens * (cachedTokens + tokens / 2);
-  return tokens / config.prefillTokensPerSecond + config.attentionSecondsPerPair * pairs;
+/** Places of one endpoint's numbers: first the terms of the cost, then what they are made of. */
+const AT = {
+  ...{
+    queue: 0,
+    prefill: 1,
+    externality: 2,
+    interference: 3,
+    kvPressure: 4,
+    kvMemory: 5,
+    faults: 6,
+  },
+  ...{ cost: 7, work: 8, reused: 9, waiting: 10, context: 11, decoding: 12, used: 13 },
+} as const;
+const TERMS: number = AT.cost;
+const ROW: number = AT.used + 1;
+
+export interface CostInput {
+  readonly fleet: FleetView;
+  /** Places in the fleet of the endpoints that may be chosen. */
+  readonly candidates: Int32Array;
+  readonly matches: ReadonlyMap<EndpointId, EndpointMatch>;
+  readonly inputTokens: number;
+  readonly config: RouterConfig;
+}
+
+/** Costs of all candidates, in their order; `row` counts candidates from 0. */
+export class CostTable {
+  readonly #input: CostInput;
+  readonly #numbers: Float64Array;
+  /** Mean over the candidates of the time that their queues take, seconds. */
+  #queueMeanSeconds = 0;
+  /** Price of KV memory, 0 to KV_MEMORY_MAX. */
+  #memoryPrice = 0;
+
+  constructor(input: CostInput) {
+    this.#input = input;
+    this.#numbers = new Float64Array(ROW * input.candidates.length);
+    this.#rateFleet();
+    this.#rateRequest();
+  }
+
+  get rows(): number {
+    return this.#input.candidates.length;
+  }
+
+  get queueMeanSeconds(): number {
+    return this.#queueMeanSeconds;
+  }
+
+  endpoint(row: number): EndpointView | undefined {
+    return this.#input.fleet.endpoints[this.#input.candidates[row] ?? -1];
+  }
+
+  costSeconds(row: number): number {
+    return this.#numbers[ROW * row + AT.cost] ?? Number.POSITIVE_INFINITY;
+  }
+
+  /** Own part of the work at a nominal endpoint: prefill and loads, before any weight. Seconds. */
+  workSeconds(row: number): number {
+    return this.#numbers[ROW * row + AT.work] ?? 0;
+  }
+
+  /** Tokens that need not be computed, in the cheaper of both ways. */
+  reusedTokens(row: number): number {
+    return this.#numbers[ROW * row + AT.reused] ?? 0;
+  }
+
+  terms(row: number): CostTerms {
+    const [queue = 0, prefill = 0, externality = 0, interference = 0, ...rest] =
+      this.#numbers.subarray(ROW * row, ROW * row + TERMS);
+    const [kvPressure = 0, kvMemory = 0, faults = 0] = rest;
+    return { queue, prefill, externality, interference, kvPressure, kvMemory, faults };
+  }
+
+  match(row: number): EndpointMatch {
+    const endpoint = this.endpoint(row);
+    return (endpoint && this.#input.matches.get(endpoint.spec.id)) ?? NO_MATCH;
+  }
+
+  /** Queues and memory, which the request does not change. */
+  #rateFleet(): void {
+    const { fleet, candidates, config } = this.#input;
+    const numbers = this.#numbers;
+    let queueSum = 0;
+    let usageSum = 0;
+    for (let row = 0; row < candidates.length; row += 1) {
+      const endpoint = fleet.endpoints[candidates[row] ?? -1];
+      if (endpoint === undefined) continue;
+      const at = ROW * row;
+      this.#addOwn(at, endpoint);
+      this.#addPeers(at, endpoint);
+      this.#addScraped(at, endpoint);
+      queueSum += (numbers[at + AT.queue] ?? 0) / endpoint.load.speed;
+      if (endpoint.poolTokens > 0) {
+        const { signals } = endpoint;
+        const scraped = signals?.value.kvUsage ?? 0;
+        const usefulMs = KV_USEFUL_FACTOR * config.signalUsefulMs;
+        const fresh = signals === null ? 0 : freshness(signals.atMs, fleet.nowMs, usefulMs);
+        usageSum += Math.max((numbers[at + AT.used] ?? 0) / endpoint.poolTokens, fresh * scraped);
+      }
+    }
+    const count = Math.max(1, candidates.length);
+    this.#queueMeanSeconds = queueSum / count;
+    const price = (usageSum / count - KV_MEMORY_FROM) / KV_MEMORY_RANGE;
+    this.#memoryPrice = Math.min(KV_MEMORY_MAX, Math.max(0, price));
+  }
+
+  #addOwn(at: number, { load }: EndpointView): void {
+    const { fleet } = this.#input;
+    const numbers = this.#numbers;
+    numbers[at + AT.queue] = remainingSeconds(load, fleet.nowMs);
+    numbers[at + AT.waiting] = load.waiting;
+    numbers[at + AT.decoding] = load.decoding;
+    numbers[at + AT.context] = load.contextTokens;
+    numbers[at + AT.used] = kvTokens(load);
+  }
+
+  #addPeers(at: number, { peers, load }: EndpointView): void {
+    const { nowMs } = this.#input.fleet;
+    const numbers = this.#numbers;
+    for (const peer of peers) {
+      const weight = peerWeight(peer, nowMs);
+      const pending = peerRemainingSeconds(peer, { speed: load.speed, nowMs });
+      numbers[at + AT.queue] = (numbers[at + AT.queue] ?? 0) + weight * pending;
+      numbers[at + AT.waiting] = (numbers[at + AT.waiting] ?? 0) + weight * peer.waiting;
+      numbers[at + AT.decoding] = (numbers[at + AT.decoding] ?? 0) + weight * peer.decoding;
+      numbers[at + AT.context] = (numbers[at + AT.context] ?? 0) + weight * peer.contextTokens;
+      numbers[at + AT.used] = (numbers[at + AT.used] ?? 0) + weight * peer.kvTokens;
+    }
+  }
+
+  /** What waits there without any router's knowledge, as long as the sample is fresh. */
+  #addScraped(at: number, { signals, pendingAtSignals }: EndpointView): void {
+    const waiting = signals?.value.waiting ?? 0;
+    if (signals === null || waiting === 0) return;
+    const { fleet, config } = this.#input;
+    const unknown = Math.max(0, waiting * fleet.workMeanSeconds - pendingAtSignals);
+    const fresh = freshness(signals.atMs, fleet.nowMs, config.signalUsefulMs);
+    this.#numbers[at + AT.queue] = (this.#numbers[at + AT.queue] ?? 0) + fresh * unknown;
+  }
+
+  #rateRequest(): void {
+    const { candidates, fleet, matches, inputTokens, config } = this.#input;
+    const numbers = this.#numbers;
+    const nothing = ownWork(NO_MATCH, inputTokens, config);
+    const externality =
+      EXTERNALITY_MIN +
+      Math.min(
+        EXTERNALITY_MAX,
+        EXTERNALITY_PER_SECOND * Math.max(0, this.#queueMeanSeconds - EXTERNALITY_FREE_SECONDS),
+      );
+    const chunkSeconds = config.chunkTokens / config.prefillTokensPerSecond;
+    for (let row = 0; row < candidates.length; row += 1) {
+      const endpoint = fleet.endpoints[candidates[row] ?? -1];
+      if (endpoint === undefined) continue;
+      const { speed } = endpoint.load;
+      const match = matches.get(endpoint.spec.id);
+      const own = match === undefined ? nothing : ownWork(match, inputTokens, config);
+      const at = ROW * row;
+      const waiting = numbers[at + AT.waiting] ?? 0;
+      const step = decodeStepSeconds(config, numbers[at + AT.context] ?? 0);
+      const slow = 1 + (SLOWDOWN * step) / chunkSeconds;
+      const queue = ((numbers[at + AT.queue] ?? 0) * slow) / speed;
+      const behind = Math.max(0, queue - BEHIND_FACTOR * this.#queueMeanSeconds - BEHIND_SECONDS);
+      const prefill = (own.workSeconds * slow) / speed;
+      numbers[at + AT.queue] = queue + BEHIND_WEIGHT * behind;
+      numbers[at + AT.prefill] = prefill;
+      numbers[at + AT.externality] =
+        prefill * externality * (1 + EXTERNALITY_PER_WAITING * waiting);
+      numbers[at + AT.interference] =
+        (INTERFERENCE_WEIGHT * step * Math.sqrt(numbers[at + AT.decoding] ?? 0)) / speed;
+      this.#addMemory(at, endpoint, match?.inflightTokens ?? 0);
+      numbers[at + AT.faults] = FAULT_SECONDS * endpoint.faults.weight(fleet.nowMs);
+      let cost = 0;
+      for (let term = at; term < at + TERMS; term += 1) cost += numbers[term] ?? 0;
+      numbers[at + AT.cost] = cost;
+      numbers[at + AT.work] = own.workSeconds;
+      numbers[at + AT.reused] = own.reusedTokens;
+    }
+  }
+
+  #addMemory(at: number, { poolTokens, signals }: EndpointView, inflightTokens: number): void {
+    if (poolTokens === 0) return;
+    const { fleet, inputTokens, config } = this.#input;
+    const numbers = this.#numbers;
+    const addedTokens = Math.max(0, inputTokens - inflightTokens) + fleet.outputMeanTokens;
+    const added = addedTokens / poolTokens;
+    const own = (numbers[at + AT.used] ?? 0) / poolTokens + added;
+    const fresh =
+      signals === null ? 0 : freshness(signals.atMs, fleet.nowMs, config.signalUsefulMs);
+    const usage = Math.max(own, fresh * ((signals?.value.kvUsage ?? 0) + added));
+    const knee = config.kvUsageKnee;
+    numbers[at + AT.kvPressure] =
+      KV_PRESSURE_SECONDS * Math.min(1 - knee, Math.max(0, usage - knee));
+    numbers[at + AT.kvMemory] = KV_MEMORY_SECONDS * this.#memoryPrice * added;
+  }
 }
 
 /** 1 for a fresh signal, 1/e at the useful age, towards 0; ages below zero count as fresh. */
-function freshness(config: RouterConfig, signals: Aged<unknown>, nowMs: number): number {
-  return Math.exp(-Math.max(0, nowMs - signals.atMs) / config.signalUsefulMs);
-}
-
-/** Costs of all candidates; they depend on each other through the fleet's mean queue. */
-export function endpointCosts(input: {
-  readonly candidates: readonly EndpointView[];
-  readonly matches: readonly EndpointMatch[];
-  readonly inputTokens: number;
-  readonly config: RouterConfig;
-  readonly nowMs: number;
-}): EndpointCost[] {
-  const { candidates, matches, inputTokens, config, nowMs } = input;
-  const queues = candidates.map((candidate) =>
-    queueSeconds(candidate, { config, nowMs, inputTokens }),
-  );
-  const queueMean = queues.reduce((sum, queue) => sum + queue, 0) / Math.max(1, queues.length);
-  const externality =
-    EXTERNALITY_MIN +
-    Math.min(
-      EXTERNALITY_MAX,
-      EXTERNALITY_PER_SECOND * Math.max(0, queueMean - EXTERNALITY_FREE_SECONDS),
-    );
-  return candidates.map((candidate, position) => {
-    const { load, signals } = candidate;
-    const { workSeconds, reusedTokens } = ownWork(
-      matches[position] ?? NO_MATCH,
-      inputTokens,
-      config,
-    );
-    const step = config.stepSeconds + config.decodeSecondsPerContextToken * load.contextTokens;
-    const chunkSeconds = config.chunkTokens / config.prefillTokensPerSecond;
-    const slowdown = 1 + (load.decoding > 0 ? (SLOWDOWN * step) / chunkSeconds : 0);
-    const queue = (queues[position] ?? 0) * slowdown;
-    const behind = Math.max(0, queue - BEHIND_FACTOR * queueMean - BEHIND_SECONDS);
-    const terms: CostTerms = {
-      queue: queue + BEHIND_WEIGHT * behind,
-      prefill: workSeconds * slowdown,
-      externality:
-        workSeconds * slowdown * externality * (1 + EXTERNALITY_PER_WAITING * load.waiting),
-      interference: INTERFERENCE_WEIGHT * step * Math.sqrt(load.decoding),
-      kvPressure: kvPressure(candidate, {
-        addedTokens: inputTokens - reusedTokens,
-        kvFreshness: signals === null ? 0 : freshness(config, signals, nowMs),
-        knee: config.kvUsageKnee,
-      }),
-    };
-    const costSeconds = Object.values(terms).reduce((sum: number, term: number) => sum + term, 0);
-    return { terms, costSeconds, workSeconds, reusedTokens };
-  });
-}
-
-/** The cheaper of computing what the GPU lacks and loading what lower tiers have. */
-function ownWork(
-  match: EndpointMatch,
-  inputTokens: number,
-  config: RouterConfig,
-): { workSeconds: number; reusedTokens: number } {
-  // The last token is always computed: its logits are the answer's first token.
-  const reusableMax = Math.max(0, inputTokens - 1);
-  const fromGpu = Math.min(match.gpuTokens, reusableMax);
-  const gpuOnly = prefillSeconds(config, fromGpu, inputTokens - fromGpu);
-  const { gpu, cpu, nvme, shared } = match.tokensByTier;
-  const fromAll = Math.min(gpu + cpu + nvme + shared, reusableMax);
-  if (fromAll === fromGpu) return { workSeconds: gpuOnly, reusedTokens: fromGpu };
-  const cost = {
-    kvBytesPerToken: config.kvBytesPerToken,
-    bytesPerSecond: {
-      cpu: config.cpuBytesPerSecond,
-      nvme: config.nvmeBytesPerSecond,
-      shared: config.sharedBytesPerSecond,
-    },
-  };
-  const loads =
-    loadSeconds(cost, "cpu", cpu) +
-    loadSeconds(cost, "nvme", nvme) +
-    loadSeconds(cost, "shared", shared);
-  const withLoads = prefillSeconds(config, fromAll, inputTokens - fromAll) + loads;
-  return withLoads < gpuOnly
-    ? { workSeconds: withLoads, reusedTokens: fromAll }
-    : { workSeconds: gpuOnly, reusedTokens: fromGpu };
-}
-
-function queueSeconds(
-  { load, signals }: EndpointView,
-  context: { readonly config: RouterConfig; readonly nowMs: number; readonly inputTokens: number },
-): number {
-  const { config, nowMs, inputTokens } = context;
-  const headSeconds = load.headSinceMs === null ? 0 : Math.max(0, nowMs - load.headSinceMs) / 1000;
-  const own = Math.max(0, load.pendingWorkSeconds - headSeconds);
-  if (signals === null) return own;
-  return own + othersSeconds(signals, { config, nowMs, waitingOwn: load.waiting, inputTokens });
-}
-
-/** Requests that wait there without being ours, at this request's own price. */
-function othersSeconds(
-  signals: Aged<EngineSignals>,
-  context: {
-    readonly config: RouterConfig;
-    readonly nowMs: number;
-    readonly waitingOwn: number;
-    readonly inputTokens: number;
-  },
-): number {
-  const { config, nowMs, waitingOwn, inputTokens } = context;
-  const others = Math.max(0, (signals.value.waiting ?? 0) - waitingOwn);
-  return others * prefillSeconds(config, 0, inputTokens) * freshness(config, signals, nowMs);
-}
-
-function kvPressure(
-  { load, signals }: EndpointView,
-  context: { readonly addedTokens: number; readonly kvFreshness: number; readonly knee: number },
-): number {
-  const { addedTokens, kvFreshness, knee } = context;
-  const { gpuBlocks, blockSizeTokens, kvUsage } = signals?.value ?? {};
-  if (!gpuBlocks || !blockSizeTokens) return 0;
-  const poolTokens = gpuBlocks * blockSizeTokens;
-  const own = (load.uncachedTokens + addedTokens) / poolTokens;
-  const scraped = kvFreshness * ((kvUsage ?? 0) + addedTokens / poolTokens);
-  return KV_PRESSURE_SECONDS * Math.min(1 - knee, Math.max(0, Math.max(own, scraped) - knee));
+function freshness(atMs: number, nowMs: number, usefulMs: number): number {
+  return Math.exp(-Math.max(0, nowMs - atMs) / usefulMs);
 }

@@ -1,42 +1,35 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { fleetViewOf, viewOf } from "../../test/harness/fleet-values.ts";
 import { type EndpointId, endpointId } from "../core/ids.ts";
+import type { EndpointLoad } from "../fleet/endpoint-load.ts";
 import type { EndpointView } from "../fleet/fleet.ts";
-import { type EndpointLoad, IDLE_LOAD } from "../fleet/ledger.ts";
 import { routerConfigSchema } from "./config.ts";
-import type { EndpointMatch } from "./cost.ts";
 import { type DecisionInput, decide } from "./decide.ts";
+import type { EndpointMatch } from "./endpoint-match.ts";
 
 const config = routerConfigSchema.parse({});
 const NOW_MS = 100_000;
 
 function endpoint(number: number, load: Partial<EndpointLoad> = {}): EndpointView {
-  const id = endpointId(`10.0.0.${number}:8000`);
-  const spec = {
-    id,
-    name: `pod-${number}`,
-    pool: "default",
-    model: "m",
-    kvEvents: null,
-    metricsUrl: null,
-    isDraining: false,
-  };
-  const whole = { ...IDLE_LOAD, ...load };
-  return { spec, isReady: true, readyReason: "ready", signals: null, load: whole };
+  return viewOf(`10.0.0.${number}:8000`, { load });
 }
 
-const held = (tokens: number): EndpointMatch => ({
-  gpuTokens: tokens,
-  tokensByTier: { gpu: tokens, cpu: 0, nvme: 0, shared: 0 },
-});
+function held(tokens: number, cpu = 0): EndpointMatch {
+  return {
+    ...{ gpuTokens: tokens, inflightTokens: 0, heldTokens: tokens + cpu },
+    tokensByTier: { gpu: tokens, cpu, nvme: 0, shared: 0 },
+  };
+}
 
 function input(
   endpoints: readonly EndpointView[],
   rest: Partial<DecisionInput> = {},
 ): DecisionInput {
   return {
-    fleet: { nowMs: NOW_MS, endpoints },
+    fleet: fleetViewOf(NOW_MS, endpoints),
     subset: null,
+    excluded: new Set(),
     states: new Map(),
     matches: new Map(),
     inputTokens: 4000,
@@ -62,7 +55,8 @@ describe("decide", () => {
     const decision = decide(
       input([endpoint(1), endpoint(2)], { states: new Map([[idOf(1), gap]]) }),
     );
-    const known = decision.kind === "routed" ? decision.candidates.map((each) => each.known) : [];
+    const known =
+      decision.kind === "routed" ? decision.candidates.all().map((each) => each.known) : [];
     expect(known).toEqual([gap, { state: "FALLBACK", reason: "not-heard" }]);
   });
 
@@ -83,18 +77,17 @@ describe("decide", () => {
     const busy = endpoint(2, {
       requests: 9,
       waiting: 9,
-      pendingWorkSeconds: 3,
+      pendingSeconds: 3,
       headSinceMs: NOW_MS,
     });
     const matches = new Map([[idOf(2), held(3200)]]);
     expect(chosen(input([endpoint(1), busy], { matches }))).toBe(idOf(1));
-    const nearlyDone = { ...busy, load: { ...busy.load, pendingWorkSeconds: 0.01 } };
+    const nearlyDone = { ...busy, load: { ...busy.load, pendingSeconds: 0.01 } };
     expect(chosen(input([endpoint(1), nearlyDone], { matches }))).toBe(idOf(2));
   });
 
   it("takes blocks of a lower tier when loading them is cheaper than computing them", () => {
-    const cpu = { gpuTokens: 0, tokensByTier: { gpu: 0, cpu: 3200, nvme: 0, shared: 0 } };
-    const matches = new Map([[idOf(2), cpu]]);
+    const matches = new Map([[idOf(2), held(0, 3200)]]);
     expect(chosen(input([endpoint(1), endpoint(2)], { matches }))).toBe(idOf(2));
     const slow = { ...config, cpuBytesPerSecond: 1e6 };
     const decision = decide(input([endpoint(1), endpoint(2)], { matches, config: slow }));
@@ -111,6 +104,7 @@ describe("decide", () => {
     };
     const at = (atMs: number): EndpointView => ({
       ...endpoint(1),
+      poolTokens: 400_000,
       signals: { value: signals, atMs },
     });
     const matches = new Map([[idOf(1), held(800)]]);
@@ -153,19 +147,37 @@ describe("decide, for any fleet", () => {
     .record({
       waiting: fc.integer({ min: 0, max: 50 }),
       decoding: fc.integer({ min: 0, max: 200 }),
-      pendingWorkSeconds: fc.double({ min: 0, max: 100, noNaN: true }),
+      pendingSeconds: fc.double({ min: 0, max: 100, noNaN: true }),
       ageMs: fc.integer({ min: -1000, max: 100_000 }),
       contextTokens: fc.integer({ min: 0, max: 1_000_000 }),
-      uncachedTokens: fc.integer({ min: 0, max: 1_000_000 }),
+      generatedTokens: fc.integer({ min: 0, max: 1_000_000 }),
+      blockTokens: fc.integer({ min: 0, max: 1_000_000 }),
+      speed: fc.double({ min: 0.01, max: 100, noNaN: true }),
     })
     .map(({ ageMs, ...load }) => ({
       ...load,
       requests: load.waiting + load.decoding,
-      headSinceMs: load.waiting === 0 ? null : NOW_MS - ageMs,
+      headSinceMs: NOW_MS - ageMs,
     }));
   const endpointArb = fc.record({
     load: loadArb,
     isReady: fc.boolean(),
+    role: fc.constantFrom("both", "both", "prefill", "decode"),
+    poolTokens: fc.constantFrom(0, 16_000),
+    isExcluded: fc.boolean(),
+    peers: fc.array(
+      fc.record({
+        atMs: fc.integer({ min: NOW_MS - 30_000, max: NOW_MS + 100 }),
+        pendingSeconds: fc.double({ min: 0, max: 100, noNaN: true }),
+        waiting: fc.nat(50),
+        decoding: fc.nat(50),
+        contextTokens: fc.nat(1_000_000),
+        kvTokens: fc.nat(1_000_000),
+        pairedTokens: fc.nat(1_000_000),
+        pairedRequests: fc.nat(50),
+      }),
+      { maxLength: 3 },
+    ),
     signals: fc.option(
       fc.record({
         atMs: fc.integer({ min: 0, max: NOW_MS + 5000 }),
@@ -192,22 +204,17 @@ describe("decide, for any fleet", () => {
         fc.double({ min: 0, max: 0.999, noNaN: true }),
         fc.boolean(),
         (parts, inputTokens, holdersNeeded, random, hasSubset) => {
-          const endpoints = parts.map(({ load, isReady, signals }, i) => ({
-            ...endpoint(i, load),
-            isReady,
-            signals,
-          }));
+          const endpoints = parts.map(({ load, isReady, signals, role, peers, poolTokens }, i) =>
+            viewOf(idOf(i), { spec: { role }, load, isReady, signals, peers, poolTokens }),
+          );
+          const excluded = new Set(parts.flatMap((part, i) => (part.isExcluded ? [idOf(i)] : [])));
           const subset = hasSubset ? ["10.0.0.1", "10.0.0.3:8000"] : null;
           const decisionInput = input(endpoints, {
             inputTokens,
             random,
             subset,
-            matches: new Map(
-              parts.map(({ gpu, cpu }, i) => [
-                idOf(i),
-                { gpuTokens: gpu, tokensByTier: { gpu, cpu, nvme: 0, shared: 0 } },
-              ]),
-            ),
+            excluded,
+            matches: new Map(parts.map(({ gpu, cpu }, i) => [idOf(i), held(gpu, cpu)])),
             popularPrefix:
               holdersNeeded === null
                 ? null
@@ -223,21 +230,32 @@ describe("decide, for any fleet", () => {
           expect(decide(decisionInput)).toEqual(decision);
           const allowed = endpoints.filter(
             ({ isReady, spec }) =>
-              isReady && (subset === null || spec.id === idOf(1) || spec.id === idOf(3)),
+              isReady &&
+              spec.role !== "decode" &&
+              !excluded.has(spec.id) &&
+              (subset === null || spec.id === idOf(1) || spec.id === idOf(3)),
           );
+          const decoders = endpoints
+            .filter(({ isReady, spec }) => isReady && spec.role === "decode")
+            .filter(({ spec }) => !excluded.has(spec.id));
+          const isSplit = endpoints.some(({ spec }) => spec.role !== "both");
           if (decision.kind === "none") {
-            expect(allowed).toEqual([]);
+            if (allowed.length > 0) expect([isSplit, decoders]).toEqual([true, []]);
             return;
           }
+          if (isSplit) {
+            expect(decoders.map(({ spec }) => spec.id)).toContain(decision.decodeEndpointId);
+          } else expect(decision.decodeEndpointId).toBeNull();
           expect(allowed.map(({ spec }) => spec.id)).toContain(decision.chosen.endpointId);
-          for (const { terms, costSeconds, reusedTokens, signalAgeMs } of decision.candidates) {
+          const candidates = decision.candidates.all();
+          for (const { terms, costSeconds, reusedTokens, signalAgeMs } of candidates) {
             for (const term of [...Object.values(terms), costSeconds]) {
               expect(Number.isFinite(term) && term >= 0).toBe(true);
             }
             expect(reusedTokens).toBeLessThanOrEqual(Math.max(0, inputTokens - 1));
             expect(signalAgeMs ?? 0).toBeGreaterThanOrEqual(0);
           }
-          if (decision.candidates.some(({ isCapped }) => !isCapped)) {
+          if (candidates.some(({ isCapped }) => !isCapped)) {
             expect(decision.chosen.isCapped).toBe(false);
           }
         },

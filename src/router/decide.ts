@@ -5,10 +5,12 @@
  */
 import { assert } from "../core/assert.ts";
 import type { EndpointId } from "../core/ids.ts";
-import type { EndpointView, FleetView } from "../fleet/fleet.ts";
+import type { FleetView } from "../fleet/fleet.ts";
 import type { PrefixWork } from "../fleet/ledger.ts";
 import type { RouterConfig } from "./config.ts";
-import { type CostTerms, type EndpointMatch, endpointCosts, NO_MATCH } from "./cost.ts";
+import { CostTable, type CostTerms } from "./cost.ts";
+import { decodeEndpoint } from "./decode-endpoint.ts";
+import type { EndpointMatch } from "./endpoint-match.ts";
 import { type KnownState, NOT_HEARD } from "./known-state.ts";
 import type { PopularPrefix } from "./popularity.ts";
 
@@ -16,6 +18,8 @@ export interface DecisionInput {
   readonly fleet: FleetView;
   /** The gateway's restriction: "host:port" or "host" entries. Null: none. */
   readonly subset: readonly string[] | null;
+  /** Endpoints that refused the request. */
+  readonly excluded: ReadonlySet<EndpointId>;
   readonly matches: ReadonlyMap<EndpointId, EndpointMatch>;
   /** How well each endpoint is known; one without a state was not heard. */
   readonly states: ReadonlyMap<EndpointId, KnownState>;
@@ -46,50 +50,148 @@ export interface Candidate {
   /** How well it is known what the endpoint holds: that of its worst rank. */
   readonly known: KnownState;
   readonly reusedTokens: number;
+  /** Own part of the work, seconds of a nominal endpoint. */
   readonly workSeconds: number;
+  /** Learned prefill speed. */
+  readonly speed: number;
   /** Age of the scraped signals, ms; null when there are none. */
   readonly signalAgeMs: number | null;
   /** True when the popularity cap keeps the request away from here. */
   readonly isCapped: boolean;
 }
 
-export type Decision =
-  | {
-      readonly kind: "routed";
-      readonly chosen: Candidate;
-      readonly reason: ChoiceReason;
-      /** The next best by the same policy; null with one candidate. */
-      readonly runnerUp: Candidate | null;
-      /** All candidates in the fleet's order. */
-      readonly candidates: readonly Candidate[];
-      readonly popularPrefix: PopularPrefix | null;
-      /** Tokens that the best holder in the pool could reuse: what was possible. */
-      readonly possibleTokens: number;
-    }
-  | { readonly kind: "none"; readonly reason: "no-ready-endpoint" | "subset-empty" };
+export interface Routed {
+  readonly kind: "routed";
+  readonly chosen: Candidate;
+  /** Where it decodes, in fleets that split requests; null: where it is prefilled. */
+  readonly decodeEndpointId: EndpointId | null;
+  readonly reason: ChoiceReason;
+  /** The next best by cost; null with one candidate. */
+  readonly runnerUp: Candidate | null;
+  readonly candidates: Candidates;
+  readonly popularPrefix: PopularPrefix | null;
+  /** Tokens that the best holder in the pool could reuse: what was possible. */
+  readonly possibleTokens: number;
+  /** Mean time that the candidates' queues take, seconds. */
+  readonly queueMeanSeconds: number;
+}
+
+export interface Unrouted {
+  readonly kind: "none";
+  readonly reason: "no-ready-endpoint" | "subset-empty";
+}
+
+export type Decision = Routed | Unrouted;
 
 /** Differences of cost below this are ties, seconds. */
 const TIE_SECONDS = 1e-9;
 
 export function decide(input: DecisionInput): Decision {
-  const ready = input.fleet.endpoints.filter(({ isReady }) => isReady);
-  if (ready.length === 0) return { kind: "none", reason: "no-ready-endpoint" };
-  const allowed = ready.filter(({ spec }) => isInSubset(spec.id, input.subset));
-  if (allowed.length === 0) return { kind: "none", reason: "subset-empty" };
+  const { fleet, config, inputTokens } = input;
+  const places = candidatePlaces(input);
+  if (places.kind === "none") return places;
+  const decode = decodeEndpoint(fleet, input.excluded);
+  if (decode === "none") return { kind: "none", reason: "no-ready-endpoint" };
 
-  const candidates = rate(allowed, input);
-  const { chosen, reason } = choose(candidates, allowed, input);
-  const others = candidates.filter((candidate) => candidate !== chosen);
-  const possible = [...input.matches.values()].map(({ tokensByTier }) => totalTokens(tokensByTier));
+  const { matches } = input;
+  const costs = new CostTable({ fleet, candidates: places.places, matches, inputTokens, config });
+  const candidates = new Candidates(input, costs);
+  const { row, reason } = choose(candidates, costs, input);
+  const runnerUp = cheapestRow(costs, { skip: (other) => other === row, random: 0 });
   return {
     kind: "routed",
-    chosen,
+    chosen: candidates.at(row),
+    decodeEndpointId: decode,
     reason,
-    runnerUp: others.length === 0 ? null : cheapest(others, 0),
+    runnerUp: runnerUp === null ? null : candidates.at(runnerUp),
     candidates,
     popularPrefix: input.popularPrefix,
-    possibleTokens: Math.min(Math.max(0, ...possible), Math.max(0, input.inputTokens - 1)),
+    possibleTokens: possibleTokens(matches, inputTokens),
+    queueMeanSeconds: costs.queueMeanSeconds,
   };
+}
+
+/** All candidates of one decision, in the fleet's order; each is made when it is asked for. */
+export class Candidates {
+  readonly #input: DecisionInput;
+  readonly #costs: CostTable;
+  readonly #isCapped: (endpointId: EndpointId, workSeconds: number) => boolean;
+
+  constructor(input: DecisionInput, costs: CostTable) {
+    this.#input = input;
+    this.#costs = costs;
+    this.#isCapped = popularityCap(input, costs.rows);
+  }
+
+  get count(): number {
+    return this.#costs.rows;
+  }
+
+  isCapped(row: number): boolean {
+    if (this.#input.popularPrefix === null) return false;
+    const endpoint = this.#costs.endpoint(row);
+    return endpoint !== undefined && this.#isCapped(endpoint.spec.id, this.#costs.workSeconds(row));
+  }
+
+  at(row: number): Candidate {
+    const { fleet, states } = this.#input;
+    const costs = this.#costs;
+    const endpoint = costs.endpoint(row);
+    assert(endpoint !== undefined, "no candidate to choose from", { row });
+    const { spec, signals, load } = endpoint;
+    return {
+      endpointId: spec.id,
+      costSeconds: costs.costSeconds(row),
+      terms: costs.terms(row),
+      match: costs.match(row),
+      known: states.get(spec.id) ?? NOT_HEARD,
+      reusedTokens: costs.reusedTokens(row),
+      workSeconds: costs.workSeconds(row),
+      speed: load.speed,
+      signalAgeMs: signals === null ? null : Math.max(0, fleet.nowMs - signals.atMs),
+      isCapped: this.isCapped(row),
+    };
+  }
+
+  all(): Candidate[] {
+    return Array.from({ length: this.count }, (_, row) => this.at(row));
+  }
+
+  /** The cheapest ones, cheapest first, and of the others those that could reuse most. */
+  best(counts: { readonly cheapest: number; readonly deepest: number }): Candidate[] {
+    const costs = this.#costs;
+    const rows = Array.from({ length: this.count }, (_, row) => row);
+    const byCost = rows.sort((a, b) => costs.costSeconds(a) - costs.costSeconds(b));
+    const deepest = byCost
+      .slice(counts.cheapest)
+      .filter((row) => costs.reusedTokens(row) > 0)
+      .sort((a, b) => costs.reusedTokens(b) - costs.reusedTokens(a))
+      .slice(0, counts.deepest);
+    return [...byCost.slice(0, counts.cheapest), ...deepest].map((row) => this.at(row));
+  }
+}
+
+function candidatePlaces({
+  fleet,
+  subset,
+  excluded,
+}: DecisionInput): Unrouted | { readonly kind: "some"; readonly places: Int32Array } {
+  const { endpoints } = fleet;
+  const places = new Int32Array(endpoints.length);
+  let ready = 0;
+  let count = 0;
+  for (let place = 0; place < endpoints.length; place += 1) {
+    const endpoint = endpoints[place];
+    if (endpoint === undefined || !endpoint.isReady || endpoint.spec.role === "decode") continue;
+    if (excluded.size > 0 && excluded.has(endpoint.spec.id)) continue;
+    ready += 1;
+    if (!isInSubset(endpoint.spec.id, subset)) continue;
+    places[count] = place;
+    count += 1;
+  }
+  if (ready === 0) return { kind: "none", reason: "no-ready-endpoint" };
+  if (count === 0) return { kind: "none", reason: "subset-empty" };
+  return { kind: "some", places: places.subarray(0, count) };
 }
 
 /** Whether the gateway's hint names the endpoint: its address, or its host without the port. */
@@ -98,34 +200,6 @@ function isInSubset(endpointId: EndpointId, subset: readonly string[] | null): b
   const host = endpointId.slice(0, endpointId.lastIndexOf(":"));
   const bareHost = host.replace(/^\[|\]$/g, "");
   return subset.some((entry) => entry === endpointId || entry === host || entry === bareHost);
-}
-
-function rate(allowed: readonly EndpointView[], input: DecisionInput): Candidate[] {
-  const { fleet, inputTokens, config } = input;
-  const matches = allowed.map(({ spec }) => input.matches.get(spec.id) ?? NO_MATCH);
-  const costs = endpointCosts({
-    candidates: allowed,
-    matches,
-    inputTokens,
-    config,
-    nowMs: fleet.nowMs,
-  });
-  const isCapped = popularityCap(input, allowed.length);
-  return allowed.flatMap((endpoint, position) => {
-    const cost = costs[position];
-    if (cost === undefined) return [];
-    const { spec, signals } = endpoint;
-    return [
-      {
-        endpointId: spec.id,
-        ...cost,
-        match: matches[position] ?? NO_MATCH,
-        known: input.states.get(spec.id) ?? NOT_HEARD,
-        signalAgeMs: signals === null ? null : Math.max(0, fleet.nowMs - signals.atMs),
-        isCapped: isCapped(spec.id, cost.workSeconds),
-      },
-    ];
-  });
 }
 
 /**
@@ -148,37 +222,66 @@ function popularityCap(
 }
 
 function choose(
-  candidates: readonly Candidate[],
-  endpoints: readonly EndpointView[],
+  candidates: Candidates,
+  costs: CostTable,
   { config, random, turn }: DecisionInput,
-): { chosen: Candidate; reason: ChoiceReason } {
-  if (config.policy === "round-robin") {
-    return { chosen: at(candidates, turn % candidates.length), reason: "round-robin" };
-  }
+): { readonly row: number; readonly reason: ChoiceReason } {
+  if (config.policy === "round-robin") return { row: turn % costs.rows, reason: "round-robin" };
   if (config.policy === "least-requests") {
-    const requestsMin = Math.min(...endpoints.map(({ load }) => load.requests));
-    const least = candidates.filter((_, i) => endpoints[i]?.load.requests === requestsMin);
-    return { chosen: at(least, Math.floor(random * least.length)), reason: "least-requests" };
+    return { row: leastRequests(costs, random), reason: "least-requests" };
   }
-  const best = cheapest(candidates, random);
-  const uncapped = candidates.filter(({ isCapped }) => !isCapped);
-  if (!best.isCapped || uncapped.length === 0) return { chosen: best, reason: "cheapest" };
-  return { chosen: cheapest(uncapped, random), reason: "popularity-cap" };
+  const best = cheapestRow(costs, { skip: none, random }) ?? 0;
+  if (!candidates.isCapped(best)) return { row: best, reason: "cheapest" };
+  const isCapped = (row: number): boolean => candidates.isCapped(row);
+  const uncapped = cheapestRow(costs, { skip: isCapped, random });
+  return uncapped === null
+    ? { row: best, reason: "cheapest" }
+    : { row: uncapped, reason: "popularity-cap" };
 }
 
-function cheapest(candidates: readonly Candidate[], random: number): Candidate {
-  const costMin = Math.min(...candidates.map(({ costSeconds }) => costSeconds));
-  const ties = candidates.filter(({ costSeconds }) => costSeconds <= costMin + TIE_SECONDS);
-  return at(ties, Math.floor(random * ties.length));
+function leastRequests(costs: CostTable, random: number): number {
+  const requests = Array.from({ length: costs.rows }, (_, row) => ({
+    row,
+    requests: costs.endpoint(row)?.load.requests ?? 0,
+  }));
+  const requestsMin = Math.min(...requests.map((each) => each.requests));
+  const least = requests.filter((each) => each.requests === requestsMin);
+  return least[Math.floor(random * least.length)]?.row ?? 0;
 }
 
-function at(candidates: readonly Candidate[], position: number): Candidate {
-  const candidate = candidates[position];
-  assert(candidate !== undefined, "no candidate to choose from", { position });
-  return candidate;
+/** Null: all are skipped. Of equals, `random` takes one. */
+function cheapestRow(
+  costs: CostTable,
+  { skip, random }: { readonly skip: (row: number) => boolean; readonly random: number },
+): number | null {
+  let costMin = Number.POSITIVE_INFINITY;
+  let first = -1;
+  for (let row = 0; row < costs.rows; row += 1) {
+    const cost = costs.costSeconds(row);
+    if (cost >= costMin || skip(row)) continue;
+    costMin = cost;
+    first = row;
+  }
+  if (first < 0) return null;
+  const ties: number[] = [];
+  for (let row = 0; row < costs.rows; row += 1) {
+    if (costs.costSeconds(row) <= costMin + TIE_SECONDS && !skip(row)) ties.push(row);
+  }
+  return ties[Math.floor(random * ties.length)] ?? first;
 }
 
-function totalTokens(tokensByTier: EndpointMatch["tokensByTier"]): number {
-  const { gpu, cpu, nvme, shared } = tokensByTier;
-  return gpu + cpu + nvme + shared;
+function none(): boolean {
+  return false;
+}
+
+function possibleTokens(
+  matches: ReadonlyMap<EndpointId, EndpointMatch>,
+  inputTokens: number,
+): number {
+  let most = 0;
+  for (const { tokensByTier } of matches.values()) {
+    const { gpu, cpu, nvme, shared } = tokensByTier;
+    most = Math.max(most, gpu + cpu + nvme + shared);
+  }
+  return Math.min(most, Math.max(0, inputTokens - 1));
 }

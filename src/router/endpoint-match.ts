@@ -1,59 +1,120 @@
-/** Matches of holders, in blocks -> matches of endpoints, in tokens. */
+/** Matches of holders, in blocks -> of endpoints, in tokens; with the prompts in flight there. */
 import type { EndpointId } from "../core/ids.ts";
-import type { EndpointView } from "../fleet/fleet.ts";
+import type { FleetView } from "../fleet/fleet.ts";
 import type { HolderMatch } from "../indexer/block-index.ts";
-import { TIERS, type Tier } from "../tiers/tier.ts";
-import type { EndpointMatch } from "./cost.ts";
+import type { Tier } from "../tiers/tier.ts";
+
+/** Leading tokens of a prompt that an endpoint holds. */
+export interface EndpointMatch {
+  /** Leading tokens in the GPU tier, or in prompts in flight there. */
+  readonly gpuTokens: number;
+  /** Leading tokens in prompts in flight there. */
+  readonly inflightTokens: number;
+  /** Leading tokens in any tier as the endpoint's events tell. */
+  readonly heldTokens: number;
+  /** All leading tokens, each under its fastest tier; those in flight under the GPU. */
+  readonly tokensByTier: Readonly<Record<Tier, number>>;
+}
+
+export const NO_MATCH: EndpointMatch = {
+  gpuTokens: 0,
+  inflightTokens: 0,
+  heldTokens: 0,
+  tokensByTier: { gpu: 0, cpu: 0, nvme: 0, shared: 0 },
+};
 
 /** All matches of one prompt that was keyed with one block size. */
 export interface SizedMatches {
   readonly blockSizeTokens: number;
   readonly matches: readonly HolderMatch[];
+  /** Leading blocks in prompts in flight at each endpoint whose blocks have this size. */
+  readonly inflight?: readonly { readonly endpointId: EndpointId; readonly blocks: number }[];
 }
+
+type MatchedFleet = Pick<FleetView, "endpoints" | "positions">;
 
 /**
  * Ranks behind one endpoint cannot be addressed, so an endpoint counts as its shallowest rank; a
- * rank that holds nothing makes it zero.
+ * rank that holds nothing makes it zero. Which rank has a prompt in flight is not known: what is in
+ * flight counts where there is one rank.
  */
 export function endpointMatches(
-  endpoints: readonly EndpointView[],
+  fleet: MatchedFleet,
   sized: readonly SizedMatches[],
 ): Map<EndpointId, EndpointMatch> {
-  const byRank = new Map<EndpointId, EndpointMatch[]>();
-  for (const { blockSizeTokens, matches } of sized) {
+  const found = new Map<EndpointId, EndpointMatch>();
+  for (const { blockSizeTokens, matches, inflight = [] } of sized) {
+    const ranksSeen = new Map<EndpointId, number>();
     for (const match of matches) {
       const { endpointId } = match.holder;
-      const ranks = byRank.get(endpointId) ?? [];
-      ranks.push(inTokens(match, blockSizeTokens));
-      byRank.set(endpointId, ranks);
+      const seen = ranksSeen.get(endpointId) ?? 0;
+      const held = inTokens(match, blockSizeTokens);
+      const before = found.get(endpointId);
+      found.set(endpointId, seen === 0 || before === undefined ? held : shallower(before, held));
+      ranksSeen.set(endpointId, seen + 1);
     }
-  }
-  const found = new Map<EndpointId, EndpointMatch>();
-  for (const { spec } of endpoints) {
-    const ranks = byRank.get(spec.id);
-    if (ranks === undefined || ranks.length < (spec.kvEvents?.ranks ?? 1)) continue;
-    found.set(spec.id, ranks.reduce(shallower));
+    for (const [endpointId, seen] of ranksSeen) {
+      if (seen < ranksOf(endpointId, fleet)) found.delete(endpointId);
+    }
+    for (const { endpointId, blocks } of inflight) {
+      if (ranksOf(endpointId, fleet) !== 1) continue;
+      const match = found.get(endpointId) ?? NO_MATCH;
+      found.set(endpointId, withInflight(match, blocks * blockSizeTokens));
+    }
   }
   return found;
 }
 
+/** 0 for an endpoint that is not in the fleet. */
+function ranksOf(endpointId: EndpointId, { endpoints, positions }: MatchedFleet): number {
+  const position = positions.get(endpointId);
+  if (position === undefined) return 0;
+  return endpoints[position]?.spec.kvEvents?.ranks ?? 1;
+}
+
 function inTokens(match: HolderMatch, blockSizeTokens: number): EndpointMatch {
-  const tokens = (tier: Tier): number => match.blocksByTier[tier] * blockSizeTokens;
+  const { gpu, cpu, nvme, shared } = match.blocksByTier;
   return {
     gpuTokens: match.gpuBlocks * blockSizeTokens,
+    inflightTokens: 0,
+    heldTokens: match.blocks * blockSizeTokens,
     tokensByTier: {
-      gpu: tokens("gpu"),
-      cpu: tokens("cpu"),
-      nvme: tokens("nvme"),
-      shared: tokens("shared"),
+      gpu: gpu * blockSizeTokens,
+      cpu: cpu * blockSizeTokens,
+      nvme: nvme * blockSizeTokens,
+      shared: shared * blockSizeTokens,
     },
   };
 }
 
-function shallower(a: EndpointMatch, b: EndpointMatch): EndpointMatch {
-  return reach(b) < reach(a) ? b : a;
+/**
+ * What is in flight need not be loaded: of the tokens beyond the GPU's own lead, the first ones. In
+ * which order lower tiers follow is not known here; they are taken in the order in which engines
+ * push blocks down.
+ */
+function withInflight(match: EndpointMatch, inflightTokens: number): EndpointMatch {
+  const { gpuTokens, heldTokens } = match;
+  if (inflightTokens <= gpuTokens) return { ...match, inflightTokens };
+  let { gpu, cpu, nvme, shared } = match.tokensByTier;
+  if (inflightTokens >= heldTokens) {
+    gpu = inflightTokens;
+    cpu = nvme = shared = 0;
+  } else {
+    let covered = inflightTokens - gpuTokens;
+    const take = (tokens: number): number => {
+      const taken = Math.min(tokens, covered);
+      covered -= taken;
+      gpu += taken;
+      return tokens - taken;
+    };
+    cpu = take(cpu);
+    nvme = take(nvme);
+    shared = take(shared);
+  }
+  const tokensByTier = { gpu, cpu, nvme, shared };
+  return { gpuTokens: inflightTokens, inflightTokens, heldTokens, tokensByTier };
 }
 
-function reach({ tokensByTier }: EndpointMatch): number {
-  return TIERS.reduce((sum, tier) => sum + tokensByTier[tier], 0);
+function shallower(a: EndpointMatch, b: EndpointMatch): EndpointMatch {
+  return b.heldTokens < a.heldTokens ? b : a;
 }

@@ -39,6 +39,11 @@ export class Popularity {
     return this.#arrivals.size;
   }
 
+  /** The keys at which a prompt is counted; none when the cap is off. */
+  checkpointKeys(keys: BigUint64Array): bigint[] {
+    return this.#config.isOn ? [...checkpoints(keys)].map(({ key }) => key) : [];
+  }
+
   /** Counts one dispatched request with the work it brings. */
   observe(keys: BigUint64Array, workSeconds: number, nowMs: number): void {
     if (!this.#config.isOn) return;

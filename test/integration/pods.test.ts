@@ -1,4 +1,5 @@
 /** What the router says of its pods, against real engines: findings, fallback, audit, resynchronisation. */
+
 import { afterEach, describe, expect, it } from "vitest";
 import { KvPicker } from "../../src/app/kv-picker.ts";
 import { ParityWatch } from "../../src/app/parity-watch.ts";
@@ -15,11 +16,14 @@ import { SAMPLE_BYTES_MAX } from "../../src/events/stream-facts.ts";
 import { Fleet } from "../../src/fleet/fleet.ts";
 import { EvictionBoard } from "../../src/indexer/eviction-board.ts";
 import { EvictionWatch } from "../../src/indexer/eviction-watch.ts";
+import { InflightBlocks } from "../../src/indexer/inflight-blocks.ts";
 import { Residency } from "../../src/indexer/residency.ts";
 import { createBlockHasher } from "../../src/keys/block-hasher.ts";
 import { type LabEngine, startLabEngine } from "../../src/lab/engine/engine.ts";
 import type { LabEngineOptions } from "../../src/lab/engine/engine-options.ts";
 import { PromptReader } from "../../src/prompt/prompt-reader.ts";
+import { Dispatcher } from "../../src/router/dispatcher.ts";
+import { specOf } from "../harness/fleet-values.ts";
 import { freePort } from "../harness/free-port.ts";
 import { MemoryIndex } from "../harness/memory-index.ts";
 import { type RecordingMeter, recordingMeter } from "../harness/recording-meter.ts";
@@ -79,7 +83,8 @@ async function start(...options: readonly Engine[]): Promise<Router> {
   const hasher = await createBlockHasher(0);
   const { ingest, stop } = startWritePath(config, { ...ports, residency, hasher });
   stops.push(stop);
-  const fleet = new Fleet(ports);
+  const inflight = new InflightBlocks();
+  const fleet = new Fleet({ ...ports, blocks: inflight });
   const engines: LabEngine[] = [];
   const specs = [];
   for (const [position, { readFrom, ...rest }] of options.entries()) {
@@ -88,12 +93,9 @@ async function start(...options: readonly Engine[]): Promise<Router> {
     engines.push(engine);
     const address = readFrom === undefined ? engine.kvEventsAddress : readFrom;
     const replay = engine.replayAddress;
-    specs.push({
-      ...{ id: endpointId(engine.address), name: `pod-${position}`, pool: "p", model: MODEL },
-      ...{ metricsUrl: null, isDraining: false },
-      kvEvents:
-        address === null ? null : { address, engine: "vllm" as const, replay, ranks: 1, topic: "" },
-    });
+    const kvEvents =
+      address === null ? null : { address, engine: "vllm" as const, replay, ranks: 1, topic: "" };
+    specs.push(specOf(engine.address, { name: `pod-${position}`, model: MODEL, kvEvents }));
   }
   fleet.apply(specs);
   ingest.reconcile(
@@ -121,8 +123,8 @@ async function start(...options: readonly Engine[]): Promise<Router> {
     ...{ tokensMax: config.prompt.tokensMax, model: MODEL, hasher, tokenizer: null, meter },
   });
   const picker = new KvPicker({
-    ...{ ...ports, ...pods, index, holders: residency, fleet, prompt, random },
-    config: config.router,
+    ...{ ...ports, ...pods, index, holders: residency, fleet, prompt, flow: config.flow },
+    dispatcher: new Dispatcher({ fleet, inflight, random, config: config.router }),
   });
   const pod = (): PodReport | undefined => {
     pods.watch.look();
@@ -144,6 +146,7 @@ async function complete({ picker }: Router, prompt: readonly number[]): Promise<
       ...{ body, subset: null },
     },
     new AbortController().signal,
+    () => {},
   );
   if (outcome.kind !== "route") throw new Error(outcome.reason);
   const url = `http://${outcome.endpointId}/v1/completions`;

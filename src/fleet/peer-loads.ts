@@ -1,0 +1,155 @@
+/**
+ * What other routers have sent to the endpoints, as they told last.
+ *
+ * Each line replaces all that was known of its router. Its pending work drains with the time since;
+ * the rest stays until the next line. A router that falls silent fades away, so that one that died or
+ * is partitioned off does not hold load for ever. Text from the wire is never trusted: a line that is
+ * not of the form changes nothing.
+ */
+import type { EndpointId } from "../core/ids.ts";
+import { type EndpointLoad, kvTokens, remainingSeconds } from "./endpoint-load.ts";
+
+/** Routers beside this one; lines of more are refused. */
+const PEERS_MAX = 64;
+/** Characters of one line: 4096 endpoints at 80 each. */
+const LINE_CHARS_MAX = 327_680;
+const PEER_NAME_CHARS_MAX = 64;
+/** Silence after which a router's load begins to fade, and after which it is gone, ms. */
+const FADE_FROM_MS = 10_000;
+const FADE_TO_MS = 20_000;
+
+/** One other router's requests at one endpoint. */
+export interface PeerLoad {
+  readonly atMs: number;
+  readonly pendingSeconds: number;
+  readonly waiting: number;
+  readonly decoding: number;
+  readonly contextTokens: number;
+  readonly kvTokens: number;
+  readonly pairedTokens: number;
+  readonly pairedRequests: number;
+}
+
+/** form: not a line of ours; full: PEERS_MAX routers are known. */
+export type PeerRefusal = "form" | "full";
+
+export class PeerLoads {
+  /** By router, by endpoint. */
+  readonly #peers = new Map<string, ReadonlyMap<EndpointId, PeerLoad>>();
+  readonly #heardMs = new Map<string, number>();
+  /** Arrays that stay the same: whoever has one sees what is told later. */
+  readonly #byEndpoint = new Map<EndpointId, PeerLoad[]>();
+
+  /** Takes a line; null when it was taken. */
+  receive(line: string, nowMs: number): PeerRefusal | null {
+    const parsed = parseLine(line, nowMs);
+    if (parsed === null) return "form";
+    this.expire(nowMs);
+    if (!this.#peers.has(parsed.peer) && this.#peers.size >= PEERS_MAX) return "full";
+    this.#peers.set(parsed.peer, parsed.loads);
+    this.#heardMs.set(parsed.peer, nowMs);
+    this.#gather();
+    return null;
+  }
+
+  /** Forgets routers that are silent for longer than FADE_TO_MS. */
+  expire(nowMs: number): void {
+    const silent = [...this.#heardMs].filter(([, heardMs]) => nowMs - heardMs >= FADE_TO_MS);
+    if (silent.length === 0) return;
+    for (const [peer] of silent) {
+      this.#peers.delete(peer);
+      this.#heardMs.delete(peer);
+    }
+    this.#gather();
+  }
+
+  /** Routers that are heard. */
+  get size(): number {
+    return this.#peers.size;
+  }
+
+  /** A live array of what each router has there. */
+  at(endpointId: EndpointId): readonly PeerLoad[] {
+    let loads = this.#byEndpoint.get(endpointId);
+    if (loads === undefined) {
+      loads = [];
+      this.#byEndpoint.set(endpointId, loads);
+      this.#gather();
+    }
+    return loads;
+  }
+
+  /** Keeps arrays of these endpoints only. */
+  keep(endpointIds: ReadonlySet<EndpointId>): void {
+    for (const endpointId of this.#byEndpoint.keys()) {
+      if (!endpointIds.has(endpointId)) this.#byEndpoint.delete(endpointId);
+    }
+  }
+
+  #gather(): void {
+    for (const [endpointId, loads] of this.#byEndpoint) {
+      loads.length = 0;
+      for (const told of this.#peers.values()) {
+        const load = told.get(endpointId);
+        if (load !== undefined) loads.push(load);
+      }
+    }
+  }
+}
+
+/** 1 for a router that is heard, falling to 0 while it is silent. */
+export function peerWeight({ atMs }: PeerLoad, nowMs: number): number {
+  const share = (FADE_TO_MS - (nowMs - atMs)) / (FADE_TO_MS - FADE_FROM_MS);
+  return Math.min(1, Math.max(0, share));
+}
+
+/** What is left of a peer's pending work at an endpoint of this speed, seconds. */
+export function peerRemainingSeconds(
+  { atMs, pendingSeconds }: PeerLoad,
+  at: { readonly speed: number; readonly nowMs: number },
+): number {
+  return Math.max(0, pendingSeconds - (at.speed * Math.max(0, at.nowMs - atMs)) / 1000);
+}
+
+/** This router's own load as a line for the others: `peer;endpoint,...|endpoint,...`. */
+export function shareLine(
+  peer: string,
+  loads: Iterable<readonly [EndpointId, EndpointLoad]>,
+  nowMs: number,
+): string {
+  const records: string[] = [];
+  for (const [endpointId, load] of loads) {
+    if (load.requests === 0 && load.pairedRequests === 0) continue;
+    const pending = Math.round(1000 * remainingSeconds(load, nowMs)) / 1000;
+    const { waiting, decoding, contextTokens, pairedTokens, pairedRequests } = load;
+    const tokens = [contextTokens, kvTokens(load), pairedTokens].map(Math.round);
+    const [context, used, paired] = tokens;
+    records.push(
+      [endpointId, pending, waiting, decoding, context, used, paired, pairedRequests].join(","),
+    );
+  }
+  return `${peer};${records.join("|")}`;
+}
+
+function parseLine(
+  line: string,
+  nowMs: number,
+): { readonly peer: string; readonly loads: Map<EndpointId, PeerLoad> } | null {
+  const end = line.indexOf(";");
+  if (end < 1 || end > PEER_NAME_CHARS_MAX || line.length > LINE_CHARS_MAX) return null;
+  const loads = new Map<EndpointId, PeerLoad>();
+  for (const record of line.slice(end + 1).split("|")) {
+    if (record === "") continue;
+    const [id = "", ...texts] = record.split(",");
+    const numbers = texts.map(Number);
+    const isForm = texts.length === 7 && numbers.every((number) => number >= 0 && number < 1e12);
+    if (!isForm) return null;
+    const [pendingSeconds = 0, waiting = 0, decoding = 0, contextTokens = 0] = numbers;
+    const [, , , , used = 0, pairedTokens = 0, pairedRequests = 0] = numbers;
+    loads.set(id as EndpointId, {
+      ...{ atMs: nowMs, pendingSeconds, waiting, decoding, contextTokens, kvTokens: used },
+      ...{ pairedTokens, pairedRequests },
+    });
+  }
+  return { peer: line.slice(0, end), loads };
+}

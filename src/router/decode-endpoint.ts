@@ -1,0 +1,39 @@
+/** Where a request decodes, in fleets whose endpoints prefill or decode. Pure. */
+import type { EndpointId } from "../core/ids.ts";
+import type { EndpointView, FleetView } from "../fleet/fleet.ts";
+import { peerWeight } from "../fleet/peer-loads.ts";
+
+/** What a decoding request weighs beside its context, tokens. */
+const REQUEST_TOKENS = 500;
+
+/**
+ * The ready decode endpoint with the least context, from dispatch to end. Null: the fleet does not
+ * split requests; none: it does, and none is ready.
+ */
+export function decodeEndpoint(
+  { endpoints, nowMs }: FleetView,
+  excluded: ReadonlySet<EndpointId>,
+): EndpointId | "none" | null {
+  let isSplit = false;
+  let lightest: EndpointId | null = null;
+  let weightMin = Number.POSITIVE_INFINITY;
+  for (const endpoint of endpoints) {
+    if (endpoint.spec.role === "both") continue;
+    isSplit = true;
+    if (endpoint.spec.role !== "decode" || !endpoint.isReady) continue;
+    if (excluded.has(endpoint.spec.id)) continue;
+    const weight = decodeWeight(endpoint, nowMs);
+    if (weight >= weightMin) continue;
+    weightMin = weight;
+    lightest = endpoint.spec.id;
+  }
+  return isSplit ? (lightest ?? "none") : null;
+}
+
+function decodeWeight({ load, peers }: EndpointView, nowMs: number): number {
+  return peers.reduce(
+    (sum, peer) =>
+      sum + peerWeight(peer, nowMs) * (peer.pairedTokens + REQUEST_TOKENS * peer.pairedRequests),
+    load.pairedTokens + REQUEST_TOKENS * load.pairedRequests,
+  );
+}
