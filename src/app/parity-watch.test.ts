@@ -1,12 +1,14 @@
 import http from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, expect, it } from "vitest";
+import { specOf } from "../../test/harness/fleet-values.ts";
 import { recordingMeter } from "../../test/harness/recording-meter.ts";
 import { endpointId } from "../core/ids.ts";
 import { silentLog } from "../core/log.ts";
 import { nodeClock } from "../core/node-clock.ts";
 import { ok, refused } from "../core/result.ts";
 import { Fleet } from "../fleet/fleet.ts";
+import { InflightBlocks } from "../indexer/inflight-blocks.ts";
 import type { PromptTokenizer } from "../prompt/prompt-tokenizer.ts";
 import { ParityWatch } from "./parity-watch.ts";
 
@@ -51,10 +53,9 @@ const same = ({ messages, tools, add_special_tokens: special }: Body): number[] 
 async function compared(address: string, tokenizer: PromptTokenizer | null = ours) {
   const meter = recordingMeter();
   const ports = { clock: nodeClock, log: silentLog, meter };
-  const fleet = new Fleet(ports);
+  const fleet = new Fleet({ ...ports, blocks: new InflightBlocks() });
   const id = endpointId(address);
-  const spec = { id, name: "pod", pool: "p", model: "m", metricsUrl: null, isDraining: false };
-  fleet.apply([{ ...spec, kvEvents: null }]);
+  fleet.apply([specOf(address)]);
   const watch = new ParityWatch({ ...ports, fleet, model: "m", tokenizer });
   await watch.look();
   return { watch, id, fleet, meter };
