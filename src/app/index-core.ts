@@ -4,7 +4,6 @@ import { messageOf } from "../core/errors.ts";
 import { type Holder, holderName } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
-import type { IndexReader } from "../indexer/block-index.ts";
 import { entriesIn, type IndexerConfig } from "../indexer/config.ts";
 import type { EvictionBoard } from "../indexer/eviction-board.ts";
 import { EvictionWatch } from "../indexer/eviction-watch.ts";
@@ -36,7 +35,7 @@ interface Opened {
 }
 
 export class IndexCore {
-  readonly index: IndexReader;
+  readonly index: HotIndex;
   readonly residency: Residency;
   /** When all holders are known, each as good as it is restored; requests are answered. */
   readonly opened: Promise<void>;

@@ -16,8 +16,8 @@ import { startTokenizer } from "../prompt/tokenizer-choice.ts";
 import { startQueryServer } from "../query/grpc-query-server.ts";
 import { adminRoutes } from "./admin-routes.ts";
 import { FollowedFleet } from "./followed-fleet.ts";
+import { IngestThread } from "./ingest-thread.ts";
 import { createReadSide } from "./read-side.ts";
-import { WriteCore } from "./write-core.ts";
 
 export interface ServeDeps {
   readonly clock: Clock;
@@ -36,6 +36,8 @@ export interface RunningRouter {
   /** Refuses no request, but asks gateways to send no more; resolves when none is in flight. */
   drain(): Promise<void>;
   stop(): Promise<void>;
+  /** Lets go of what would keep the process from exiting at once. */
+  abandon(): Promise<void>;
 }
 
 /** Starts everything; throws KvError where the configuration or a port forbids it. */
@@ -51,7 +53,7 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
   };
   try {
     const evictions = new EvictionBoard();
-    const writeSide = await WriteCore.start(config, { ...ports, evictions });
+    const writeSide = await IngestThread.start(config, { ...ports, evictions });
     stops.push(() => writeSide.stop());
     const followed = new FollowedFleet(config, { ...ports, random, events: writeSide.events });
     stops.push(() => followed.stop());
@@ -110,6 +112,7 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
         await edge.drain();
       },
       stop,
+      abandon: () => writeSide.abandon(),
     };
   } catch (error) {
     await stop();

@@ -3,8 +3,8 @@ import type { Config } from "../config/schema.ts";
 import type { Clock } from "../core/clock.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
-import type { IndexReader } from "../indexer/block-index.ts";
 import type { EvictionBoard } from "../indexer/eviction-board.ts";
+import type { HotIndex } from "../indexer/hot-index.ts";
 import type { Residency } from "../indexer/residency.ts";
 import { createBlockHasher } from "../keys/block-hasher.ts";
 import { IndexCore } from "./index-core.ts";
@@ -20,7 +20,7 @@ export interface WriteCoreDeps {
 }
 
 export class WriteCore implements WriteSide {
-  readonly index: IndexReader;
+  readonly index: HotIndex;
   readonly holders: Residency;
   readonly events: LateEvents;
   readonly #core: IndexCore;
@@ -52,6 +52,12 @@ export class WriteCore implements WriteSide {
   report(): Promise<void> {
     this.#core.report();
     return Promise.resolve();
+  }
+
+  /** Ends the reading of events and nothing else: what is in memory may be half of a change. */
+  async abandon(): Promise<void> {
+    this.#core.stopRestoring();
+    await this.events.stop();
   }
 
   async stop(): Promise<void> {

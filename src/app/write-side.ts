@@ -1,8 +1,8 @@
 /**
  * The border between the write path and the decisions, as the decisions see it.
  *
- * Nothing here is awaited on the way of a request: what is asked is at hand, and at most
- * TICK_MS old where the write path has a thread of its own.
+ * Nothing here is awaited on the way of a request: what is asked is at hand. The index is as the
+ * writer left it, the rest a tick old where the write path has a thread of its own.
  */
 import type { Holder } from "../core/ids.ts";
 import type { EventSource } from "../events/ingest.ts";

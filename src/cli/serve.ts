@@ -15,7 +15,9 @@ export async function serve(file: string, version: string): Promise<void> {
   const signal = await new Promise<string>((resolve) => {
     for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve(name));
   });
-  for (const name of ["SIGTERM", "SIGINT"]) process.once(name, () => process.exit(1));
+  for (const name of ["SIGTERM", "SIGINT"]) {
+    process.once(name, () => void router.abandon().finally(() => process.exit(1)));
+  }
   log.info({ signal }, "draining");
   try {
     await router.drain();

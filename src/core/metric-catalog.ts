@@ -54,6 +54,10 @@ export const COUNTERS = {
     help: "Blocks that left a full index for others, by the endpoint that has them.",
     labels: ["endpoint"],
   },
+  kvatlas_ingest_crashes_total: {
+    help: "Failures of the write path's thread, which is begun again.",
+    labels: [],
+  },
   kvatlas_store_flushes_total: {
     help: "LMDB write-behind transactions, by outcome (written, late, failed).",
     labels: ["outcome"],

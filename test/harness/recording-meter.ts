@@ -1,13 +1,16 @@
 /** A meter that a test can read. */
 import type { Meter } from "../../src/core/meter.ts";
-import type { CounterName } from "../../src/core/metric-catalog.ts";
+import type { CounterName, GaugeName } from "../../src/core/metric-catalog.ts";
 
 export interface RecordingMeter extends Meter {
   /** Sum over the series of a counter whose labels include these. */
   total(name: CounterName, labels?: Readonly<Record<string, string>>): number;
+  /** Newest value of a gauge with these labels; NaN: never set. */
+  value(name: GaugeName, labels: Readonly<Record<string, string>>): number;
 }
 
 export function recordingMeter(): RecordingMeter {
+  const gauges = new Map<string, number>();
   const counts: { name: string; labels: Readonly<Record<string, string>>; by: number }[] = [];
   return {
     count: (name, labels = {}, by = 1) => {
@@ -17,7 +20,8 @@ export function recordingMeter(): RecordingMeter {
       if (series === undefined) counts.push({ name, labels, by });
       else series.by += by;
     },
-    gauge: () => {},
+    gauge: (name, labels, value) => void gauges.set(name + JSON.stringify(labels), value),
+    value: (name, labels) => gauges.get(name + JSON.stringify(labels)) ?? Number.NaN,
     observe: () => {},
     resetGauge: () => {},
     total: (name, labels = {}) =>
