@@ -42,10 +42,10 @@ it("gives a registry what it would have been given directly, whenever it is take
 it("is empty until something is counted", () => {
   const tape = new TapeMeter();
   expect(tape.take()).toBeNull();
-  tape.count("kvatlas_store_rows_total", {}, 3);
+  tape.count("kvatlas_ingest_crashes_total", {}, 3);
   const meter = recordingMeter();
   playTape(tape.take() ?? expect.fail(), meter);
-  expect(meter.total("kvatlas_store_rows_total")).toBe(3);
+  expect(meter.total("kvatlas_ingest_crashes_total")).toBe(3);
   expect(tape.take()).toBeNull();
 });
 
