@@ -108,7 +108,13 @@ export class Applier implements KeyedSink {
     const { residency, meter } = this.#deps;
     switch (event.type) {
       case "stored": {
-        const refused = residency.stored(holder, event.tier, event.handles, event.keys);
+        const refused = residency.stored(
+          holder,
+          event.tier,
+          event.handles,
+          event.keys,
+          event.parent,
+        );
         meter.count("kvatlas_events_blocks_total", { kind: "stored" }, event.handles.length);
         if (refused === 0) return null;
         meter.count("kvatlas_events_refused_total", { reason: "index-full" }, refused);

@@ -116,7 +116,7 @@ export class HolderKeyer {
     const input = { parent, tokens, blockSizeTokens };
     const keys = slab.u64(handles.length);
     this.#hasher.chainKeysInto(extras === undefined ? input : { ...input, extras }, keys, 0);
-    const stored = { type: "stored", tier, handles, keys, blockSizeTokens } as const;
+    const stored = { type: "stored", tier, handles, keys, parent, blockSizeTokens } as const;
     if (extraKeys === null) this.#storePlain(stored, tokens, keyed);
     else this.#store(stored, 0, keyed);
   }

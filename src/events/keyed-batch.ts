@@ -12,6 +12,8 @@ export interface KeyedStored {
   /** Engine handles and our keys, position by position. */
   readonly handles: BigUint64Array;
   readonly keys: BigUint64Array;
+  /** Key before the first: the index puts the blocks behind it. It is not logged. */
+  readonly parent?: BlockKey;
   /** 0 when the blocks were placed by their handles alone. */
   readonly blockSizeTokens: number;
 }

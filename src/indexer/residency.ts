@@ -56,9 +56,16 @@ export class Residency {
 
   /**
    * Adds one copy of each block; others are evicted for them where the index is full. Returns how many
-   * blocks of this holder are lost by that: refused, or evicted.
+   * blocks of this holder are lost by that: refused, or evicted. `parent` is the key before the first
+   * one, where it is known.
    */
-  stored(holder: Holder, tier: Tier, handles: BigUint64Array, keys: BigUint64Array): number {
+  stored(
+    holder: Holder,
+    tier: Tier,
+    handles: BigUint64Array,
+    keys: BigUint64Array,
+    parent?: BlockKey,
+  ): number {
     const tenant = this.#tenant(holder);
     if (tier !== "gpu") tenant.hasSeenLowerTiers = true;
     const { table } = tenant;
@@ -90,7 +97,7 @@ export class Residency {
       if (before < COPIES_MAX) table.setCopies(row, order, before + 1);
       if (before === 0) batch.push(table.keyLow(row), table.keyHigh(row));
     }
-    this.#enter(holder, tier);
+    this.#enter(holder, tier, parent);
     return lost;
   }
 
