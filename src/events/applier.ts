@@ -19,6 +19,8 @@ export interface ApplierDeps {
 }
 
 const EXACT: HolderState = { state: "EXACT", reason: null };
+const STORED = { kind: "stored" };
+const REMOVED = { kind: "removed" };
 const TRUNCATED = { state: "DEGRADED", reason: "log-truncated" } as const;
 
 export class Applier implements KeyedSink {
@@ -51,7 +53,15 @@ export class Applier implements KeyedSink {
       }
     }
     const { epoch, seq, engineMs, model } = batch;
-    residency.setCursor(batch.holder, { ...state, epoch, seq, engineMs, blockSizeTokens, model });
+    residency.setCursor(batch.holder, {
+      state: state.state,
+      reason: state.reason,
+      epoch,
+      seq,
+      engineMs,
+      blockSizeTokens,
+      model,
+    });
     this.#reportLag(batch);
     return true;
   }
@@ -88,8 +98,7 @@ export class Applier implements KeyedSink {
     // Behind -1 comes the engine's first message: all that it said in this life is known.
     if (batch.seq === 0) return EXACT;
     if (batch.seq === cursor.seq + 1) {
-      if (cursor.reason === TRUNCATED.reason) return EXACT;
-      return { state: cursor.state, reason: cursor.reason };
+      return cursor.reason === TRUNCATED.reason ? EXACT : cursor;
     }
     const { log, meter } = this.#deps;
     const endpoint = batch.holder.endpointId;
@@ -115,14 +124,14 @@ export class Applier implements KeyedSink {
           event.keys,
           event.parent,
         );
-        meter.count("kvatlas_events_blocks_total", { kind: "stored" }, event.handles.length);
+        meter.count("kvatlas_events_blocks_total", STORED, event.handles.length);
         if (refused === 0) return null;
         meter.count("kvatlas_events_refused_total", { reason: "index-full" }, refused);
         return "index-full";
       }
       case "removed": {
         const unknown = residency.removed(holder, event.tier, event.handles);
-        meter.count("kvatlas_events_blocks_total", { kind: "removed" }, event.handles.length);
+        meter.count("kvatlas_events_blocks_total", REMOVED, event.handles.length);
         if (unknown > 0) {
           meter.count("kvatlas_events_refused_total", { reason: "unknown-removal" }, unknown);
         }

@@ -62,6 +62,10 @@ interface Replay {
   heldBytes: number;
 }
 
+/** Shared by the steps that have none, which are most. */
+const NO_DELIVERIES: readonly Delivery[] = [];
+const NO_DROPS: readonly SequenceDrop[] = [];
+
 type Place = "next" | "repeat" | "new-life" | "hole";
 
 export class Sequencer {
@@ -285,15 +289,17 @@ export class Sequencer {
 
   /** Hands over what this call has brought about. */
   #step(): SequencerStep {
-    const step = {
-      deliveries: this.#deliveries,
-      replayFrom: this.#replayFrom,
-      drops: this.#drops,
-    };
-    this.#deliveries = [];
-    this.#drops = [];
+    const deliveries = this.#deliveries;
+    const drops = this.#drops;
+    const replayFrom = this.#replayFrom;
+    if (deliveries.length > 0) this.#deliveries = [];
+    if (drops.length > 0) this.#drops = [];
     this.#replayFrom = null;
-    return step;
+    return {
+      deliveries: deliveries.length > 0 ? deliveries : NO_DELIVERIES,
+      replayFrom,
+      drops: drops.length > 0 ? drops : NO_DROPS,
+    };
   }
 }
 
