@@ -29,8 +29,8 @@ const BLOCKS_PER_EVENT = 32;
 const BLOCKS = 524_288;
 const QUICK_BLOCKS = 4096;
 /** Blocks per second while the lag is measured. */
-const PACED_BLOCKS = 200_000;
-const PACED_MS = 3000;
+const PACED_PER_SECOND = 200_000;
+const PACED_BLOCKS = 524_288;
 /** Messages that are under way at once at full speed. */
 const AHEAD_MESSAGES = 8192;
 
@@ -40,40 +40,52 @@ export function jetstreamCases(hasher: BlockHasher): ValueCase[] {
       name: `ingest.jetstream.${engines}`,
       unit: "blocks/s" as const,
       value: (isQuick: boolean) =>
-        withPath(hasher, engines, (path) => blocksPerSecond(path, isQuick ? QUICK_BLOCKS : BLOCKS)),
+        blocksPerSecond(hasher, engines, isQuick ? QUICK_BLOCKS : BLOCKS),
     },
     {
       name: `ingest.jetstream.lag.${engines}`,
       unit: "ms" as const,
-      value: (isQuick: boolean) =>
-        withPath(hasher, engines, (path) => lagMs(path, isQuick ? 20 : PACED_MS)),
+      value: (isQuick: boolean) => lagMs(hasher, engines, isQuick ? QUICK_BLOCKS : PACED_BLOCKS),
     },
   ]);
 }
 
-async function blocksPerSecond(path: JetstreamPath, blocks: number): Promise<number> {
-  const messages = blocks / BLOCKS_PER_EVENT;
-  const startMs = nodeClock.nowMs();
-  while (path.sent < messages) {
-    const end = Math.min(messages, path.applied + AHEAD_MESSAGES, path.sent + 64);
-    while (path.sent < end) path.send();
-    await new Promise(setImmediate);
-  }
-  await path.allApplied();
-  return (blocks * 1000) / (nodeClock.nowMs() - startMs);
+function blocksPerSecond(hasher: BlockHasher, engines: number, blocks: number): Promise<number> {
+  return withPath({ hasher, engines, blocks }, async (path) => {
+    const messages = blocks / BLOCKS_PER_EVENT;
+    const startMs = nodeClock.nowMs();
+    while (path.sent < messages) {
+      const end = Math.min(messages, path.applied + AHEAD_MESSAGES, path.sent + 64);
+      while (path.sent < end) path.send();
+      await new Promise(setImmediate);
+    }
+    await path.allApplied();
+    return (blocks * 1000) / (nodeClock.nowMs() - startMs);
+  });
 }
 
 /** 99th percentile from the engine's message to its batch in the index. */
-async function lagMs(path: JetstreamPath, durationMs: number): Promise<number> {
-  const startMs = nodeClock.nowMs();
-  for (let elapsedMs = 0; elapsedMs < durationMs; elapsedMs = nodeClock.nowMs() - startMs) {
-    const due = (elapsedMs / 1000) * (PACED_BLOCKS / BLOCKS_PER_EVENT);
-    while (path.sent < due) path.send();
-    await setTimeout(1);
-  }
-  await path.allApplied();
-  const lags = path.lags.sort((a, b) => a - b);
-  return lags[Math.floor(lags.length * 0.99)] ?? 0;
+function lagMs(hasher: BlockHasher, engines: number, blocks: number): Promise<number> {
+  return withPath({ hasher, engines, blocks }, async (path) => {
+    const messages = blocks / BLOCKS_PER_EVENT;
+    const startMs = nodeClock.nowMs();
+    while (path.sent < messages) {
+      const elapsedSeconds = (nodeClock.nowMs() - startMs) / 1000;
+      const due = Math.min(messages, elapsedSeconds * (PACED_PER_SECOND / BLOCKS_PER_EVENT));
+      while (path.sent < due) path.send();
+      await setTimeout(1);
+    }
+    await path.allApplied();
+    const lags = path.lags.sort((a, b) => a - b);
+    return lags[Math.floor(lags.length * 0.99)] ?? 0;
+  });
+}
+
+interface Work {
+  readonly hasher: BlockHasher;
+  readonly engines: number;
+  /** Of all engines together. */
+  readonly blocks: number;
 }
 
 class JetstreamPath {
@@ -84,7 +96,7 @@ class JetstreamPath {
   readonly log: NatsLog;
   sent = 0;
 
-  constructor(address: string, hasher: BlockHasher, engines: number) {
+  constructor(address: string, { hasher, engines, blocks }: Work) {
     const residency = new Residency({ index: new HotIndex(), entriesMax: 10_000_000 });
     const parts = { residency, clock: nodeClock, log: silentLog, meter: silentMeter };
     const applier = new Applier(parts);
@@ -93,10 +105,8 @@ class JetstreamPath {
       (_, n) => new HolderRelay({ holder: holderOf(n), model: "bench", hasher, canReplay: false }),
     );
     // Every engine says the same: the relays know nothing of each other.
-    this.#messages = storeMessages(
-      Math.ceil(Math.max(BLOCKS, PACED_BLOCKS * (PACED_MS / 1000 + 1)) / engines / 32) * 32,
-      BLOCKS_PER_EVENT,
-    );
+    const messages = Math.ceil(blocks / BLOCKS_PER_EVENT / engines);
+    this.#messages = storeMessages(messages * BLOCKS_PER_EVENT, BLOCKS_PER_EVENT);
     const holders = new Map(this.#relays.map(({ holder }, n) => [holder.endpointId, n]));
     this.log = new NatsLog({
       ...parts,
@@ -138,8 +148,7 @@ class JetstreamPath {
 }
 
 async function withPath(
-  hasher: BlockHasher,
-  engines: number,
+  work: Work,
   measure: (path: JetstreamPath) => Promise<number>,
 ): Promise<number> {
   const binary = await resolveBinary("nats-server", { env: process.env, folder: BINARIES_FOLDER });
@@ -149,7 +158,7 @@ async function withPath(
   }
   const storeFolder = mkdtempSync(join(tmpdir(), "kvatlas-bench-"));
   const server = await startNats({ binary: binary.path, storeFolder, clock: nodeClock });
-  const path = new JetstreamPath(server.address, hasher, engines);
+  const path = new JetstreamPath(server.address, work);
   try {
     await path.log.caughtUp;
     return await measure(path);
