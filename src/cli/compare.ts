@@ -17,7 +17,7 @@ import type { SimRequest } from "../lab/sim/sim-request.ts";
 import { simRequests } from "../lab/sim/trace-requests.ts";
 import { WORKLOAD_NAMES, WORKLOADS } from "../lab/sim/workloads.ts";
 import { readTrace } from "../lab/workload/file-trace.ts";
-import { printLine } from "./print.ts";
+import { printLine, printTable } from "./print.ts";
 
 /** As commander hands them over. */
 export interface CompareFlags {
@@ -69,7 +69,7 @@ export async function compare(trace: string | null, flags: CompareFlags): Promis
     );
     return;
   }
-  for (const line of comparisonTable(rows)) await printLine(line);
+  await printTable(comparisonTable(rows));
   await printLine(`\nRecommended: ${recommendation.text}.`);
 }
 

@@ -1,19 +1,10 @@
-/** Results of a comparison as lines of text. Pure. */
+/** Results of a comparison as rows of cells. Pure. */
 import type { ComparisonRow } from "./compare-policies.ts";
 
-const HEAD = [
-  "POLICY",
-  "MEAN s",
-  "P50 s",
-  "P99 s",
-  "HIT RATE",
-  "MAX/MEAN LOAD",
-  "GOODPUT",
-  "HELD",
-  "LOST",
-];
+const TIMES = ["MEAN s", "P50 s", "P99 s"];
+const HEAD = ["POLICY", ...TIMES, "HIT RATE", "MAX/MEAN LOAD", "GOODPUT", "HELD", "LOST"];
 
-export function comparisonTable(rows: readonly ComparisonRow[]): string[] {
+export function comparisonTable(rows: readonly ComparisonRow[]): string[][] {
   const cells = rows.map((row) => [
     row.policy,
     row.ttftMeanSeconds.toFixed(3),
@@ -25,13 +16,5 @@ export function comparisonTable(rows: readonly ComparisonRow[]): string[] {
     String(row.heldRequests),
     String(row.lost),
   ]);
-  const all = [HEAD, ...cells];
-  const widths = HEAD.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)));
-  return all.map((row) =>
-    row
-      .map((cell, column) =>
-        column === 0 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0),
-      )
-      .join("  "),
-  );
+  return [HEAD, ...cells];
 }
