@@ -3,7 +3,7 @@ import { type Command, InvalidArgumentError } from "commander";
 import type { CompareFlags } from "./compare.ts";
 
 /** Policies compared when none is named. */
-const POLICIES_DEFAULT = ["round-robin", "least-requests", "llm-d", "dynamo"];
+const POLICIES_DEFAULT = ["kvatlas", "round-robin", "least-requests", "llm-d", "dynamo"];
 
 export function addCompareCommand(program: Command): void {
   program
@@ -48,13 +48,13 @@ export function addCompareCommand(program: Command): void {
 }
 
 const HELP = `
-Policies: round-robin, least-requests, llm-d, gie, dynamo (re-created from their published
+Policies: kvatlas, round-robin, least-requests, llm-d, gie, dynamo (re-created from their published
 rules), oracle (sees the exact present state: a yardstick), command:CMD (a process that speaks the
 simulate protocol). Workloads: conversation, agent, synthetic, mix, bursts, hot-prefix.
 
 Examples:
-  kvatlas compare trace.jsonl --policy dynamo --policy llm-d --load 0.9
-  kvatlas compare --workload hot-prefix --load 0.8 --policy llm-d --policy dynamo --json`;
+  kvatlas compare trace.jsonl --policy kvatlas --policy llm-d --load 0.9
+  kvatlas compare --workload hot-prefix --load 0.8 --policy kvatlas --policy dynamo --json`;
 
 function more(name: string, before: readonly string[] | undefined): string[] {
   return [...(before ?? []), name];

@@ -1,6 +1,7 @@
-/** The policies that can be compared with this router, by name. */
+/** The policies that can be compared, by name; `kvatlas` is this router as it ships. */
 import type { SimTruth } from "../sim/simulation.ts";
 import type { SimulatedRouter } from "../simulate/messages.ts";
+import { RouterSession } from "../simulate/router-session.ts";
 import { dynamo } from "./dynamo.ts";
 import { gatewayDefault, llmD } from "./llm-d.ts";
 import { Oracle } from "./oracle.ts";
@@ -8,6 +9,7 @@ import { PolicyRouter } from "./policy-router.ts";
 import { leastRequests, roundRobin } from "./simple.ts";
 
 export const POLICY_NAMES = [
+  "kvatlas",
   "round-robin",
   "least-requests",
   "llm-d",
@@ -22,6 +24,8 @@ export function createPolicy(
   name: PolicyName,
 ): (replica: number, truth: SimTruth) => SimulatedRouter {
   switch (name) {
+    case "kvatlas":
+      return () => new RouterSession();
     case "round-robin":
       return () => new PolicyRouter(roundRobin());
     case "least-requests":
