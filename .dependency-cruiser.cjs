@@ -58,7 +58,7 @@ const direction = Object.entries(modules).map(([name, allowed]) => ({
 const adapters = [
   ["lmdb", "^src/indexer/lmdb-"],
   ["zeromq", "^src/(events|lab)/(engine/)?zmq-"],
-  ["@nats-io", "^src/events/nats-"],
+  ["@nats-io", "^src/(events|fleet)/nats-"],
   ["@grpc", "^src/((extproc|query)/(grpc-|gen/)|lab/grpc-)"],
   ["grpc-health-check", "^src/extproc/grpc-"],
   ["prom-client", "^src/observe/prom-"],

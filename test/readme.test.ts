@@ -88,6 +88,7 @@ describe("commands", () => {
       "simulate",
       "tokenize",
       "tour",
+      "why",
     ];
     expect([...named.keys()].sort()).toEqual(commands);
     for (const [command, options] of named) {

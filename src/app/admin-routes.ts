@@ -1,18 +1,26 @@
-/** What the admin server answers beside metrics and health: pods and index. */
+/** What the admin server answers beside metrics and health: pods, decisions and index. */
+import type { DecisionRing } from "../observe/decision-ring.ts";
 import type { AdminAnswer, AdminRoute } from "../observe/http-admin.ts";
 import type { IndexQueries } from "../query/index-queries.ts";
 import { keysQuery, QUERY_BODY_BYTES_MAX, tokensQuery } from "../query/prompt-query.ts";
+import type { DecisionRecord } from "../router/decision-record.ts";
 import type { PodReport } from "./pods-report.ts";
 
 export interface AdminRoutesDeps {
   readonly pods: () => readonly PodReport[];
   readonly queries: IndexQueries;
+  readonly decisions: DecisionRing<DecisionRecord>;
 }
 
-export function adminRoutes({ pods, queries }: AdminRoutesDeps): AdminRoute[] {
+export function adminRoutes({ pods, queries, decisions }: AdminRoutesDeps): AdminRoute[] {
   const ok = (body: unknown): AdminAnswer => ({ status: 200, body });
   return [
     { path: "/pods", handle: () => ok({ pods: pods() }) },
+    {
+      path: "/why",
+      handle: ({ searchParams }): AdminAnswer =>
+        ok({ decision: decisions.find(searchParams.get("id") ?? ""), kept: decisions.size }),
+    },
     { path: "/index/stats", handle: () => ok(queries.stats()) },
     {
       path: "/index/query",

@@ -13,8 +13,10 @@ import type { Fleet, FleetView } from "../fleet/fleet.ts";
 import type { FlowConfig } from "../flow/config.ts";
 import { HoldingRoom } from "../flow/holding-room.ts";
 import type { IndexReader } from "../indexer/block-index.ts";
+import type { DecisionRing } from "../observe/decision-ring.ts";
 import type { PromptReader, PromptReading } from "../prompt/prompt-reader.ts";
 import type { Decision, Routed } from "../router/decide.ts";
+import { type DecisionRecord, decisionRecord } from "../router/decision-record.ts";
 import type { Dispatcher, PromptToRoute } from "../router/dispatcher.ts";
 import { stateText } from "../router/known-state.ts";
 import type { AnswerBook } from "./answer-book.ts";
@@ -30,6 +32,9 @@ export interface KvPickerDeps {
   readonly knowledge: PodKnowledge;
   readonly answers: AnswerBook;
   readonly dispatcher: Dispatcher;
+  readonly decisions: DecisionRing<DecisionRecord>;
+  /** Called after each dispatch. */
+  readonly onDispatch: () => void;
   readonly flow: FlowConfig;
   readonly clock: Clock;
   readonly log: Log;
@@ -73,13 +78,15 @@ export class KvPicker implements Picker {
     }
     const { clock, meter, flow } = this.#deps;
     const sinceMs = clock.nowMs();
+    let heldMs = 0;
     let isHeld = false;
     // Past the deadline the edge has taken the load-only choice: nothing is booked here.
     while (!signal.aborted) {
       const look = this.#look(request, reading);
       if (!this.#isHeld(request, look)) {
-        if (isHeld) meter.observe("kvatlas_hold_seconds", {}, (look.nowMs - sinceMs) / 1000);
-        return this.#settle(request, look);
+        if (isHeld) heldMs = look.nowMs - sinceMs;
+        if (isHeld) meter.observe("kvatlas_hold_seconds", {}, heldMs / 1000);
+        return this.#settle(request, look, heldMs);
       }
       isHeld = true;
       onHeld();
@@ -91,7 +98,7 @@ export class KvPicker implements Picker {
   }
 
   pickByLoad(request: PickRequest): PickOutcome {
-    return this.#settle(request, this.#look(request, null));
+    return this.#settle(request, this.#look(request, null), 0);
   }
 
   responseStarted(requestId: string, status: number, servedBy: string | null): void {
@@ -169,7 +176,7 @@ export class KvPicker implements Picker {
     return answer === "held";
   }
 
-  #settle(request: PickRequest, look: Look): PickOutcome {
+  #settle(request: PickRequest, look: Look, heldMs: number): PickOutcome {
     const { fleet, clock, meter } = this.#deps;
     const { decision } = look;
     if (decision.kind === "none") {
@@ -177,8 +184,17 @@ export class KvPicker implements Picker {
       const message = noneMessage(fleet.view(clock.nowMs()), decision);
       return { ...NO_ENDPOINT, reason: decision.reason, message };
     }
+    this.#remember(request, decision, look, heldMs);
     this.#book(request, decision, look);
+    this.#deps.onDispatch();
     return { kind: "route", endpointId: decision.chosen.endpointId };
+  }
+
+  #remember({ requestId }: PickRequest, decision: Routed, look: Look, heldMs: number): void {
+    const { decisions, clock } = this.#deps;
+    const { inputTokens } = look.prompt;
+    const request = { requestId, atMs: clock.wallMs(), inputTokens, heldMs: Math.round(heldMs) };
+    decisions.add(requestId, decisionRecord(decision, request));
   }
 
   #book({ requestId }: PickRequest, decision: Routed, look: Look): void {

@@ -6,9 +6,11 @@ import type { Meter } from "../core/meter.ts";
 import type { Random } from "../core/random.ts";
 import type { EvictionBoard } from "../indexer/eviction-board.ts";
 import { createBlockHasher } from "../keys/block-hasher.ts";
+import { DecisionRing } from "../observe/decision-ring.ts";
 import { PromptReader } from "../prompt/prompt-reader.ts";
 import type { PromptTokenizer } from "../prompt/prompt-tokenizer.ts";
 import type { IndexQueries } from "../query/index-queries.ts";
+import type { DecisionRecord } from "../router/decision-record.ts";
 import { Dispatcher } from "../router/dispatcher.ts";
 import type { FollowedFleet } from "./followed-fleet.ts";
 import { IndexAnswers } from "./index-answers.ts";
@@ -23,6 +25,8 @@ export interface ReadSideDeps {
   readonly followed: FollowedFleet;
   /** Null: text is routed by load. */
   readonly tokenizer: PromptTokenizer | null;
+  /** Called after each dispatch. */
+  readonly onDispatch: () => void;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -34,11 +38,12 @@ export interface ReadSide {
   readonly pods: Pods;
   readonly parity: ParityWatch;
   readonly queries: IndexQueries;
+  readonly decisions: DecisionRing<DecisionRecord>;
 }
 
 /** Nothing runs yet: `pods.watch` and `parity` are to be started and stopped. */
 export async function createReadSide(config: Config, deps: ReadSideDeps): Promise<ReadSide> {
-  const { followed, clock, meter, random, log } = deps;
+  const { followed, clock, meter, random, log, onDispatch } = deps;
   const { index, holders, events } = deps.writeSide;
   const { fleet } = followed;
   const prompt = new PromptReader({
@@ -56,11 +61,13 @@ export async function createReadSide(config: Config, deps: ReadSideDeps): Promis
     assumedLifeMs: config.router.assumedLifeMs,
   });
   const matching = { index, holders, prompt, fleet, clock, knowledge: pods.knowledge };
+  const decisions = new DecisionRing<DecisionRecord>(config.observe.decisionsMax);
   return {
     pods,
     parity,
+    decisions,
     picker: new KvPicker({
-      ...{ ...matching, ...pods, log, meter, flow: config.flow },
+      ...{ ...matching, ...pods, log, meter, flow: config.flow, decisions, onDispatch },
       dispatcher: new Dispatcher({ ...followed, config: config.router, random }),
     }),
     queries: new IndexAnswers(matching),

@@ -16,6 +16,7 @@ import { startTokenizer } from "../prompt/tokenizer-choice.ts";
 import { startQueryServer } from "../query/grpc-query-server.ts";
 import { adminRoutes } from "./admin-routes.ts";
 import { FollowedFleet } from "./followed-fleet.ts";
+import { startGossip } from "./gossip.ts";
 import { IngestThread } from "./ingest-thread.ts";
 import { createReadSide } from "./read-side.ts";
 
@@ -63,8 +64,11 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
       ...{ clock, log },
     });
     stops.push(() => tokenizing.stop());
-    const { pods, parity, picker, queries } = await createReadSide(config, {
+    const gossip = startGossip(config, { ...ports, random, fleet: followed.fleet });
+    stops.push(() => gossip.stop());
+    const { pods, parity, picker, queries, decisions } = await createReadSide(config, {
       ...{ ...ports, random, writeSide, evictions, followed, tokenizer: tokenizing.tokenizer },
+      onDispatch: gossip.changed,
     });
     pods.watch.start();
     stops.push(() => pods.watch.stop());
@@ -76,6 +80,7 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
       { name: "index", isOk: true, detail: writeSide.detail().store },
       { name: "events", isOk: true, detail: writeSide.detail().events },
       { name: "prompt", isOk: true, detail: tokenizing.detail },
+      { name: "gossip", isOk: true, detail: gossip.detail() },
       { name: "draining", isOk: !isDraining, detail: isDraining ? "SIGTERM received" : "no" },
     ];
     const admin = new HttpAdmin({
@@ -88,7 +93,7 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
         return meter.text();
       },
       readyChecks,
-      routes: adminRoutes({ pods: pods.report, queries }),
+      routes: adminRoutes({ pods: pods.report, queries, decisions }),
     });
     const adminAddress = await admin.start(config.observe.adminListen);
     stops.push(() => admin.stop());

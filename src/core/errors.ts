@@ -16,6 +16,7 @@ export const ERROR_CODES = {
     "The prompt of a query cannot be read, or has something that is no token or key.",
   ERR_TOKENIZER_UNREADABLE: "A model's tokenizer files cannot be read, or not be understood.",
   ERR_PROMPT_INVALID: "A request body, or how it is to be read, is not accepted.",
+  ERR_DECISION_UNKNOWN: "The router keeps no decision of the request.",
   ERR_ADMIN_UNREACHABLE: "No router answers at the admin address.",
   ERR_SIMULATE_INPUT:
     "A line of the simulate protocol is not JSON, or an init that cannot be used.",

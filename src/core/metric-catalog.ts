@@ -46,6 +46,10 @@ export const COUNTERS = {
     help: "Failed JetStream operations, by operation.",
     labels: ["operation"],
   },
+  kvatlas_gossip_messages_total: {
+    help: "Messages between routers, by outcome (sent; taken, or why not: form, full, oversized).",
+    labels: ["outcome"],
+  },
   kvatlas_snapshots_total: {
     help: "Snapshots for new replicas, by operation (write, load) and outcome.",
     labels: ["operation", "outcome"],
@@ -194,6 +198,11 @@ export const GAUGES = {
     help: "1 for the reason why LMDB is not written.",
     labels: ["problem"],
   },
+  kvatlas_gossip_connected: {
+    help: "1 while this router can tell others what it dispatches.",
+    labels: [],
+  },
+  kvatlas_gossip_peers: { help: "Other routers that are heard.", labels: [] },
   kvatlas_nats_connected: { help: "1 while the NATS connection is up.", labels: [] },
   kvatlas_nats_pending_batches: { help: "KV event batches waiting for JetStream.", labels: [] },
   kvatlas_bootstrap_seconds: {

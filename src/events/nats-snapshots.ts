@@ -10,9 +10,9 @@ import { messageOf } from "../core/errors.ts";
 import { type EndpointId, type Holder, holderName } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
+import { subjectToken } from "../core/subject-token.ts";
 import type { HolderCursor, Residency } from "../indexer/residency.ts";
 import type { EventsConfig } from "./config.ts";
-import { subjectToken } from "./nats-stream.ts";
 import {
   decodeHead,
   decodePart,

@@ -7,6 +7,7 @@ import {
 } from "@nats-io/jetstream";
 import { nanos } from "@nats-io/transport-node";
 import type { EndpointId } from "../core/ids.ts";
+import { subjectToken } from "../core/subject-token.ts";
 import type { EventsConfig } from "./config.ts";
 
 const HOUR_MS = 3_600_000;
@@ -21,11 +22,6 @@ export function eventSubject(pool: string, endpoint: EndpointId): string {
 /** Subjects of all endpoints of a pool. */
 export function poolSubjects(pool: string): string {
   return `kvatlas.kv.${subjectToken(pool)}.*`;
-}
-
-/** A name as one token of a subject. */
-export function subjectToken(text: string): string {
-  return encodeURIComponent(text).replaceAll(".", "%2E").replaceAll("*", "%2A");
 }
 
 /** Creates the stream, or adds this pool's subjects to one that exists. */

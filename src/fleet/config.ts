@@ -13,6 +13,13 @@ export const fleetConfigSchema = z.strictObject({
     .max(60_000)
     .default(1000)
     .describe("interval between two scrapes of an endpoint's metrics, ms; each varies by 10 %"),
+  isGossipOn: z
+    .boolean()
+    .default(true)
+    .describe(
+      "whether routers of one pool and model tell each other what they dispatch, where " +
+        "events.transport is nats",
+    ),
   scrapeTimeoutMs: z
     .number()
     .min(50)

@@ -12,7 +12,7 @@ import { type EndpointLoad, kvTokens, remainingSeconds } from "./endpoint-load.t
 /** Routers beside this one; lines of more are refused. */
 const PEERS_MAX = 64;
 /** Characters of one line: 4096 endpoints at 80 each. */
-const LINE_CHARS_MAX = 327_680;
+export const LINE_CHARS_MAX = 327_680;
 const PEER_NAME_CHARS_MAX = 64;
 /** Silence after which a router's load begins to fade, and after which it is gone, ms. */
 const FADE_FROM_MS = 10_000;

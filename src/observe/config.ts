@@ -7,7 +7,15 @@ export const observeConfigSchema = z.strictObject({
     .string()
     .refine(isListenAddress, { error: "host:port with a port from 0 to 65535" })
     .default("127.0.0.1:9090")
-    .describe("address of /metrics, /healthz and /readyz, host:port; port 0 takes a free one"),
+    .describe(
+      "address of /metrics, /healthz and /readyz, of `kvatlas pods` and `kvatlas why`, host:port; port 0 takes a free one",
+    ),
+  decisionsMax: z
+    .int()
+    .min(0)
+    .max(1_000_000)
+    .default(4096)
+    .describe("newest decisions kept for `kvatlas why`, some 5 KB each; 0: none"),
   logLevel: z
     .enum(["debug", "info", "warn", "error"])
     .default("info")

@@ -21,7 +21,9 @@ import { Residency } from "../../src/indexer/residency.ts";
 import { createBlockHasher } from "../../src/keys/block-hasher.ts";
 import { type LabEngine, startLabEngine } from "../../src/lab/engine/engine.ts";
 import type { LabEngineOptions } from "../../src/lab/engine/engine-options.ts";
+import { DecisionRing } from "../../src/observe/decision-ring.ts";
 import { PromptReader } from "../../src/prompt/prompt-reader.ts";
+import type { DecisionRecord } from "../../src/router/decision-record.ts";
 import { Dispatcher } from "../../src/router/dispatcher.ts";
 import { specOf } from "../harness/fleet-values.ts";
 import { freePort } from "../harness/free-port.ts";
@@ -124,6 +126,7 @@ async function start(...options: readonly Engine[]): Promise<Router> {
   });
   const picker = new KvPicker({
     ...{ ...ports, ...pods, index, holders: residency, fleet, prompt, flow: config.flow },
+    ...{ decisions: new DecisionRing<DecisionRecord>(16), onDispatch: (): void => {} },
     dispatcher: new Dispatcher({ fleet, inflight, random, config: config.router }),
   });
   const pod = (): PodReport | undefined => {

@@ -1,0 +1,123 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { type EndpointId, endpointId } from "../core/ids.ts";
+import { type EndpointLoad, IDLE_LOAD, kvTokens } from "./endpoint-load.ts";
+import { PeerLoads, peerRemainingSeconds, peerWeight, shareLine } from "./peer-loads.ts";
+
+const A = endpointId("10.0.0.1:8000");
+const B = endpointId("10.0.0.2:8000");
+
+const loads = fc.record({
+  waiting: fc.integer({ min: 1, max: 50 }),
+  decoding: fc.integer({ min: 0, max: 50 }),
+  pendingSeconds: fc.double({ min: 0, max: 100, noNaN: true }),
+  contextTokens: fc.integer({ min: 0, max: 1e6 }),
+  blockTokens: fc.integer({ min: 0, max: 1e6 }),
+});
+
+function loadOf(drawn: Partial<EndpointLoad>): EndpointLoad {
+  const requests = (drawn.waiting ?? 0) + (drawn.decoding ?? 0);
+  return { ...IDLE_LOAD, headSinceMs: 1000, ...drawn, requests };
+}
+
+const told = (peers: PeerLoads, id: EndpointId): number =>
+  peers.at(id).reduce((sum, { waiting }) => sum + waiting, 0);
+
+describe("peer loads", () => {
+  it("hears what a router told of itself, and nothing of what is idle", () => {
+    fc.assert(
+      fc.property(loads, (drawn) => {
+        const load = loadOf(drawn);
+        const peers = new PeerLoads();
+        const line = shareLine(
+          "r1",
+          [
+            [A, load],
+            [B, IDLE_LOAD],
+          ],
+          1000,
+        );
+        expect(peers.receive(line, 2000)).toBeNull();
+        expect(peers.at(B)).toEqual([]);
+        const [heard] = peers.at(A);
+        expect(heard).toMatchObject({
+          ...{ atMs: 2000, waiting: load.waiting, decoding: load.decoding },
+          ...{ contextTokens: load.contextTokens, kvTokens: kvTokens(load) },
+        });
+        expect(Math.abs((heard?.pendingSeconds ?? -1) - load.pendingSeconds)).toBeLessThan(0.001);
+      }),
+    );
+  });
+
+  it("replaces a router's former state, and shows it to whoever has the live array", () => {
+    const peers = new PeerLoads();
+    const live = peers.at(A);
+    peers.receive(shareLine("r1", [[A, loadOf({ waiting: 3 })]], 0), 0);
+    peers.receive(shareLine("r2", [[A, loadOf({ waiting: 4 })]], 0), 0);
+    expect(told(peers, A)).toBe(7);
+    peers.receive(shareLine("r1", [[B, loadOf({ waiting: 1 })]], 5), 5);
+    expect(told(peers, A)).toBe(4);
+    expect(live.length).toBe(1);
+    peers.receive("r2;", 6);
+    expect(live.length).toBe(0);
+    expect(peers.size).toBe(2);
+  });
+
+  it("drains pending work with time, at the endpoint's speed", () => {
+    const peers = new PeerLoads();
+    const load = loadOf({ waiting: 1, pendingSeconds: 3, headSinceMs: 0 });
+    peers.receive(shareLine("r1", [[A, load]], 0), 10_000);
+    const [peer] = peers.at(A);
+    if (peer === undefined) throw new Error("not heard");
+    expect(peerRemainingSeconds(peer, { speed: 2, nowMs: 11_000 })).toBeCloseTo(1);
+    expect(peerRemainingSeconds(peer, { speed: 2, nowMs: 60_000 })).toBe(0);
+    expect(peerRemainingSeconds(peer, { speed: 1, nowMs: 9000 })).toBe(3);
+  });
+
+  it("lets a router that falls silent fade, and forgets it", () => {
+    const peers = new PeerLoads();
+    peers.receive(shareLine("r1", [[A, loadOf({ waiting: 3 })]], 0), 0);
+    const [peer] = peers.at(A);
+    if (peer === undefined) throw new Error("not heard");
+    const weights = [0, 5000, 10_000, 15_000, 20_000, 99_000].map((at) => peerWeight(peer, at));
+    expect(weights).toEqual([1, 1, 1, 0.5, 0, 0]);
+    peers.expire(19_999);
+    expect(peers.size).toBe(1);
+    peers.expire(20_000);
+    expect(peers.size).toBe(0);
+    expect(peers.at(A)).toEqual([]);
+  });
+
+  it("takes no line that is not whole, whatever it is, and stays as it was", () => {
+    const good = shareLine("r1", [[A, loadOf({ waiting: 3, pendingSeconds: 1 })]], 1000);
+    const damaged = fc
+      .tuple(fc.nat(good.length - 1), fc.string({ unit: "binary" }))
+      .map(([at, text]) => good.slice(0, at) + text + good.slice(at + 1));
+    fc.assert(
+      fc.property(fc.oneof(damaged, fc.string({ unit: "binary" })), (line) => {
+        const peers = new PeerLoads();
+        peers.receive(good.replace("r1", "known"), 0);
+        const refusal = peers.receive(line, 0);
+        expect([null, "form", "full"]).toContain(refusal);
+        if (refusal !== null) expect(told(peers, A)).toBe(3);
+        for (const load of peers.at(A)) {
+          for (const value of Object.values(load)) {
+            expect(Number.isFinite(value)).toBe(true);
+            expect(value).toBeGreaterThanOrEqual(0);
+          }
+        }
+      }),
+    );
+  });
+
+  it("refuses what is too long, and routers beyond its number, until others are gone", () => {
+    const peers = new PeerLoads();
+    expect(peers.receive(`r;${"|".repeat(400_000)}`, 0)).toBe("form");
+    for (let number = 0; number < 64; number += 1) {
+      expect(peers.receive(`r${number};`, number)).toBeNull();
+    }
+    expect(peers.receive("one too many;", 100)).toBe("full");
+    expect(peers.receive("r5;", 100)).toBeNull();
+    expect(peers.receive("one too many;", 20_001)).toBeNull();
+  });
+});

@@ -1,0 +1,156 @@
+/**
+ * A decision as it is kept and told: bounded, plain values, no prompt. Pure.
+ *
+ * The costs, terms and ages are those of the moment of the decision; times are in ms.
+ */
+import type { Candidate, Routed } from "./decide.ts";
+import { stateText } from "./known-state.ts";
+import type { PopularPrefix } from "./popularity.ts";
+
+/** Candidates kept of one decision: the cheapest, and of the others those that could reuse most. */
+const CHEAPEST_CANDIDATES_MAX = 8;
+const DEEPEST_CANDIDATES_MAX = 2;
+
+export type CostTermName = keyof Candidate["terms"];
+
+export interface CandidateRecord {
+  readonly endpoint: string;
+  readonly costMs: number;
+  /** Its terms, in ms; the cost is their sum. */
+  readonly termsMs: Readonly<Record<CostTermName, number>>;
+  readonly reusedTokens: number;
+  readonly tokensByTier: Candidate["match"]["tokensByTier"];
+  /** Own work of the request at a nominal endpoint, ms. */
+  readonly workMs: number;
+  readonly speed: number;
+  /** Null: nothing was scraped. */
+  readonly signalAgeMs: number | null;
+  /** EXACT, DEGRADED(reason) or FALLBACK(reason). */
+  readonly state: string;
+  readonly isCapped: boolean;
+}
+
+type PopularRecord = Pick<PopularPrefix, "blocks" | "workRate" | "holdersNeeded">;
+
+export interface DecisionRecord {
+  readonly requestId: string;
+  /** Unix time, ms. */
+  readonly atMs: number;
+  readonly inputTokens: number;
+  readonly reason: Routed["reason"];
+  readonly chosen: CandidateRecord;
+  readonly decodeEndpoint: string | null;
+  readonly runnerUp: CandidateRecord | null;
+  /** Of all; `candidates` are the best of them. */
+  readonly candidateCount: number;
+  readonly candidates: readonly CandidateRecord[];
+  /** Null: the prompt has no popular prefix. */
+  readonly popularPrefix: PopularRecord | null;
+  /** Tokens that the best holder could have reused. */
+  readonly possibleTokens: number;
+  readonly queueMeanMs: number;
+  /** Time that the router held the request, ms. */
+  readonly heldMs: number;
+  readonly wouldHaveChanged: readonly string[];
+}
+
+export function decisionRecord(
+  decision: Routed,
+  request: {
+    readonly requestId: string;
+    readonly atMs: number;
+    readonly inputTokens: number;
+    readonly heldMs: number;
+  },
+): DecisionRecord {
+  const { chosen, runnerUp, candidates, decodeEndpointId, popularPrefix } = decision;
+  const best = candidates.best({
+    cheapest: CHEAPEST_CANDIDATES_MAX,
+    deepest: DEEPEST_CANDIDATES_MAX,
+  });
+  return {
+    ...request,
+    reason: decision.reason,
+    chosen: candidateRecord(chosen),
+    decodeEndpoint: decodeEndpointId,
+    runnerUp: runnerUp === null ? null : candidateRecord(runnerUp),
+    candidateCount: candidates.count,
+    candidates: best.map(candidateRecord),
+    popularPrefix: popularPrefix === null ? null : popularRecord(popularPrefix),
+    possibleTokens: decision.possibleTokens,
+    queueMeanMs: milliseconds(decision.queueMeanSeconds),
+    wouldHaveChanged: changes(decision, best),
+  };
+}
+
+function popularRecord({ blocks, workRate, holdersNeeded }: PopularPrefix): PopularRecord {
+  return { blocks, workRate: Math.round(workRate * 100) / 100, holdersNeeded };
+}
+
+function candidateRecord(candidate: Candidate): CandidateRecord {
+  const { terms, match, signalAgeMs } = candidate;
+  const termsMs = Object.fromEntries(
+    Object.entries(terms).map(([name, seconds]) => [name, milliseconds(seconds)]),
+  ) as Record<CostTermName, number>;
+  return {
+    endpoint: candidate.endpointId,
+    costMs: milliseconds(candidate.costSeconds),
+    termsMs,
+    reusedTokens: candidate.reusedTokens,
+    tokensByTier: match.tokensByTier,
+    workMs: milliseconds(candidate.workSeconds),
+    speed: Math.round(candidate.speed * 100) / 100,
+    signalAgeMs: signalAgeMs === null ? null : Math.round(signalAgeMs),
+    state: stateText(candidate.known),
+    isCapped: candidate.isCapped,
+  };
+}
+
+/** What would have sent the request elsewhere, had it been otherwise: single terms where one is enough. */
+function changes({ chosen, runnerUp, reason }: Routed, best: readonly Candidate[]): string[] {
+  if (reason === "popularity-cap") {
+    const cheapest = best[0];
+    const name = cheapest?.endpointId ?? "another";
+    return [`without the popularity cap it would have gone to ${name}`];
+  }
+  if (reason !== "cheapest" || runnerUp === null) return [];
+  const marginSeconds = runnerUp.costSeconds - chosen.costSeconds;
+  const dearer = termNames(chosen)
+    .map((name) => ({ name, seconds: runnerUp.terms[name] - chosen.terms[name] }))
+    .filter(({ seconds }) => seconds > 0)
+    .sort((a, b) => b.seconds - a.seconds);
+  if (dearer.length === 0) return [`${runnerUp.endpointId} cost as much: chance decided`];
+  const alone = dearer.filter(({ seconds }) => seconds >= marginSeconds);
+  const sets = alone.length > 0 ? alone.map((term) => [term]) : [together(dearer, marginSeconds)];
+  return sets.map((terms) => {
+    const names = terms.map(({ name, seconds }) => `${name} (${milliseconds(seconds)} ms less)`);
+    return (
+      `${runnerUp.endpointId} was ${milliseconds(marginSeconds)} ms dearer: it would have been ` +
+      `taken with ${names.join(" and ")} as at ${chosen.endpointId}`
+    );
+  });
+}
+
+interface TermExcess {
+  readonly name: CostTermName;
+  readonly seconds: number;
+}
+
+/** The fewest of the terms, largest first, that make up the margin. */
+function together(dearer: readonly TermExcess[], marginSeconds: number): TermExcess[] {
+  let sum = 0;
+  const enough = dearer.findIndex(({ seconds }) => {
+    sum += seconds;
+    return sum >= marginSeconds;
+  });
+  return dearer.slice(0, enough === -1 ? dearer.length : enough + 1);
+}
+
+function termNames({ terms }: Candidate): CostTermName[] {
+  return Object.keys(terms) as CostTermName[];
+}
+
+/** Tenths are kept. */
+function milliseconds(seconds: number): number {
+  return Math.round(seconds * 10_000) / 10;
+}
