@@ -50,7 +50,8 @@ export function addCompareCommand(program: Command): void {
 const HELP = `
 Policies: kvatlas, round-robin, least-requests, llm-d, gie, dynamo (re-created from their published
 rules), oracle (sees the exact present state: a yardstick), command:CMD (a process that speaks the
-simulate protocol). Workloads: conversation, agent, synthetic, mix, bursts, hot-prefix.
+simulate protocol). Workloads: conversation, agent, synthetic, paused, mix, bursts,
+hot-prefix.
 
 Examples:
   kvatlas compare trace.jsonl --policy kvatlas --policy llm-d --load 0.9

@@ -32,7 +32,7 @@ export interface Family {
   readonly aim: Aim;
 }
 
-const TIERS = { kvTokens: 202_000, cpuTokens: 400_000, diskTokens: 1_600_000 };
+const TIERS = { cpuTokens: 800_000, diskTokens: 3_200_000 };
 const REPLICAS = { replicas: 4 };
 
 export const FAMILIES: readonly Family[] = [
@@ -50,12 +50,12 @@ export const FAMILIES: readonly Family[] = [
   { name: "events-late", workload: "agent", load: 0.8, world: { kvDelaySeconds: 1 }, aim: STABLE },
   { name: "speeds", workload: "conversation", load: 0.7, world: { pods: speeds() }, aim: STABLE },
   { name: "churn", workload: "agent", load: 0.7, world: {}, faults: churn, aim: STABLE },
-  { name: "tiers-80", workload: "agent", load: 0.8, world: TIERS, aim: STABLE },
+  { name: "tiers-80", workload: "paused", load: 0.8, world: TIERS, aim: STABLE },
   { name: "pd", workload: "conversation", load: 0.8, world: { pods: roles() }, aim: STABLE },
   { name: "conversation-105", workload: "conversation", load: 1.05, world: {}, aim: OVERLOADED },
   { name: "agent-135", workload: "agent", load: 1.35, world: {}, aim: OVERLOADED },
   { name: "synthetic-140", workload: "synthetic", load: 1.4, world: {}, aim: OVERLOADED },
-  { name: "tiers-95", workload: "agent", load: 0.95, world: TIERS, aim: OVERLOADED },
+  { name: "tiers-95", workload: "paused", load: 0.95, world: TIERS, aim: OVERLOADED },
   { name: "mix", workload: "mix", load: 1.05, world: {}, aim: OVERLOADED },
   { name: "replicas-shared", workload: "agent", load: 0.85, world: REPLICAS, aim: SHARED },
   {

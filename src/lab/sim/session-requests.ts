@@ -56,6 +56,16 @@ export const SESSION_SHAPES = {
     answerTokens: { min: 20, max: 280 },
     turnMeanSeconds: 15,
   },
+  /** Long sessions with pauses in which the GPU's cache moves on: what lower tiers are for. */
+  paused: {
+    beginnings: 8,
+    beginningTokens: { min: 2000, max: 6000 },
+    openingTokens: { min: 1000, max: 8000 },
+    turns: { min: 3, max: 12 },
+    messageTokens: { min: 100, max: 2500 },
+    answerTokens: { min: 30, max: 400 },
+    turnMeanSeconds: 60,
+  },
   short: {
     beginnings: 16,
     beginningTokens: { min: 100, max: 600 },

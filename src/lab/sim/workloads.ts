@@ -34,6 +34,10 @@ export const WORKLOADS = {
     description: "questions about shared long documents",
     draw: (demand, scenario, random) => drawSessions(only("synthetic", demand), scenario, random),
   },
+  paused: {
+    description: "long sessions with pauses of a minute: lower tiers hold what the GPU lets go",
+    draw: (demand, scenario, random) => drawSessions(only("paused", demand), scenario, random),
+  },
   mix: {
     description: "short chats, and one long prompt in fourteen sessions",
     draw: (demand, scenario, random) => {
