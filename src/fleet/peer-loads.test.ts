@@ -101,10 +101,8 @@ describe("peer loads", () => {
         expect([null, "form", "full"]).toContain(refusal);
         if (refusal !== null) expect(told(peers, A)).toBe(3);
         for (const load of peers.at(A)) {
-          for (const value of Object.values(load)) {
-            expect(Number.isFinite(value)).toBe(true);
-            expect(value).toBeGreaterThanOrEqual(0);
-          }
+          const values: number[] = Object.values(load);
+          expect(values.every((value) => Number.isFinite(value) && value >= 0)).toBe(true);
         }
       }),
     );

@@ -105,24 +105,27 @@ describe("kvatlas", () => {
   it("compare prints a table and a recommendation, and names what it does not accept", async () => {
     const args = ["--workload", "agent", "--requests", "200", "--pods", "4"];
     const policies = ["--policy", "round-robin", "--policy", "least-requests"];
-    const table = await run("compare", ...args, ...policies);
+    // Side by side: each is a process of its own.
+    const [table, json, bad, noTrace, failed] = await Promise.all([
+      run("compare", ...args, ...policies),
+      run("compare", ...args, ...policies, "--json"),
+      run("compare", ...args, "--policy", "nonsense"),
+      run("compare", join(folder, "none.jsonl"), ...policies),
+      run("compare", ...args, "--policy", "command:exit 3"),
+    ]);
     expect(table.code).toBe(0);
     expect(table.output).toMatch(/^round-robin +\d/m);
     expect(table.output).toMatch(/^Recommended: (round-robin|least-requests): /m);
-    const json = await run("compare", ...args, ...policies, "--json");
     expect(JSON.parse(json.output.slice(json.output.indexOf("{")))).toMatchObject({
       rows: [
         { policy: "round-robin", lost: 0 },
         { policy: "least-requests", lost: 0 },
       ],
     });
-    const bad = await run("compare", ...args, "--policy", "nonsense");
     expect(bad).toMatchObject({ code: 2, output: expect.stringContaining('got "nonsense"') });
-    const noTrace = await run("compare", join(folder, "none.jsonl"), ...policies);
     expect(noTrace).toMatchObject({ code: 2, output: expect.stringContaining("TRACE_INVALID") });
-    const failed = await run("compare", ...args, "--policy", "command:exit 3");
     expect(failed).toMatchObject({ code: 1, output: expect.stringContaining("ended with 3") });
-  });
+  }, 60_000);
 
   it("serve refuses a port in use by naming it and the key that sets it", async () => {
     const taken = net.createServer();
