@@ -56,7 +56,11 @@ export function storeCases(hasher: BlockHasher): ValueCase[] {
   ];
 }
 
-/** Blocks per second until the last one is committed, with a match every millisecond. */
+/**
+ * Blocks per second until the last one is committed, with a match every millisecond: by the CPU time of
+ * the busiest thread, as on a machine where each has a core. What ingests and asks is one thread, what
+ * writes, collects garbage and compiles are the others.
+ */
 async function sustained(hasher: BlockHasher, isQuick: boolean): Promise<number> {
   const blocks = isQuick ? QUICK_BLOCKS : SUSTAINED_BLOCKS;
   const messages = storeMessages(blocks, 32);
@@ -69,8 +73,9 @@ async function sustained(hasher: BlockHasher, isQuick: boolean): Promise<number>
     await store.open(path, 0);
     const writeBehind = new WriteBehind({ ...PORTS, store, residency, flushMs: FLUSH_MS });
     const accept = writePath(hasher, residency);
-    const startMs = nodeClock.nowMs();
-    let sliceEndMs = startMs + SLICE_MS;
+    const allBefore = process.cpuUsage();
+    const ownBefore = process.threadCpuUsage();
+    let sliceEndMs = nodeClock.nowMs() + SLICE_MS;
     for (const message of messages) {
       accept(message);
       if (nodeClock.nowMs() < sliceEndMs) continue;
@@ -79,8 +84,14 @@ async function sustained(hasher: BlockHasher, isQuick: boolean): Promise<number>
       sliceEndMs = nodeClock.nowMs() + SLICE_MS;
     }
     await writeBehind.stop();
-    return blocks / ((nodeClock.nowMs() - startMs) / 1000);
+    const own = secondsOf(process.threadCpuUsage(ownBefore));
+    const all = secondsOf(process.cpuUsage(allBefore));
+    return blocks / Math.max(own, all - own);
   });
+}
+
+function secondsOf({ user, system }: NodeJS.CpuUsage): number {
+  return (user + system) / 1_000_000;
 }
 
 /** Bytes of the file for each block beside its handle, as the write-behind leaves it. */
@@ -104,9 +115,9 @@ function restartSeconds(
     const before = process.cpuUsage();
     const core = new IndexCore(config, { ...PORTS, evictions: new EvictionBoard() });
     await milestone(core);
-    const { user, system } = process.cpuUsage(before);
+    const seconds = secondsOf(process.cpuUsage(before));
     await core.stop();
-    return (user + system) / 1_000_000;
+    return seconds;
   });
 }
 

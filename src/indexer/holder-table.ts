@@ -17,7 +17,7 @@ import {
   type PageRows,
 } from "./store-page.ts";
 import { grown } from "./u64-table.ts";
-import { U64Cell } from "./u64-words.ts";
+import { U64Cell, wordsOf } from "./u64-words.ts";
 
 /** Rows before the first growth. */
 const CAPACITY_MIN = 64;
@@ -83,8 +83,8 @@ export class HolderTable {
   loadPage(page: number, { rows, handles, keys, copies, many }: PageRows): void {
     const first = page * PAGE_ROWS;
     if (first + rows > this.#capacity) this.reserve(grownCapacity(first + rows));
-    this.#handles.set(handles, 2 * first);
-    this.#keys.set(keys, 2 * first);
+    this.#handles.set(wordsOf(handles), 2 * first);
+    this.#keys.set(wordsOf(keys), 2 * first);
     this.#copies.load(first, copies);
     for (const { row, order, copies: count } of many) this.#copies.set(first + row, order, count);
     this.#rowEnd = first + rows;

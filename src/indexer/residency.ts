@@ -21,6 +21,8 @@ import { U64Cell, wordsOf } from "./u64-words.ts";
 export type { HolderCursor, HolderState, LogCursor } from "./holder-state.ts";
 export type { BlockRecord } from "./holder-table.ts";
 
+/** The byte of a row with one copy in the GPU tier, as nearly all have. */
+const ONE_GPU_COPY = 1;
 /** Entries made free at a time, of all. */
 const SPARE_SHARE = 1 / 256;
 
@@ -97,7 +99,7 @@ export class Residency {
       if (before < COPIES_MAX) table.setCopies(row, order, before + 1);
       if (before === 0) batch.push(table.keyLow(row), table.keyHigh(row));
     }
-    this.#enter(holder, tier, parent);
+    this.#enter(holder, tier, batch.keys, parent);
     return lost;
   }
 
@@ -189,13 +191,17 @@ export class Residency {
     const first = page * PAGE_ROWS;
     // The page goes on where the one before ended, and so do its chains.
     const parent = first === 0 ? undefined : table.record(first - 1).key;
+    if (rows.copies.every((copies) => copies === ONE_GPU_COPY)) {
+      this.#enter(holder, "gpu", rows.keys, parent);
+      return;
+    }
     for (const [order, tier] of TIERS.entries()) {
       this.#batch.start(rows.rows);
       for (let row = first; row < first + rows.rows; row += 1) {
         if (table.copies(row, order) > 0) this.#batch.push(table.keyLow(row), table.keyHigh(row));
       }
       if (this.#batch.length > 0 && tier !== "gpu") tenant.hasSeenLowerTiers = true;
-      this.#enter(holder, tier, parent);
+      this.#enter(holder, tier, this.#batch.keys, parent);
     }
   }
 
@@ -360,8 +366,7 @@ export class Residency {
     this.#entries -= this.#evictor.makeRoom(entriesMin);
   }
 
-  #enter(holder: Holder, tier: Tier, parent?: bigint): void {
-    const keys = this.#batch.keys;
+  #enter(holder: Holder, tier: Tier, keys: BigUint64Array, parent?: bigint): void {
     if (keys.length === 0) return;
     this.#index.storeMany(holder, tier, keys, parent);
     this.#entries += keys.length;

@@ -38,8 +38,8 @@ export interface PageColumns {
 /** Rows of one page, to be put at its place. */
 export interface PageRows {
   readonly rows: number;
-  readonly handles: Uint32Array;
-  readonly keys: Uint32Array;
+  readonly handles: BigUint64Array;
+  readonly keys: BigUint64Array;
   readonly copies: Uint8Array;
   /** Counts that the bits do not hold. */
   readonly many: readonly {
@@ -105,7 +105,7 @@ export function readPage(page: Uint8Array): PageRows | null {
   if (rows > PAGE_ROWS || page.length !== manyAt + manyCount * MANY_BYTES) return null;
   const copiesAt = HEADER_BYTES + 16 * rows;
   // Copied, because the words need not be aligned.
-  const words = new Uint32Array(page.slice(HEADER_BYTES, copiesAt).buffer);
+  const words = new BigUint64Array(page.slice(HEADER_BYTES, copiesAt).buffer);
   const many = Array.from({ length: manyCount }, (_, each) => {
     const at = manyAt + each * MANY_BYTES;
     const copies = Math.min(COPIES_MAX, view.getUint16(at + 2, true));
@@ -114,8 +114,8 @@ export function readPage(page: Uint8Array): PageRows | null {
   if (many.some(({ row, order }) => row >= rows || order >= TIERS.length)) return null;
   return {
     rows,
-    handles: words.subarray(0, 2 * rows),
-    keys: words.subarray(2 * rows),
+    handles: words.subarray(0, rows),
+    keys: words.subarray(rows),
     copies: page.subarray(copiesAt, manyAt),
     many,
   };
