@@ -77,7 +77,7 @@ export class WriteBehind {
       await sleep(clock, Math.min(RETRY_MS_MAX, flushMs * 2 ** this.#failures), signal);
       if (!residency.isDirty) this.#writtenToMs = clock.nowMs();
       // A round of several portions is written without a pause.
-      while (residency.isDirty && !signal.aborted && this.#problem !== "taken") {
+      while (residency.isDirty && !signal.aborted) {
         if (await this.#flush()) break;
       }
     }

@@ -66,6 +66,17 @@ it("leaves a store to the one that opened it last", async () => {
   await second.close();
 });
 
+it("gives a store back that it has not written to", async () => {
+  const path = join(folder, "store");
+  const first = new LmdbStoreThread();
+  await first.open(path, 0);
+  const failed = new LmdbStoreThread();
+  await failed.open(path, 0);
+  await failed.close();
+  await first.write(filled().takeFlush(1e9));
+  await first.close();
+});
+
 it("begins an empty store in place of one that is found damaged", async () => {
   const path = join(folder, "store");
   const store = new LmdbStoreThread();

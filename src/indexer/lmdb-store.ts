@@ -89,6 +89,8 @@ export class LmdbStore {
   readonly #blocks: Database<Buffer, Buffer>;
   readonly #holders: Database<string, string>;
   readonly #owner = randomUUID();
+  /** Who had the store before; it gets it back from one that ends without having written. */
+  #ownerBefore: string | undefined;
   #places = new Map<string, Place>();
   #slotNext = 0;
   /** What is still to be read, the next one last. */
@@ -168,10 +170,21 @@ export class LmdbStore {
       }
     });
     this.#places = places;
+    this.#ownerBefore = undefined;
   }
 
+  /** A start that failed after it had opened the store leaves it to the process that has it. */
   async close(): Promise<void> {
-    await this.#root.close();
+    const owner = this.#ownerBefore;
+    try {
+      if (owner !== undefined) {
+        this.#root.transactionSync(() => {
+          if (this.#root.get("owner") === this.#owner) this.#root.putSync("owner", owner);
+        });
+      }
+    } finally {
+      await this.#root.close();
+    }
   }
 
   #prepare(layout: string): StoreContents {
@@ -181,6 +194,7 @@ export class LmdbStore {
     let logCursor: LogCursor | null = null;
     const holders: StoredHolder[] = [];
     this.#root.transactionSync(() => {
+      this.#ownerBefore = this.#root.get("owner");
       this.#root.putSync("owner", this.#owner);
       if (found !== layout) {
         this.#blocks.clearSync();
