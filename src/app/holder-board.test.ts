@@ -51,7 +51,7 @@ it("says of every holder what the write path knows, whenever it is told", () => 
         const now = seen.get(holder);
         if (kind === "cursor") {
           const reason = state === "EXACT" ? null : "gap";
-          const place = { epoch: 1, seq, engineMs: seq, model: "m" };
+          const place = { epoch: 1, seq, engineMs: seq, model: "m", ignoredGroups: [] };
           residency.setCursor(holder, { state, reason, blockSizeTokens, ...place });
         } else if (kind === "stored") {
           handle += 1n;

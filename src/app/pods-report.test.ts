@@ -22,7 +22,7 @@ it("tells of each rank how well it is known, and of an endpoint without events t
   residency.stored(holder, "gpu", words, words);
   residency.setCursor(holder, {
     ...{ state: "DEGRADED", reason: "gap", epoch: 2, seq: 9, engineMs: 5, blockSizeTokens: 16 },
-    model: "m",
+    ...{ model: "m", ignoredGroups: [] },
   });
   const address = "tcp://10.0.0.1:5557";
   const kvEvents = { engine: "vllm", address, ranks: 2, replay: null, topic: "" } as const;

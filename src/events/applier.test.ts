@@ -94,6 +94,7 @@ describe("a holder's state", () => {
         engineMs: 0,
         blockSizeTokens: 16,
         model: "m",
+        ignoredGroups: [],
       },
     });
   });

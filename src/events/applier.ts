@@ -45,12 +45,14 @@ export class Applier implements KeyedSink {
 
     let state = this.#stateAfter(batch, known);
     let blockSizeTokens = known?.blockSizeTokens ?? null;
+    let ignoredGroups = known?.ignoredGroups ?? [];
     for (const event of batch.events) {
       const loss = this.#apply(batch.holder, event);
       if (loss !== null) state = { state: "DEGRADED", reason: loss };
       if (event.type === "stored" && event.blockSizeTokens > 0) {
         blockSizeTokens = event.blockSizeTokens;
       }
+      if (event.type === "ignored-group") ignoredGroups = [...ignoredGroups, event.group];
     }
     const { epoch, seq, engineMs, model } = batch;
     residency.setCursor(batch.holder, {
@@ -61,6 +63,7 @@ export class Applier implements KeyedSink {
       engineMs,
       blockSizeTokens,
       model,
+      ignoredGroups,
     });
     this.#reportLag(batch);
     return true;
@@ -140,6 +143,8 @@ export class Applier implements KeyedSink {
       case "rekeyed":
         residency.rekeyed(holder, event.handle, event.key);
         meter.count("kvatlas_events_refused_total", { reason: "ambiguous-key" });
+        return null;
+      case "ignored-group":
         return null;
       case "cleared": {
         const hasLowerTiers = residency.hasSeenLowerTiers(holder);

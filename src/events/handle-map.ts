@@ -163,6 +163,16 @@ export class HandleMap {
     else if (owner !== row) this.#plain.addAmbiguous(key);
   }
 
+  /** Takes all copies away: which handle stands for which key remains true, as of tombstones. */
+  buryAll(): void {
+    for (let row = 0; row < this.#rowEnd; row += 1) {
+      const copies = this.#copies[row];
+      if (copies === FREE || copies === TOMBSTONE) continue;
+      this.#many.delete(row);
+      this.#bury(row);
+    }
+  }
+
   clear(): void {
     this.#handles = new Uint32Array(2 * CAPACITY_MIN);
     this.#keys = new Uint32Array(2 * CAPACITY_MIN);

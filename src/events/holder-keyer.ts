@@ -11,7 +11,7 @@ import { loraNamespace } from "../keys/namespace.ts";
 import { type Tier, tierOfMedium } from "../tiers/tier.ts";
 import { HandleMap } from "./handle-map.ts";
 import type { KeyedEvent, KeyedStored, LossReason } from "./keyed-batch.ts";
-import type { BlockRemoved, BlockStored, KvEvent, KvEventBatch } from "./kv-event.ts";
+import type { BlockRemoved, BlockStored, KvEvent, KvEventBatch, StoredCaveat } from "./kv-event.ts";
 import { Orphans } from "./orphans.ts";
 import { ownKey } from "./plain-keys.ts";
 
@@ -25,6 +25,8 @@ const FULL_ATTENTION_KINDS: ReadonlySet<string> = new Set([
 
 /** Where the keys of all holders' batches lie. */
 const slab = new Slab();
+/** Groups of one holder that are remembered as left out; models have a handful. */
+const GROUPS_MAX = 1024;
 
 export class HolderKeyer {
   readonly #model: string;
@@ -33,6 +35,7 @@ export class HolderKeyer {
   readonly #orphans = new Orphans();
   /** Groups of a hybrid model that are not indexed; learned from their stores. */
   readonly #ignoredGroups = new Set<number>();
+  #eventsLeftOut = 0;
 
   constructor(deps: { readonly model: string; readonly hasher: BlockHasher }) {
     this.#model = deps.model;
@@ -43,9 +46,24 @@ export class HolderKeyer {
     this.#handles.restore(engineKey(handle), key, copies);
   }
 
+  /** Events of left-out groups since the last call. */
+  takeLeftOut(): number {
+    const events = this.#eventsLeftOut;
+    this.#eventsLeftOut = 0;
+    return events;
+  }
+
+  /** Leaves a group out from now on. False: it was known, or is one too many. */
+  ignoreGroup(group: number): boolean {
+    const isNews = !this.#ignoredGroups.has(group) && this.#ignoredGroups.size < GROUPS_MAX;
+    if (isNews) this.#ignoredGroups.add(group);
+    return isNews;
+  }
+
   /** The engine started anew: its handles mean nothing any more. */
   forget(): void {
-    this.#dropAll();
+    this.#handles.clear();
+    this.#orphans.clear();
     this.#ignoredGroups.clear();
   }
 
@@ -67,13 +85,13 @@ export class HolderKeyer {
       case "stored":
         // Kept without an end, such blocks would be claimed long after they are gone.
         if (event.caveat !== "no-removals") this.#keyStored(event, keyed);
-        if (event.caveat !== undefined) keyed.push(lost(event.caveat));
+        if (isLoss(event.caveat)) keyed.push(lost(event.caveat));
         break;
       case "removed":
         this.#keyRemoved(event, keyed);
         break;
       case "cleared":
-        this.#dropAll();
+        this.#bury();
         keyed.push({ type: "cleared" });
         break;
       case "skipped":
@@ -82,8 +100,10 @@ export class HolderKeyer {
   }
 
   #keyStored(event: BlockStored, keyed: KeyedEvent[]): void {
-    if (event.group !== null && !FULL_ATTENTION_KINDS.has(event.specKind ?? "unknown")) {
-      this.#ignoredGroups.add(event.group);
+    const { group } = event;
+    if (group !== null && !FULL_ATTENTION_KINDS.has(event.specKind ?? "unknown")) {
+      this.#eventsLeftOut += 1;
+      if (this.ignoreGroup(group)) keyed.push({ type: "ignored-group", group });
       return;
     }
     const tier = tierOfMedium(event.medium);
@@ -91,7 +111,8 @@ export class HolderKeyer {
       keyed.push(lost("unknown-tier"));
       return;
     }
-    if (event.tokens.length === 0) this.#placeByHandle(event, tier, keyed);
+    const isByHandle = event.tokens.length === 0 || event.caveat === "no-identity";
+    if (isByHandle) this.#placeByHandle(event, tier, keyed);
     else this.#placeByTokens(event, tier, keyed);
   }
 
@@ -184,7 +205,10 @@ export class HolderKeyer {
   }
 
   #keyRemoved(event: BlockRemoved, keyed: KeyedEvent[]): void {
-    if (event.group !== null && this.#ignoredGroups.has(event.group)) return;
+    if (event.group !== null && this.#ignoredGroups.has(event.group)) {
+      this.#eventsLeftOut += 1;
+      return;
+    }
     const tier = tierOfMedium(event.medium);
     if (tier === "unknown") {
       keyed.push(lost("unknown-tier"));
@@ -206,13 +230,15 @@ export class HolderKeyer {
     });
   }
 
-  #dropAll(): void {
-    this.#handles.clear();
+  /** No block is held any more. */
+  #bury(): void {
+    this.#handles.buryAll();
     this.#orphans.clear();
   }
 
   #adoptEvent(event: KeyedEvent): void {
-    if (event.type === "cleared") this.#dropAll();
+    if (event.type === "cleared") this.#bury();
+    if (event.type === "ignored-group") this.ignoreGroup(event.group);
     if (event.type === "rekeyed") this.#handles.rekey(event.handle, event.key);
     if (event.type === "removed") this.#handles.removeAll(event.handles);
     if (event.type === "stored") {
@@ -221,6 +247,11 @@ export class HolderKeyer {
       }
     }
   }
+}
+
+/** Blocks whose identity is left out are placed all the same, by their handles. */
+function isLoss(caveat: StoredCaveat | undefined): caveat is Exclude<StoredCaveat, "no-identity"> {
+  return caveat !== undefined && caveat !== "no-identity";
 }
 
 function lost(reason: LossReason): KeyedEvent {

@@ -190,7 +190,7 @@ describe("events that do not fit", () => {
       { ...removed([1]), group: 1 } as KvEvent,
       { ...removed([1]), group: 0 } as KvEvent,
     );
-    expect(events.map(({ type }) => type)).toEqual(["stored", "removed"]);
+    expect(events.map(({ type }) => type)).toEqual(["stored", "ignored-group", "removed"]);
   });
 });
 
@@ -255,16 +255,22 @@ describe("taking over from an earlier relay", () => {
     relay.adopt(published(earlier, 1, removed([2])));
     const batch = relayAt(relay, { seq: 2 }, stored([3], parent(2)));
     expect(batch).toMatchObject({ epoch: 1, seq: 2 });
-    expect(keysIn(batch?.events[0])).toEqual([chain(1, 2, 3)[2]]);
+    expect(keysIn(batch?.events[1])).toEqual([chain(1, 2, 3)[2]]);
   });
 
   it("goes on with what the store kept", () => {
     const relay = newRelay();
-    relay.restoreCursor({ epoch: 5, seq: 7, engineMs: 7000 });
+    relay.restoreCursor({
+      ...{ state: "EXACT", reason: null, epoch: 5, seq: 7, engineMs: 7000 },
+      ...{ blockSizeTokens: 2, model: MODEL, ignoredGroups: [1] },
+    });
     relay.restoreHandle(1n, blockKey(chain(1)[0] ?? 0n), 1);
-    const batch = relayAt(relay, { seq: 8 }, stored([2], parent(1)));
+    const ofGroup: KvEvent = { ...removed([1]), group: 1 } as KvEvent;
+    const batch = relayAt(relay, { seq: 8 }, stored([2], parent(1)), ofGroup);
     expect(batch).toMatchObject({ epoch: 5, seq: 8 });
-    expect(keysIn(batch?.events[0])).toEqual([chain(1, 2)[1]]);
+    // The engine may be in another life by now, at the same number.
+    expect(batch?.events).toMatchObject([{ reason: "unproven-life" }, { type: "stored" }]);
+    expect(keysIn(batch?.events[1])).toEqual([chain(1, 2)[1]]);
     expect(relayAt(relay, { seq: 0, ts: 100 })).toMatchObject({ epoch: 6 });
   });
 
@@ -305,7 +311,7 @@ describe("taking over from an earlier relay", () => {
     const relay = newRelay();
     for (const batch of [first, second]) relay.adopt(batch);
     const third = { handles: BigUint64Array.of(21n), tokens: tokensOf([1]) };
-    const [key] = keysIn(relayAt(relay, { seq: 2 }, stored([21], third))?.events[0]);
+    const [key] = keysIn(relayAt(relay, { seq: 2 }, stored([21], third))?.events[1]);
     expect([chain(1)[0], own, undefined]).not.toContain(key);
   });
 
@@ -315,7 +321,7 @@ describe("taking over from an earlier relay", () => {
     expect(relayAt(relay, { seq: 1 }, stored([2], parent(1)))).toMatchObject({
       epoch: 1,
       model: "other",
-      events: [{ reason: "unknown-parent" }],
+      events: [{ reason: "unproven-life" }, { reason: "unknown-parent" }],
     });
   });
 });
@@ -351,6 +357,6 @@ describe("resynchronisation", () => {
   });
 
   it("of a holder that said nothing changes nothing", () => {
-    expect(newRelay().resync()).toEqual({ batches: [], replayFrom: null, drops: [] });
+    expect(newRelay().resync()).toMatchObject({ batches: [], replayFrom: null, drops: [] });
   });
 });

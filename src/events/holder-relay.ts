@@ -4,13 +4,13 @@
  * Pure: state in memory only, no clock, no socket.
  */
 import type { BlockKey, Holder } from "../core/ids.ts";
+import type { HolderCursor } from "../indexer/residency.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
 import { HolderKeyer } from "./holder-keyer.ts";
-import type { KeyedBatch } from "./keyed-batch.ts";
+import type { KeyedBatch, KeyedEvent, LossReason } from "./keyed-batch.ts";
 import {
   type Delivery,
   type EngineMessage,
-  type SequenceCursor,
   type SequenceDrop,
   Sequencer,
   type SequencerStep,
@@ -21,6 +21,8 @@ export interface RelayStep {
   /** Ask the engine for its messages from here on, and drop a replay that runs; null: do not. */
   readonly replayFrom: number | null;
   readonly drops: readonly SequenceDrop[];
+  /** Events of groups that are not indexed. */
+  readonly eventsLeftOut: number;
 }
 
 export class HolderRelay {
@@ -29,6 +31,8 @@ export class HolderRelay {
   readonly #keyer: HolderKeyer;
   readonly #sequencer: Sequencer;
   #epoch = 0;
+  #seq = -1;
+  #isWounded = false;
 
   constructor(deps: {
     readonly holder: Holder;
@@ -46,14 +50,22 @@ export class HolderRelay {
   }
 
   /** Takes over what an earlier relay of this holder knew, from the store. */
-  restoreCursor(cursor: SequenceCursor): void {
+  restoreCursor(cursor: HolderCursor): void {
     this.#sequencer.adopt(cursor);
     this.#epoch = cursor.epoch;
+    this.#seq = cursor.seq;
+    this.#isWounded = cursor.state !== "EXACT";
     this.#keyer.forget();
+    for (const group of cursor.ignoredGroups) this.#keyer.ignoreGroup(group);
   }
 
   restoreHandle(handle: bigint, key: BlockKey, copies: number): void {
     this.#keyer.restoreHandle(handle, key, copies);
+  }
+
+  /** Something is missing that the engine's replay could tell. */
+  get isWounded(): boolean {
+    return this.#isWounded;
   }
 
   /** Follows a batch of the log that an earlier relay published. */
@@ -63,6 +75,7 @@ export class HolderRelay {
     const isOtherModel = batch.model !== this.#model;
     if (batch.epoch !== this.#epoch || isOtherModel) this.#keyer.forget();
     this.#epoch = batch.epoch;
+    this.#seq = batch.seq;
     if (!isOtherModel) this.#keyer.adoptEvents(batch.events);
   }
 
@@ -87,9 +100,23 @@ export class HolderRelay {
     return this.#relay(this.#sequencer.replayFailed());
   }
 
+  /** Something is missing here: has the engine tell its whole life again, where it can. */
+  heal(): RelayStep {
+    return this.#relay(this.#sequencer.heal());
+  }
+
   /** Gives up what is known, because it has drifted, and asks the engine again where that can be. */
   resync(): RelayStep {
-    const step = this.#relay(this.#sequencer.startAnew());
+    return this.#startAnew({ isAsking: true });
+  }
+
+  /** Gives up what is known, because it may be wrong by a fault of this program. */
+  giveUp(): RelayStep {
+    return this.#startAnew({ isAsking: false });
+  }
+
+  #startAnew(options: { readonly isAsking: boolean }): RelayStep {
+    const step = this.#relay(this.#sequencer.startAnew(options));
     const [begin, ...rest] = step.batches;
     if (begin === undefined) return step;
     return {
@@ -99,14 +126,35 @@ export class HolderRelay {
   }
 
   #relay({ deliveries, replayFrom, drops }: SequencerStep): RelayStep {
-    return { batches: deliveries.map((each) => this.#keyed(each)), replayFrom, drops };
+    const batches = deliveries.map((each) => this.#keyed(each));
+    return { batches, replayFrom, drops, eventsLeftOut: this.#keyer.takeLeftOut() };
   }
 
-  #keyed({ epoch, seq, engineMs, batch }: Delivery): KeyedBatch {
-    if (epoch !== this.#epoch) this.#keyer.forget();
+  #keyed({ epoch, seq, engineMs, batch, isUnproven }: Delivery): KeyedBatch {
+    const isNewLife = epoch !== this.#epoch;
+    if (isNewLife) this.#keyer.forget();
+    const isWounded = isNewLife ? seq > 0 : this.#isWounded || seq !== this.#seq + 1;
     this.#epoch = epoch;
+    this.#seq = seq;
     const { holder } = this;
-    const events = this.#keyer.keyEvents(batch);
+    const keyed = this.#keyer.keyEvents(batch);
+    const events: KeyedEvent[] = isUnproven
+      ? [{ type: "lost", reason: "unproven-life" }, ...keyed]
+      : keyed;
+    this.#isWounded = isWounded || events.some(isWound);
     return { holder, model: this.#model, epoch, seq, engineMs, events };
   }
+}
+
+/** What another telling may bring; the rest is lost however often it is told. */
+const HEALABLE: ReadonlySet<LossReason> = new Set([
+  "undecodable",
+  "unknown-parent",
+  "orphans-full",
+  "unknown-handle",
+  "unproven-life",
+] as const);
+
+function isWound(event: KeyedEvent): boolean {
+  return event.type === "lost" && HEALABLE.has(event.reason);
 }

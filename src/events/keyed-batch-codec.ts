@@ -146,6 +146,10 @@ function readEvent(item: unknown): KeyedEvent | null {
         ? null
         : { type: "rekeyed", handle: engineKey(handle), key: blockKey(key) };
     }
+    case "ignored-group": {
+      const [type, group] = fields;
+      return fields.length === 2 && isIntegerFrom(group, 0) ? { type, group } : null;
+    }
     case "cleared":
       return fields.length === 1 ? { type: "cleared" } : null;
     case "lost": {
@@ -204,6 +208,8 @@ function eventFields(event: KeyedEvent): unknown[] {
       return ["removed", event.tier, bytesOf(event.handles)];
     case "rekeyed":
       return ["rekeyed", bytesOf(BigUint64Array.of(event.handle, event.key))];
+    case "ignored-group":
+      return ["ignored-group", event.group];
     case "cleared":
       return ["cleared"];
     case "lost":

@@ -31,6 +31,12 @@ export interface KeyedRekeyed {
   readonly key: BlockKey;
 }
 
+/** A group whose blocks make no prefix: nothing of it is indexed. Told once in each life. */
+export interface KeyedIgnoredGroup {
+  readonly type: "ignored-group";
+  readonly group: number;
+}
+
 export interface KeyedCleared {
   readonly type: "cleared";
 }
@@ -49,6 +55,8 @@ export interface KeyedCleared {
  * - no-removals: a connector's store that no removal will follow; it is left out
  * - handles-full: the handle map is at its limit
  * - oversized: a batch that does not fit into one log message
+ * - unproven-life: the numbers go on after a time without listening, and no replay shows that the
+ *   engine is in the same life
  * - resync: all that was known is given up, because it had drifted from what the engine delivers
  */
 export const LOSS_REASONS = [
@@ -64,6 +72,7 @@ export const LOSS_REASONS = [
   "no-removals",
   "handles-full",
   "oversized",
+  "unproven-life",
   "resync",
 ] as const;
 export type LossReason = (typeof LOSS_REASONS)[number];
@@ -74,7 +83,13 @@ export interface KeyedLost {
   readonly reason: LossReason;
 }
 
-export type KeyedEvent = KeyedStored | KeyedRemoved | KeyedRekeyed | KeyedCleared | KeyedLost;
+export type KeyedEvent =
+  | KeyedStored
+  | KeyedRemoved
+  | KeyedRekeyed
+  | KeyedIgnoredGroup
+  | KeyedCleared
+  | KeyedLost;
 
 export interface KeyedBatch {
   readonly holder: Holder;

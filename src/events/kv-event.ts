@@ -28,8 +28,9 @@ export interface BlockStored {
  * - token-pairs: each token was a pair with the next one (EAGLE): the engine's last block also needs
  *   the token behind it, so that a match may be one block too long
  * - no-removals: a connector's store that no removal will follow: nobody knows how long it holds
+ * - no-identity: salt and images of the blocks are left out, so that tokens alone make no key
  */
-export type StoredCaveat = "token-pairs" | "no-removals";
+export type StoredCaveat = "token-pairs" | "no-removals" | "no-identity";
 
 export interface BlockRemoved {
   readonly type: "removed";

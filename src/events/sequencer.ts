@@ -20,6 +20,8 @@ export interface EngineMessage {
 
 /** A message in its place. `seq` -1 with an empty batch: a life that has said nothing yet. */
 export interface Delivery extends EngineMessage {
+  /** It goes on where the last one ended, but nothing shows that the engine is in the same life. */
+  readonly isUnproven: boolean;
   /** Counts the engine's lives and the starts anew, from 1. */
   readonly epoch: number;
   /** Engine's time, Unix ms; 0 when unknown. */
@@ -57,6 +59,8 @@ export const REPLAY_ROUNDS_MAX = 3;
 interface Replay {
   /** The cursor's message has to come first, to show that the engine is in the same life. */
   isLifeOpen: boolean;
+  /** Asked from 0 on: an answer that begins there begins another epoch. */
+  isHealing: boolean;
   /** Live messages that arrived meanwhile, oldest first. */
   readonly held: EngineMessage[];
   heldBytes: number;
@@ -77,6 +81,12 @@ export class Sequencer {
   #isConnected = false;
   /** The next live message is the first of another connection: a PUB socket repeats nothing. */
   #isReconnected = false;
+  /** Since the cursor's message the engine was not listened to for a while. */
+  #isUnproven = false;
+  /** Time of the epoch's first message, ms; 0 when unknown. What was said before is another life's. */
+  #epochStartMs = 0;
+  /** The cursor's message could not be decoded: its time is that of an earlier one. */
+  #isCursorUndecodable = false;
   #deliveries: Delivery[] = [];
   #drops: SequenceDrop[] = [];
   #replayFrom: number | null = null;
@@ -101,8 +111,11 @@ export class Sequencer {
     const known = this.#cursor;
     const isBehind =
       known !== null && (epoch < known.epoch || (epoch === known.epoch && seq <= known.seq));
-    if (!isBehind) this.#cursor = { epoch, seq, engineMs };
-    return !isBehind;
+    if (isBehind) return false;
+    if (epoch !== known?.epoch) this.#epochStartMs = 0;
+    this.#cursor = { epoch, seq, engineMs };
+    this.#isUnproven = true;
+    return true;
   }
 
   /**
@@ -111,6 +124,7 @@ export class Sequencer {
    */
   connected(): SequencerStep {
     // What was held may be of the life before; what is still wanted of it the replay has.
+    this.#isUnproven = this.#isUnproven || this.#isConnected;
     if (this.#canReplay) this.#ask([]);
     else this.#isReconnected = this.#isConnected;
     this.#isConnected = true;
@@ -118,14 +132,30 @@ export class Sequencer {
   }
 
   /**
+   * Has the engine tell its whole life again, because something of it is missing. What is known stays
+   * until the answer begins, and for good where the answer does not begin with the first message.
+   */
+  heal(): SequencerStep {
+    if (this.#canReplay && this.#cursor !== null && this.#replay === null) {
+      this.#replay = {
+        ...{ isLifeOpen: this.#cursor.seq >= 0, isHealing: true },
+        ...{ held: [], heldBytes: 0 },
+      };
+      this.#replayFrom = 0;
+    }
+    return this.#step();
+  }
+
+  /**
    * Gives up what is known: another epoch, told again from the engine's first message where it can
    * be asked. The first delivery, without events, begins it.
    */
-  startAnew(): SequencerStep {
+  startAnew(options: { readonly isAsking: boolean }): SequencerStep {
     const cursor = this.#cursor;
     if (cursor === null) return this.#step();
     this.#replayRounds = 0;
-    if (this.#canReplay) return this.#askNewLife();
+    if (this.#canReplay && options.isAsking) return this.#askNewLife();
+    this.#replay = null;
     // Live messages go on behind the cursor, whose time still bounds what is a repeat.
     const batch = { ts: cursor.engineMs / 1000, rank: null, events: [] };
     this.#deliver({ seq: cursor.seq, batch }, this.#epochNext());
@@ -143,12 +173,21 @@ export class Sequencer {
   replayed(message: EngineMessage): SequencerStep {
     const replay = this.#replay;
     if (replay === null) return this.#step();
+    if (replay.isHealing && message.seq === 0) {
+      replay.isHealing = false;
+      replay.isLifeOpen = false;
+      this.#deliver(NOTHING_SAID, this.#epochNext());
+    }
     if (replay.isLifeOpen) {
       const cursor = this.#cursor;
       assert(cursor !== null, "a life without a cursor cannot be open");
-      const isSameTime = message.batch === null || engineMsOf(message) === cursor.engineMs;
-      if (message.seq === cursor.seq && isSameTime) {
+      if (replay.isHealing && message.seq < cursor.seq) {
+        this.#drops.push("duplicate");
+        return this.#step();
+      }
+      if (this.#isCursors(message, cursor)) {
         replay.isLifeOpen = false;
+        this.#isUnproven = false;
         return this.#step();
       }
       if (message.seq <= cursor.seq) return this.#askNewLife();
@@ -199,16 +238,37 @@ export class Sequencer {
     if (this.#canReplay && !isWhole && place !== "repeat") {
       if (place === "hole" && this.#cursor !== null) this.#ask([message]);
       else this.#beginLife([message]);
+    } else if (this.#canReplay && place === "next" && this.#isDoubtful(message)) {
+      this.#ask([message]);
     } else this.#placeWithoutReplay(message);
+  }
+
+  /** Whether the engine is to be asked about a message that goes on: it may say it better. */
+  #isDoubtful({ seq, batch }: EngineMessage): boolean {
+    const isToldWrong = batch === null || (this.#isUnproven && seq > 0);
+    return isToldWrong && this.#replayRounds < REPLAY_ROUNDS_MAX;
   }
 
   #placeWithoutReplay(message: EngineMessage): void {
     const isRestart = this.#isReconnected && message.seq <= (this.#cursor?.seq ?? -1);
-    this.#isReconnected = false;
     const place = isRestart ? "new-life" : this.#placeOf(message);
-    if (place === "repeat") this.#drops.push("duplicate");
-    else this.#deliver(message, place === "new-life" ? this.#epochNext() : this.#epoch());
-    if (place === "next") this.#replayRounds = 0;
+    this.#isReconnected = false;
+    if (place === "repeat") {
+      this.#drops.push("duplicate");
+      if (this.#isCursors(message, this.#cursor)) this.#isUnproven = false;
+      return;
+    }
+    const isUnproven = place === "next" && this.#isUnproven && message.seq > 0;
+    this.#deliver(message, place === "new-life" ? this.#epochNext() : this.#epoch(), isUnproven);
+    if (place === "next" && message.batch !== null) this.#replayRounds = 0;
+  }
+
+  /** Whether it is the cursor's own message: the engine is in the same life. */
+  #isCursors(message: EngineMessage, cursor: SequenceCursor | null): boolean {
+    if (cursor === null || message.seq !== cursor.seq) return false;
+    return message.batch === null
+      ? this.#isCursorUndecodable
+      : engineMsOf(message) === cursor.engineMs;
   }
 
   /** Places what was held; a message that needs another replay takes those behind it along. */
@@ -240,9 +300,13 @@ export class Sequencer {
   #placeOf({ seq, batch }: EngineMessage): Place {
     const cursor = this.#cursor;
     if (cursor === null) return seq === 0 ? "next" : "hole";
+    const engineMs = engineMsOf({ seq, batch });
+    // Late words of a former life; behind a new connection it may be an engine whose clock went back.
+    if (engineMs > 0 && engineMs < this.#epochStartMs && !this.#isReconnected) return "repeat";
     if (seq === cursor.seq + 1) return "next";
     if (seq > cursor.seq) return "hole";
-    const engineMs = engineMsOf({ seq, batch });
+    // Says no time: nothing speaks for another life, which comes with another connection.
+    if (batch === null) return "repeat";
     return engineMs === 0 || engineMs > cursor.engineMs ? "new-life" : "repeat";
   }
 
@@ -250,7 +314,8 @@ export class Sequencer {
   #ask(held: readonly EngineMessage[]): void {
     const cursor = this.#cursor;
     this.#replayRounds += 1;
-    this.#replay = { isLifeOpen: cursor !== null && cursor.seq >= 0, held: [], heldBytes: 0 };
+    const isLifeOpen = cursor !== null && cursor.seq >= 0;
+    this.#replay = { isLifeOpen, isHealing: false, held: [], heldBytes: 0 };
     for (const message of held) this.#hold(message);
     this.#replayFrom = Math.max(0, cursor?.seq ?? 0);
   }
@@ -262,21 +327,22 @@ export class Sequencer {
   }
 
   #beginLife(held: readonly EngineMessage[]): void {
-    if (this.#cursor !== null) {
-      const life = { seq: -1, batch: { ts: 0, rank: null, events: [] } };
-      this.#deliver(life, this.#epochNext());
-    }
+    if (this.#cursor !== null) this.#deliver(NOTHING_SAID, this.#epochNext());
     this.#ask(held);
   }
 
-  #deliver(message: EngineMessage, epoch: number): void {
+  #deliver(message: EngineMessage, epoch: number, isUnproven = false): void {
     const engineMs = engineMsOf(message);
     // An undecodable message says no time; the one before it still bounds what is a repeat.
     const isTimeless = engineMs === 0 && this.#cursor?.epoch === epoch;
     const cursorMs = isTimeless ? (this.#cursor?.engineMs ?? 0) : engineMs;
+    const isFirst = this.#cursor?.epoch !== epoch || this.#epochStartMs === 0;
+    if (isFirst || (engineMs > 0 && engineMs < this.#epochStartMs)) this.#epochStartMs = cursorMs;
     this.#cursor = { epoch, seq: message.seq, engineMs: cursorMs };
+    this.#isUnproven = false;
+    this.#isCursorUndecodable = message.batch === null;
     const { seq, batch } = message;
-    this.#deliveries.push({ seq, batch, epoch, engineMs: cursorMs });
+    this.#deliveries.push({ seq, batch, epoch, engineMs: cursorMs, isUnproven });
   }
 
   #epoch(): number {
@@ -309,6 +375,9 @@ function ownMessage(message: EngineMessage): EngineMessage {
     ? message
     : { ...message, batch: { ...batch, events: batch.events.map(detached) } };
 }
+
+/** A life begins that has said nothing yet. */
+const NOTHING_SAID: EngineMessage = { seq: -1, batch: { ts: 0, rank: null, events: [] } };
 
 /** 0 when the message says no time. */
 function engineMsOf({ batch }: EngineMessage): number {

@@ -15,12 +15,12 @@ import type { BlockRecord, HolderCursor, Residency } from "../indexer/residency.
 import { msgpackShapeProblem } from "./msgpack-shape.ts";
 
 /** Layout of head and parts. */
-const LAYOUT = 1;
+const LAYOUT = 2;
 export const ROW_BYTES = 24;
 /** Bytes of a part beside its rows. */
 const PART_BYTES = 1024;
-/** Part, cursor. */
-const DEPTH_MAX = 2;
+/** Part, cursor, groups. */
+const DEPTH_MAX = 3;
 
 export interface SnapshotPart {
   readonly holder: Holder;
@@ -64,10 +64,20 @@ const cursorSchema = z
     z.number().min(0),
     z.int().positive().nullable(),
     z.string(),
+    z.array(z.int().min(0)),
   ])
   .transform(
-    ([state, reason, epoch, seq, engineMs, blockSizeTokens, model]): HolderCursor => ({
-      ...{ state, reason, epoch, seq, engineMs, blockSizeTokens, model },
+    ([
+      state,
+      reason,
+      epoch,
+      seq,
+      engineMs,
+      blockSizeTokens,
+      model,
+      ignoredGroups,
+    ]): HolderCursor => ({
+      ...{ state, reason, epoch, seq, engineMs, blockSizeTokens, model, ignoredGroups },
     }),
   );
 
@@ -135,8 +145,9 @@ export function encodeParts(
     copies.set(record.copies, row * 4);
     row += 1;
   }
-  const { state, reason, epoch, seq, engineMs, blockSizeTokens, model } = cursor;
-  const cursorFields = [state, reason, epoch, seq, engineMs, blockSizeTokens, model];
+  const { state, reason, epoch, seq, engineMs, blockSizeTokens, model, ignoredGroups } = cursor;
+  const place = [epoch, seq, engineMs, blockSizeTokens, model, ignoredGroups];
+  const cursorFields = [state, reason, ...place];
   const rowsMax = Math.max(1, Math.floor((partBytesMax - PART_BYTES) / ROW_BYTES));
   const partCount = Math.max(1, Math.ceil(rows / rowsMax));
   return Array.from({ length: partCount }, (_, part) => {

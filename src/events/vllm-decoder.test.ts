@@ -39,6 +39,8 @@ function expectedEvent(event: GoldenEvent): unknown {
     extraKeys: event.extra_keys ?? null,
     group,
     specKind: event.kv_cache_spec_kind ?? null,
+    // Offload events never tell extras: those with tokens are self-describing but for these.
+    ...(medium === "CPU" && event.token_ids?.length ? { caveat: "no-identity" } : {}),
   };
 }
 

@@ -3,13 +3,15 @@
  *
  * Hashes are integers of either sign or byte strings, taken as their low 64 bits (a byte string's last
  * 8). Connectors publish in the same stream: the lower-case medium "cpu" is that of LMCache and
- * Mooncake, which never say that a block is gone. Source: vllm/distributed/kv_events.py, versions
+ * Mooncake, which never say that a block is gone. Of blocks in lower tiers vLLM tells neither salt nor
+ * images, also where it tells their tokens. Source: vllm/distributed/kv_events.py, versions
  * 0.9.0 to 0.33.0.
  */
 import { ok, type Result } from "../core/result.ts";
+import { tierOfMedium } from "../tiers/tier.ts";
 import { type Fields, readTokens } from "./event-fields.ts";
 import { type DecodeRefusal, PAYLOAD_BYTES_MAX } from "./event-payload.ts";
-import type { BlockStored, KvEvent, KvEventBatch } from "./kv-event.ts";
+import type { BlockStored, KvEvent, KvEventBatch, StoredCaveat } from "./kv-event.ts";
 import { type BatchForm, decodeMsgpackBatch, decodeStoredFields, TS_MAX } from "./msgpack-batch.ts";
 import { scanVllmBatch } from "./vllm-scan.ts";
 
@@ -37,23 +39,32 @@ const FORM: BatchForm = {
 /** Decodes one message; never throws. Events that cannot be used come out as "skipped". */
 export function decodeVllmBatch(payload: Uint8Array): Result<KvEventBatch, DecodeRefusal> {
   const batch = payload.length > PAYLOAD_BYTES_MAX ? null : scanVllmBatch(payload, TS_MAX);
-  return batch === null || batch.events.some(isConnectors)
-    ? decodeAnyVllmBatch(payload)
-    : ok(batch);
+  if (batch === null) return decodeAnyVllmBatch(payload);
+  return ok(batch.events.some((event) => caveatOf(event) !== null) ? withCaveats(batch) : batch);
 }
 
 /** The general way, which decides about everything that is unusual. */
 export function decodeAnyVllmBatch(payload: Uint8Array): Result<KvEventBatch, DecodeRefusal> {
-  return decodeMsgpackBatch(payload, FORM);
+  const decoded = decodeMsgpackBatch(payload, FORM);
+  return decoded.ok ? ok(withCaveats(decoded.value)) : decoded;
 }
 
-function isConnectors(event: KvEvent): boolean {
-  return event.type === "stored" && event.medium === CONNECTOR_MEDIUM;
+function withCaveats(batch: KvEventBatch): KvEventBatch {
+  const events = batch.events.map((event) => {
+    const caveat = caveatOf(event);
+    return caveat === null ? event : { ...event, caveat };
+  });
+  return { ...batch, events };
+}
+
+function caveatOf(event: KvEvent): StoredCaveat | null {
+  if (event.type !== "stored" || event.medium === null || event.medium === "GPU") return null;
+  if (event.medium === CONNECTOR_MEDIUM) return "no-removals";
+  const isTold = event.extraKeys !== null || event.tokens.length === 0;
+  return isTold || tierOfMedium(event.medium) === "gpu" ? null : "no-identity";
 }
 
 function decodeStored(fields: Fields): BlockStored | null {
   const tokens = readTokens(fields["token_ids"]);
-  const stored = tokens === undefined ? null : decodeStoredFields(fields, tokens);
-  if (stored?.medium !== CONNECTOR_MEDIUM) return stored;
-  return { ...stored, caveat: "no-removals" };
+  return tokens === undefined ? null : decodeStoredFields(fields, tokens);
 }

@@ -22,6 +22,9 @@ import { readZmqEvents, type ZmqSource } from "./zmq-subscriber.ts";
 /** Attempts of one replay before the gap is left open, and the pause between them. */
 const REPLAY_ATTEMPTS_MAX = 3;
 const REPLAY_RETRY_MS = 500;
+/** Pause before an engine is asked for its whole life again, ms: doubled from the first to the last. */
+const HEAL_MS = 2000;
+const HEAL_MS_MAX = 600_000;
 
 const EMPTY = new Uint8Array(0);
 
@@ -52,6 +55,8 @@ export class EventStream {
   readonly #reading: Promise<void>;
   #replaying: Promise<void> = Promise.resolve();
   #replayAbort = new AbortController();
+  #cancelHealing: (() => void) | null = null;
+  #healMs = HEAL_MS;
   #isReady = false;
   #isConnected = false;
 
@@ -81,6 +86,7 @@ export class EventStream {
   async stop(): Promise<void> {
     this.#abort.abort();
     this.#replayAbort.abort();
+    this.#cancelHealing?.();
     await this.#reading;
     await this.#replaying;
   }
@@ -90,7 +96,7 @@ export class EventStream {
     const { signal } = this.#abort;
     void ready.then(() => {
       this.#isReady = true;
-      if (this.#isConnected && !signal.aborted) this.#take(this.relay.connected());
+      if (this.#isConnected && !signal.aborted) this.#takeFrom(() => this.relay.connected());
     });
     try {
       await readZmqEvents(this.#source, {
@@ -102,7 +108,7 @@ export class EventStream {
         onConnected: () => {
           this.#isConnected = true;
           this.#watch.connected();
-          if (this.#isReady) this.#take(this.relay.connected());
+          if (this.#isReady) this.#takeFrom(() => this.relay.connected());
         },
         onViolation: () =>
           this.#refuse("protocol-violation", "the connection is opened anew", EMPTY),
@@ -145,7 +151,7 @@ export class EventStream {
       this.#watch.heard([], clock.nowMs());
       meter.count("kvatlas_events_messages_total", { endpoint: endpointId });
       // One answer has the events of all ranks, each with numbers of its own.
-      if ((message.batch?.rank ?? rank) === rank) this.#take(this.relay.live(message));
+      if ((message.batch?.rank ?? rank) === rank) this.#takeFrom(() => this.relay.live(message));
       else meter.count("kvatlas_events_refused_total", { reason: "other-rank" });
     }
   }
@@ -155,7 +161,7 @@ export class EventStream {
     this.#deps.meter.count("kvatlas_events_messages_total", { endpoint: endpointId });
     this.#watch.heard(frames, this.#deps.clock.nowMs());
     const message = parseFrames(frames);
-    if (message.ok) this.#take(this.relay.live(this.#decode(message.value)));
+    if (message.ok) this.#takeFrom(() => this.relay.live(this.#decode(message.value)));
     else this.#refuse(message.reason, message.detail, frames[2] ?? frames[0] ?? EMPTY);
   }
 
@@ -166,11 +172,44 @@ export class EventStream {
     return { seq, batch: null };
   }
 
-  #take({ batches, replayFrom, drops }: RelayStep): void {
+  /** A fault in here costs what is known of this holder, and neither its stream nor another's. */
+  #takeFrom(step: () => RelayStep): void {
+    try {
+      this.#take(step());
+    } catch (error) {
+      const { log, meter } = this.#deps;
+      meter.count("kvatlas_events_refused_total", { reason: "internal-error" });
+      const fields = { holder: holderName(this.relay.holder), error: messageOf(error) };
+      log.error(fields, "KV events could not be taken: what is known of the holder is given up");
+      this.#replayAbort.abort();
+      this.#take(this.relay.giveUp());
+      this.#healLater();
+    }
+  }
+
+  /** The engine's whole life is asked for again while something of it is missing. */
+  #healLater(): void {
+    if (this.#source.replayAddress === null || this.#cancelHealing !== null) return;
+    const { clock } = this.#deps;
+    this.#cancelHealing = clock.after(this.#healMs, () => {
+      this.#cancelHealing = null;
+      this.#takeFrom(() => this.relay.heal());
+    });
+    this.#healMs = Math.min(HEAL_MS_MAX, 2 * this.#healMs);
+  }
+
+  #take({ batches, replayFrom, drops, eventsLeftOut }: RelayStep): void {
     const { meter, sink } = this.#deps;
+    if (eventsLeftOut > 0) {
+      meter.count("kvatlas_events_refused_total", { reason: "other-group" }, eventsLeftOut);
+    }
     for (const batch of batches) sink.accept(batch);
     for (const reason of drops) meter.count("kvatlas_events_refused_total", { reason });
-    if (replayFrom === null) return;
+    if (replayFrom === null) {
+      if (this.relay.isWounded) this.#healLater();
+      else this.#healMs = HEAL_MS;
+      return;
+    }
     this.#replayAbort.abort();
     this.#replayAbort = new AbortController();
     const { signal } = this.#replayAbort;
@@ -187,7 +226,7 @@ export class EventStream {
     const { clock, meter } = this.#deps;
     const address = this.#source.replayAddress;
     const onMessage = (message: EventMessage): void => {
-      if (!signal.aborted) this.#take(this.relay.replayed(this.#decode(message)));
+      if (!signal.aborted) this.#takeFrom(() => this.relay.replayed(this.#decode(message)));
     };
     for (let attempt = 0; attempt < REPLAY_ATTEMPTS_MAX && address !== null; attempt += 1) {
       if (attempt > 0) await sleep(clock, REPLAY_RETRY_MS, signal);

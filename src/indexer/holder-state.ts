@@ -21,6 +21,8 @@ export interface HolderCursor extends HolderState {
   readonly blockSizeTokens: number | null;
   /** Model and pool that the blocks were keyed for: another model means other keys. */
   readonly model: string;
+  /** Groups of a hybrid model that are not indexed: their removals mean nothing here. */
+  readonly ignoredGroups: readonly number[];
 }
 
 /** Where the consumer of the event log stands. */

@@ -42,6 +42,7 @@ const holderRowSchema = z.object({
       engineMs: z.number().min(0),
       blockSizeTokens: z.int().positive().nullable(),
       model: z.string(),
+      ignoredGroups: z.array(z.int().min(0)).readonly().default([]),
     })
     .nullable(),
 });

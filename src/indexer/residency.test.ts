@@ -19,6 +19,7 @@ const cursor: HolderCursor = {
     engineMs: 5,
     blockSizeTokens: 16,
     model: "m",
+    ignoredGroups: [],
   },
 };
 

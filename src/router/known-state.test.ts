@@ -4,7 +4,7 @@ import { knownState, NO_EVENT_SOURCE, NOT_HEARD, worstState } from "./known-stat
 
 const cursor = (state: "EXACT" | "DEGRADED", reason: string | null): HolderCursor => ({
   ...{ state, reason, epoch: 1, seq: 1, engineMs: 1, blockSizeTokens: 16 },
-  model: "m",
+  ...{ model: "m", ignoredGroups: [] },
 });
 
 it("is what the events say, FALLBACK without them, and that of the worst rank", () => {

@@ -34,6 +34,8 @@ describe.skipIf(isMissing).each(["direct", "nats", "relay"] as const)(
     beforeAll(async () => {
       stack = await Stack.start({
         ...{ engines: 4, withNats: transport === "nats", withRelay: transport === "relay" },
+        // Without it nothing would show, after the restart, that the engines are in the same life.
+        engine: { replayPort: 0 },
       });
     });
     afterAll(() => stack?.stop());

@@ -36,6 +36,7 @@ export function applyBatch(residency: Residency, batch: number): void {
   residency.setCursor(holder, {
     ...{ state: "EXACT", reason: null, epoch: 1, seq, engineMs: 0, blockSizeTokens: 16 },
     model: "m",
+    ignoredGroups: [],
   });
   residency.setLogCursor({ stream: "s", seq: batch });
 }

@@ -143,7 +143,10 @@ export class Stack {
     const endpoints: TestEndpoint[] = this.engines.map((e, position) => ({
       name: `pod-${position}`,
       address: e.address,
-      kvEvents: { address: kvEvents.get(position) ?? e.kvEventsAddress },
+      kvEvents: {
+        address: kvEvents.get(position) ?? e.kvEventsAddress,
+        ...(e.replayAddress === null ? {} : { replay: e.replayAddress }),
+      },
     }));
     const { folder } = this;
     if (options.withRelay === true) {

@@ -120,6 +120,34 @@ describe.each(["seq", "topic-seq"] as const)("with replies of form %s", (replayF
     expect(setup.residency.cursorOf(setup.holder)).toMatchObject({ state: "EXACT", epoch: 1 });
   });
 
+  it("a message that was damaged on its way is asked for again, and costs nothing", async () => {
+    const setup = await follow(engine, newResidency());
+    await complete(engine, 1);
+    engine.faults.truncateNext(1);
+    for (let seed = 2; seed <= 6; seed += 1) await complete(engine, seed);
+    await healed(setup);
+    expect(setup.residency.cursorOf(setup.holder)).toMatchObject({ state: "EXACT", epoch: 1 });
+    const reason = "not-msgpack";
+    expect(setup.meter.total("kvatlas_events_refused_total", { reason })).toBeGreaterThan(0);
+  });
+
+  it("what a router lost for good is told again from the beginning, and is EXACT", async () => {
+    for (let seed = 1; seed <= 4; seed += 1) await complete(engine, seed);
+    const setup = await follow(engine, newResidency());
+    await healed(setup);
+    await setup.path.stop();
+    const cursor = setup.residency.cursorOf(setup.holder);
+    if (cursor === null) throw new Error("nothing was heard");
+    setup.residency.setCursor(setup.holder, { ...cursor, state: "DEGRADED", reason: "gap" });
+    const later = await follow(engine, setup.residency);
+    await waitUntil(
+      "it is EXACT again",
+      () => later.residency.cursorOf(later.holder)?.state === "EXACT",
+      15_000,
+    );
+    await healed(later);
+  });
+
   it("a restart of the engine begins anew, and is EXACT", async () => {
     const setup = await follow(engine, newResidency());
     await complete(engine, 1);

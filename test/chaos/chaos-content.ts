@@ -1,0 +1,86 @@
+/** Documents as blocks: what engines of the chaos store, with the keys that follow by definition. */
+import { createHash } from "node:crypto";
+import type { KeysByDefinition } from "../harness/golden-holdings.ts";
+
+/** A block by its content: the same for every copy, tier and time of one life. */
+export interface TruthBlock {
+  readonly digest: Buffer;
+  readonly handle: bigint;
+  readonly parent: TruthBlock | null;
+  readonly tokens: readonly number[];
+  readonly size: number;
+  readonly lora: string | null;
+  /** As on the wire, the adapter's name left out. */
+  readonly extras: readonly unknown[] | null;
+  readonly key: bigint;
+  /** The key that it would have were all its identity its tokens. */
+  readonly plainKey: bigint;
+}
+
+export interface Identity {
+  readonly lora: string | null;
+  readonly salt: string | null;
+  readonly image: string | null;
+}
+
+/** A document with an identity, cut into blocks and hashed by one engine. */
+interface ChainOf extends Identity {
+  readonly document: number;
+  /** Tokens per block. */
+  readonly size: number;
+  readonly hashSeed: number;
+}
+
+export const DOCUMENTS = 4;
+const CHAIN_BLOCKS_MAX = 6;
+const CHAIN_TOKENS_MAX = 96;
+
+export class ChaosContent {
+  readonly #keysOf: KeysByDefinition;
+  readonly #model: string;
+  readonly #chains = new Map<string, readonly TruthBlock[]>();
+
+  constructor(deps: { readonly keysOf: KeysByDefinition; readonly model: string }) {
+    this.#keysOf = deps.keysOf;
+    this.#model = deps.model;
+  }
+
+  /** Hashed as an engine hashes: over parent, tokens, adapter and extras. The same for equal input. */
+  chain(of: ChainOf): readonly TruthBlock[] {
+    const name = JSON.stringify(of);
+    const known = this.#chains.get(name);
+    if (known !== undefined) return known;
+    const { size, lora, salt, image } = of;
+    const depths = Math.max(2, Math.min(CHAIN_BLOCKS_MAX, Math.floor(CHAIN_TOKENS_MAX / size)));
+    const blocks = Array.from({ length: depths }, (_, depth) => ({
+      tokens: Array.from({ length: size }, (_each, at) => tokenAt(of.document, depth * size + at)),
+      extras: [
+        ...(image !== null && depth > 0 && depth < 3 ? [[image, 3 - depth]] : []),
+        ...(salt !== null && depth === 0 ? [salt] : []),
+      ],
+    }));
+    const tokens = blocks.flatMap((block) => block.tokens);
+    const told = blocks.map(({ extras }) => (extras.length === 0 ? null : JSON.stringify(extras)));
+    const plain = { model: this.#model, lora, blockSizeTokens: size, tokens };
+    const keys = this.#keysOf({ ...plain, extras: told });
+    const plainKeys = this.#keysOf(plain);
+    const chain: TruthBlock[] = [];
+    for (const [depth, block] of blocks.entries()) {
+      const parent = chain.at(-1) ?? null;
+      const hashed = [of.hashSeed, parent?.digest.toString("hex"), block.tokens, lora, told[depth]];
+      const digest = createHash("sha256").update(JSON.stringify(hashed)).digest();
+      chain.push({
+        ...{ digest, handle: digest.readBigUInt64BE(24), parent, tokens: block.tokens, size, lora },
+        extras: block.extras.length === 0 ? null : block.extras,
+        ...{ key: keys[depth] ?? 0n, plainKey: plainKeys[depth] ?? 0n },
+      });
+    }
+    this.#chains.set(name, chain);
+    return chain;
+  }
+}
+
+/** Token at a place of a document; neighbours share their beginnings. */
+function tokenAt(document: number, place: number): number {
+  return place < 8 * document ? 7000 + place : 100_000 * (document + 1) + place;
+}

@@ -1,0 +1,212 @@
+/** The router's side of a history, and what it is held against. */
+import { blockKey, type Holder, holderName } from "../../src/core/ids.ts";
+import { silentLog } from "../../src/core/log.ts";
+import { silentMeter } from "../../src/core/meter.ts";
+import { Applier } from "../../src/events/applier.ts";
+import type { HolderRelay } from "../../src/events/holder-relay.ts";
+import type { KeyedBatch } from "../../src/events/keyed-batch.ts";
+import { HotIndex } from "../../src/indexer/hot-index.ts";
+import { type BlockRecord, type HolderCursor, Residency } from "../../src/indexer/residency.ts";
+import { tierOrder } from "../../src/tiers/tier.ts";
+import type { TruthBlock } from "./chaos-content.ts";
+import type { ChaosEngine, Holdings } from "./chaos-engine.ts";
+
+/** The router holds, or claims, what is not so. */
+export class Divergence extends Error {}
+
+interface KeptHolder {
+  readonly holder: Holder;
+  readonly cursor: HolderCursor | null;
+  readonly rows: readonly (readonly [bigint, BlockRecord])[];
+}
+
+const CLOCK = { nowMs: (): number => 0, wallMs: (): number => 0, after: () => (): void => {} };
+
+export class ChaosRouter {
+  readonly #engineOf: (holder: Holder) => ChaosEngine;
+  #index = new HotIndex();
+  #residency = new Residency({ index: this.#index, entriesMax: 1_000_000 });
+  #applier = this.#newApplier();
+  /** A restarted router may have forgotten which keys were ambiguous. */
+  #hasForgotten = false;
+  exactClaims = 0;
+
+  constructor(engineOf: (holder: Holder) => ChaosEngine) {
+    this.#engineOf = engineOf;
+  }
+
+  accept(batch: KeyedBatch): void {
+    this.#applier.accept(batch);
+    const what = `batch ${batch.epoch}/${batch.seq} of ${holderName(batch.holder)}`;
+    this.#checkKeys(batch.holder, what);
+    this.#checkClaim(batch.holder, what);
+  }
+
+  truncated(): void {
+    this.#applier.truncated();
+  }
+
+  cursorOf(holder: Holder): HolderCursor | null {
+    return this.#residency.cursorOf(holder);
+  }
+
+  /** What a store would have. */
+  kept(): readonly KeptHolder[] {
+    return this.#residency.holders().map((holder) => ({
+      ...{ holder, cursor: this.#residency.cursorOf(holder) },
+      rows: [...this.#residency.records(holder)],
+    }));
+  }
+
+  /** A relay that starts anew learns again which keys are ambiguous. */
+  relaysForget(): void {
+    this.#hasForgotten = true;
+  }
+
+  restart(kept: readonly KeptHolder[]): void {
+    this.relaysForget();
+    this.#index = new HotIndex();
+    this.#residency = new Residency({ index: this.#index, entriesMax: 1_000_000 });
+    this.#applier = this.#newApplier();
+    for (const { holder, cursor, rows } of kept) {
+      this.#residency.replace(holder, rows, cursor);
+    }
+  }
+
+  /** As ingest.ts does with what the store had. */
+  restoreRelay(relay: HolderRelay): void {
+    const cursor = this.#residency.cursorOf(relay.holder);
+    if (cursor === null) return;
+    relay.restoreCursor(cursor);
+    for (const [handle, { key, copies }] of this.#residency.records(relay.holder)) {
+      relay.restoreHandle(
+        handle,
+        key,
+        copies.reduce((sum, count) => sum + count, 0),
+      );
+    }
+  }
+
+  /** Everything, as text. */
+  contents(): string {
+    return this.#residency
+      .holders()
+      .map((holder) => {
+        const rows = [...this.#held(holder, true)].map(([handle, held]) => `${handle} ${held}`);
+        return `${holderName(holder)} ${this.cursorOf(holder)?.state} ${rows.sort().join("; ")}`;
+      })
+      .sort()
+      .join("\n");
+  }
+
+  expectExact(holder: Holder, when: string): void {
+    const cursor = this.cursorOf(holder);
+    if (cursor?.state !== "EXACT") {
+      throw new Divergence(`${holderName(holder)} is ${cursor?.state}(${cursor?.reason}) ${when}`);
+    }
+    this.#compare(holder, this.#engineOf(holder).holdings(), when);
+  }
+
+  /** EXACT ones hold what the engine holds, and the last document is found everywhere. */
+  checkHealed(holder: Holder): void {
+    const cursor = this.cursorOf(holder);
+    if (cursor?.state === "EXACT") {
+      this.#compare(holder, this.#engineOf(holder).holdings(), "after healing");
+    }
+  }
+
+  /** The index says of every block what the residency has. */
+  checkIndex(holders: readonly Holder[]): void {
+    for (const holder of holders) {
+      const engine = this.#engineOf(holder);
+      const isExact = this.cursorOf(holder)?.state === "EXACT";
+      const records = new Map(this.#residency.records(holder));
+      for (const block of engine.blocks()) {
+        this.#checkBlock(holder, { block, record: records.get(block.handle), isExact });
+      }
+    }
+  }
+
+  #checkBlock(
+    holder: Holder,
+    found: {
+      readonly block: TruthBlock;
+      readonly record: BlockRecord | undefined;
+      readonly isExact: boolean;
+    },
+  ): void {
+    const { block, record, isExact } = found;
+    const engine = this.#engineOf(holder);
+    const name = holderName(holder);
+    const { areExtrasTold } = engine.traits;
+    if (record !== undefined) {
+      const tiers = this.#tiersOf(holder, record.key);
+      const isListed = record.copies.every((count, order) => count === 0 || tiers.has(order));
+      if (!isListed) throw new Divergence(`${name}: index lacks a tier of ${block.handle}`);
+    }
+    if (areExtrasTold) {
+      const tiers = this.#tiersOf(holder, block.key);
+      const copies = engine.copiesOf(block.handle);
+      const isSame = copies.every((count, order) => count > 0 === tiers.has(order));
+      if (isExact && !isSame) throw new Divergence(`${name}: index differs about ${block.handle}`);
+    } else if (!this.#hasForgotten && isExact && engine.claimsOf(block.plainKey) > 1) {
+      const tiers = this.#tiersOf(holder, block.plainKey);
+      if (block.parent === null && tiers.size > 0) {
+        throw new Divergence(`${name}: routes on ${block.plainKey}, which two handles claim`);
+      }
+    }
+  }
+
+  #tiersOf(holder: Holder, key: bigint): ReadonlySet<number> {
+    const name = holderName(holder);
+    const entries = this.#index.residency(blockKey(key));
+    const own = entries.filter((entry) => holderName(entry.holder) === name);
+    return new Set(own.map(({ tier }) => tierOrder(tier)));
+  }
+
+  /** Whatever is missing, nothing is held under the key of another block. */
+  #checkKeys(holder: Holder, when: string): void {
+    const engine = this.#engineOf(holder);
+    if (!engine.traits.areExtrasTold) return;
+    for (const [handle, { key }] of this.#residency.records(holder)) {
+      if (engine.keyOf(handle) === key || !engine.hasKey(key)) continue;
+      throw new Divergence(`${when}: ${handle} is held as ${key}, it is ${engine.keyOf(handle)}`);
+    }
+  }
+
+  #checkClaim(holder: Holder, when: string): void {
+    const cursor = this.cursorOf(holder);
+    if (cursor?.state !== "EXACT") return;
+    this.exactClaims += 1;
+    const engine = this.#engineOf(holder);
+    const holdings = cursor.seq < 0 ? new Map() : engine.holdingsAt(cursor.engineMs);
+    if (holdings === null) throw new Divergence(`${when}: EXACT at a message never said`);
+    this.#compare(holder, holdings, `${when}, EXACT at ${cursor.epoch}/${cursor.seq}`);
+  }
+
+  #compare(holder: Holder, expected: Holdings, when: string): void {
+    const isKeyed = this.#engineOf(holder).traits.areExtrasTold;
+    const held = this.#held(holder, isKeyed);
+    for (const [handle, text] of expected) {
+      const wanted = isKeyed ? text : text.slice(text.indexOf(" ") + 1);
+      if (held.get(handle) === wanted) continue;
+      throw new Divergence(`${when}: ${handle} is held as ${held.get(handle)}, it is ${wanted}`);
+    }
+    for (const handle of held.keys()) {
+      if (!expected.has(handle)) throw new Divergence(`${when}: ${handle} is held, and is gone`);
+    }
+  }
+
+  #held(holder: Holder, isKeyed: boolean): Map<bigint, string> {
+    const held = new Map<bigint, string>();
+    for (const [handle, { key, copies }] of this.#residency.records(holder)) {
+      held.set(handle, isKeyed ? `${key} ${copies.join()}` : copies.join());
+    }
+    return held;
+  }
+
+  #newApplier(): Applier {
+    const residency = this.#residency;
+    return new Applier({ residency, clock: CLOCK, log: silentLog, meter: silentMeter });
+  }
+}

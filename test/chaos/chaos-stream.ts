@@ -1,0 +1,167 @@
+/**
+ * The way from one rank of an engine to its relay: a live socket that loses, doubles, swaps and damages
+ * messages, and a replay socket that may not answer, or not to the end. Both as in zmq-event-stream.ts.
+ */
+import { createEventDecoder } from "../../src/events/event-decoder.ts";
+import type { HolderRelay, RelayStep } from "../../src/events/holder-relay.ts";
+import type { EngineMessage } from "../../src/events/sequencer.ts";
+import type { Chance } from "./chance.ts";
+import type { ChaosEngine, Said } from "./chaos-engine.ts";
+
+const REPLAY_ATTEMPTS = 3;
+
+export interface WayFaults {
+  readonly drop: number;
+  readonly double: number;
+  readonly swap: number;
+  readonly damage: number;
+  /** Of a replay: that it gives no answer, or ends before its end. */
+  readonly replayFails: number;
+  /** Of one reply. */
+  readonly replyLost: number;
+}
+
+export const NO_WAY_FAULTS: WayFaults = {
+  drop: 0,
+  double: 0,
+  swap: 0,
+  damage: 0,
+  replayFails: 0,
+  replyLost: 0,
+};
+
+interface Replay {
+  readonly fromSeq: number;
+  attempt: number;
+  replies: Said[];
+  isAnswered: boolean;
+}
+
+export class ChaosStream {
+  readonly engine: ChaosEngine;
+  readonly #chance: Chance;
+  readonly #onStep: (step: RelayStep) => void;
+  #decoder: ReturnType<typeof createEventDecoder>;
+  relay: HolderRelay;
+  faults: WayFaults;
+  /** Messages under way, oldest first; null: a connection that stands from here on. */
+  #live: (Said | null)[] = [null];
+  #late: Said[] = [];
+  #replay: Replay | null = null;
+
+  constructor(deps: {
+    readonly engine: ChaosEngine;
+    readonly relay: HolderRelay;
+    readonly chance: Chance;
+    readonly faults: WayFaults;
+    readonly onStep: (step: RelayStep) => void;
+  }) {
+    this.engine = deps.engine;
+    this.relay = deps.relay;
+    this.faults = deps.faults;
+    this.#chance = deps.chance;
+    this.#onStep = deps.onStep;
+    this.#decoder = createEventDecoder(deps.engine.traits.engine);
+  }
+
+  get isIdle(): boolean {
+    return this.#live.length === 0 && this.#late.length === 0 && this.#replay === null;
+  }
+
+  /** The engine sends a message. */
+  send(said: Said): void {
+    const { drop, double, swap, damage } = this.faults;
+    if (this.#chance.is(drop)) return;
+    const payload = this.#chance.is(damage) ? this.#damaged(said.payload) : said.payload;
+    const sent = { ...said, payload };
+    if (this.#chance.is(swap)) {
+      this.#late.push(sent);
+      return;
+    }
+    this.#live.push(sent);
+    if (this.#chance.is(double)) this.#live.push(said);
+    if (this.#late.length > 0 && this.#chance.is(0.5)) this.#live.push(...this.#late.splice(0));
+  }
+
+  /** The connection ends, and another one stands: what was under way may be lost. */
+  reconnect(options: { readonly isLossy: boolean }): void {
+    if (options.isLossy) {
+      this.#live = this.#live.filter((each) => each === null);
+      this.#late = [];
+    }
+    this.#live.push(null);
+  }
+
+  /** Another relay reads from now on. */
+  restarted(relay: HolderRelay): void {
+    this.relay = relay;
+    this.#replay = null;
+    this.#live = [null];
+    this.#late = [];
+    this.#decoder = createEventDecoder(this.engine.traits.engine);
+  }
+
+  /** The engine's process is gone: a replay that runs breaks off, or goes on with the next life. */
+  engineRestarted(): void {
+    this.reconnect({ isLossy: this.#chance.is(0.6) });
+    if (this.#replay !== null) this.#replay.replies = [];
+  }
+
+  heal(): void {
+    this.take(this.relay.heal());
+  }
+
+  /** Hands over one message of either socket. */
+  step(): void {
+    if (this.#replay !== null && (this.#live.length === 0 || this.#chance.is(0.6))) {
+      this.#stepReplay(this.#replay);
+      return;
+    }
+    if (this.#live.length === 0) this.#live.push(...this.#late.splice(0));
+    const next = this.#live.shift();
+    if (next === undefined) return;
+    this.take(next === null ? this.relay.connected() : this.relay.live(this.#decode(next)));
+  }
+
+  take(step: RelayStep): void {
+    this.#onStep(step);
+    if (step.replayFrom === null) return;
+    this.#replay = { fromSeq: step.replayFrom, attempt: 0, replies: [], isAnswered: false };
+  }
+
+  #stepReplay(replay: Replay): void {
+    const { chance } = { chance: this.#chance };
+    if (!replay.isAnswered) {
+      replay.isAnswered = true;
+      replay.replies = this.engine.said.filter(({ seq }) => seq >= replay.fromSeq);
+      if (chance.is(this.faults.replayFails)) this.#replayFailed(replay);
+      return;
+    }
+    const reply = replay.replies.shift();
+    if (reply === undefined) {
+      this.#replay = null;
+      this.take(this.relay.replayEnded());
+      return;
+    }
+    if (chance.is(this.faults.replayFails / 4)) this.#replayFailed(replay);
+    else if (!chance.is(this.faults.replyLost)) this.take(this.relay.replayed(this.#decode(reply)));
+  }
+
+  #replayFailed(replay: Replay): void {
+    replay.attempt += 1;
+    replay.isAnswered = false;
+    if (replay.attempt < REPLAY_ATTEMPTS) return;
+    this.#replay = null;
+    this.take(this.relay.replayFailed());
+  }
+
+  #decode({ seq, payload }: Said): EngineMessage {
+    const decoded = this.#decoder.decode(payload);
+    return { seq, batch: decoded.ok ? decoded.value : null };
+  }
+
+  #damaged(payload: Uint8Array): Uint8Array {
+    const cut = payload.subarray(0, this.#chance.below(payload.length));
+    return this.#chance.is(0.7) ? cut : Uint8Array.of(0xc1, ...cut);
+  }
+}
