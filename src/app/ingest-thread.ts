@@ -30,6 +30,8 @@ const RESTART_MS = 250;
 const TELL_MS_MAX = 1000;
 /** Wait for the thread's end: what is left goes to the store, ms. */
 const STOP_MS_MAX = 60_000;
+/** The same where nothing is written: sockets that are open when the process exits would abort it, ms. */
+const ABANDON_MS_MAX = 5000;
 /** The thread is asked this often; it is stalled while a whole interval brought no answer, ms. */
 const ASK_MS = 5000;
 
@@ -107,7 +109,7 @@ export class IngestThread implements WriteSide {
 
   /** Ends the thread at once; what is not in the store is lost. */
   async abandon(): Promise<void> {
-    await this.#end("abandon", TELL_MS_MAX);
+    await this.#end("abandon", ABANDON_MS_MAX);
   }
 
   async #end(how: "stop" | "abandon", waitMs: number): Promise<void> {
