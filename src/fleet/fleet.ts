@@ -13,7 +13,7 @@ import type { EndpointSpec } from "./endpoint.ts";
 import type { EndpointLoad } from "./endpoint-load.ts";
 import { Faults } from "./faults.ts";
 import { type InflightKeys, Ledger } from "./ledger.ts";
-import { type PeerLoad, PeerLoads, peerRemainingSeconds } from "./peer-loads.ts";
+import { backlogAt, type PeerLoad, PeerLoads } from "./peer-loads.ts";
 import type { ScrapeReport } from "./scrape-report.ts";
 import type { Aged, EngineSignals } from "./signals.ts";
 
@@ -204,11 +204,10 @@ export class Fleet {
 
   /** Waiting work at an endpoint as far as routers know, seconds. */
   #pendingSeconds(endpointId: EndpointId): number {
-    const { speed, pendingSeconds } = this.ledger.load(endpointId);
+    const load = this.ledger.load(endpointId);
     const nowMs = this.#deps.clock.nowMs();
-    return this.peers
-      .at(endpointId)
-      .reduce((sum, peer) => sum + peerRemainingSeconds(peer, { speed, nowMs }), pendingSeconds);
+    const { peerSeconds } = backlogAt(load, this.peers.at(endpointId), nowMs);
+    return load.pendingSeconds + peerSeconds;
   }
 
   #viewOf(slot: Slot): EndpointView {

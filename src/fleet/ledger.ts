@@ -196,7 +196,8 @@ export class Ledger {
     if (entry === undefined || entry.isDecoding) return false;
     const { dispatch } = entry;
     const load = this.#load(dispatch.endpointId);
-    learn(load, dispatch.workSeconds, Math.max(0, atMs - load.headSinceMs) / 1000);
+    const busySeconds = Math.max(0, atMs - load.headSinceMs) / 1000;
+    learn(load, dispatch.workSeconds, busySeconds);
     this.#hasLearned = true;
     load.headSinceMs = atMs;
     this.#endWaiting(load, dispatch);

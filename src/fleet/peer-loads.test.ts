@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type EndpointId, endpointId } from "../core/ids.ts";
 import { type EndpointLoad, IDLE_LOAD, kvTokens } from "./endpoint-load.ts";
-import { PeerLoads, peerRemainingSeconds, peerWeight, shareLine } from "./peer-loads.ts";
+import { backlogAt, PeerLoads, peerWeight, shareLine } from "./peer-loads.ts";
 
 const A = endpointId("10.0.0.1:8000");
 const B = endpointId("10.0.0.2:8000");
@@ -63,17 +63,6 @@ describe("peer loads", () => {
     expect(peers.size).toBe(2);
   });
 
-  it("drains pending work with time, at the endpoint's speed", () => {
-    const peers = new PeerLoads();
-    const load = loadOf({ waiting: 1, pendingSeconds: 3, headSinceMs: 0 });
-    peers.receive(shareLine("r1", [[A, load]], 0), 10_000);
-    const [peer] = peers.at(A);
-    if (peer === undefined) throw new Error("not heard");
-    expect(peerRemainingSeconds(peer, { speed: 2, nowMs: 11_000 })).toBeCloseTo(1);
-    expect(peerRemainingSeconds(peer, { speed: 2, nowMs: 60_000 })).toBe(0);
-    expect(peerRemainingSeconds(peer, { speed: 1, nowMs: 9000 })).toBe(3);
-  });
-
   it("lets a router that falls silent fade, and forgets it", () => {
     const peers = new PeerLoads();
     peers.receive(shareLine("r1", [[A, loadOf({ waiting: 3 })]], 0), 0);
@@ -117,5 +106,26 @@ describe("peer loads", () => {
     expect(peers.receive("one too many;", 100)).toBe("full");
     expect(peers.receive("r5;", 100)).toBeNull();
     expect(peers.receive("one too many;", 20_001)).toBeNull();
+  });
+});
+
+describe("backlogAt", () => {
+  const load = loadOf({ waiting: 2, pendingSeconds: 1.5, headSinceMs: 1000 });
+
+  it("is the own work less what the head was served, without other routers", () => {
+    expect(backlogAt({ ...load, speed: 2 }, [], 1250)).toEqual({ ownSeconds: 1, peerSeconds: 0 });
+    expect(backlogAt(load, [], 9000)).toEqual({ ownSeconds: 0, peerSeconds: 0 });
+  });
+
+  it("lets routers' parts shrink by their shares of what was served", () => {
+    const peers = new PeerLoads();
+    peers.receive(`r2;${A},4.5,1,0,0,0,0,0`, 1000);
+    const left = backlogAt(load, peers.at(A), 3000);
+    // 6 s were known, 2 s were served: a third of each is gone.
+    expect(left.ownSeconds).toBeCloseTo(1, 9);
+    expect(left.peerSeconds).toBeCloseTo(3, 9);
+    expect(backlogAt(load, peers.at(A), 60_000)).toEqual({ ownSeconds: 0, peerSeconds: 0 });
+    const idle = backlogAt(IDLE_LOAD, peers.at(A), 1000);
+    expect(idle).toEqual({ ownSeconds: 0, peerSeconds: 4.5 });
   });
 });

@@ -103,12 +103,30 @@ export function peerWeight({ atMs }: PeerLoad, nowMs: number): number {
   return Math.min(1, Math.max(0, share));
 }
 
-/** What is left of a peer's pending work at an endpoint of this speed, seconds. */
-export function peerRemainingSeconds(
-  { atMs, pendingSeconds }: PeerLoad,
-  at: { readonly speed: number; readonly nowMs: number },
-): number {
-  return Math.max(0, pendingSeconds - (at.speed * Math.max(0, at.nowMs - atMs)) / 1000);
+/** Waiting work at one endpoint, seconds of a nominal one. */
+export interface Backlog {
+  readonly ownSeconds: number;
+  readonly peerSeconds: number;
+}
+
+/**
+ * What is left of the waiting work of all routers. An endpoint serves one request after the other,
+ * whoever sent it: each router's part shrinks by its share of what was served since it was known.
+ */
+export function backlogAt(load: EndpointLoad, peers: readonly PeerLoad[], nowMs: number): Backlog {
+  if (peers.length === 0) return { ownSeconds: remainingSeconds(load, nowMs), peerSeconds: 0 };
+  let known = load.waiting === 0 ? 0 : load.pendingSeconds;
+  for (const peer of peers) known += peerWeight(peer, nowMs) * peer.pendingSeconds;
+  const left = (pendingSeconds: number, sinceMs: number): number => {
+    const served = (load.speed * Math.max(0, nowMs - sinceMs)) / 1000;
+    return pendingSeconds > 0 ? pendingSeconds * Math.max(0, 1 - served / known) : 0;
+  };
+  let peerSeconds = 0;
+  for (const peer of peers) {
+    peerSeconds += peerWeight(peer, nowMs) * left(peer.pendingSeconds, peer.atMs);
+  }
+  const ownSeconds = load.waiting === 0 ? 0 : left(load.pendingSeconds, load.headSinceMs);
+  return { ownSeconds, peerSeconds };
 }
 
 /** This router's own load as a line for the others: `peer;endpoint,...|endpoint,...`. */

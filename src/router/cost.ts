@@ -7,9 +7,9 @@
  * made from it on demand. Cost: about 0.1 us per endpoint.
  */
 import type { EndpointId } from "../core/ids.ts";
-import { kvTokens, remainingSeconds } from "../fleet/endpoint-load.ts";
+import { kvTokens } from "../fleet/endpoint-load.ts";
 import type { EndpointView, FleetView } from "../fleet/fleet.ts";
-import { peerRemainingSeconds, peerWeight } from "../fleet/peer-loads.ts";
+import { backlogAt, peerWeight } from "../fleet/peer-loads.ts";
 import type { RouterConfig } from "./config.ts";
 import { decodeStepSeconds, ownWork } from "./cost-model.ts";
 import { type EndpointMatch, NO_MATCH } from "./endpoint-match.ts";
@@ -52,7 +52,7 @@ const KV_MEMORY_FROM = 0.6;
 const KV_MEMORY_RANGE = 0.4;
 const KV_MEMORY_MAX = 2;
 /** Seconds that a whole pool costs at the full price. */
-const KV_MEMORY_SECONDS = 1000;
+const KV_MEMORY_SECONDS = 300;
 /** A scraped usage is of use this much longer than a scraped queue. */
 const KV_USEFUL_FACTOR = 5;
 /** Seconds that one refused connection or broken answer costs at once. */
@@ -165,27 +165,30 @@ export class CostTable {
     this.#memoryPrice = Math.min(KV_MEMORY_MAX, Math.max(0, price));
   }
 
-  #addOwn(at: number, { load }: EndpointView): void {
+  #addOwn(at: number, { load, peers }: EndpointView): void {
     const { fleet } = this.#input;
     const numbers = this.#numbers;
-    numbers[at + AT.queue] = remainingSeconds(load, fleet.nowMs);
+    const { ownSeconds, peerSeconds } = backlogAt(load, peers, fleet.nowMs);
+    numbers[at + AT.queue] = ownSeconds + peerSeconds;
     numbers[at + AT.waiting] = load.waiting;
     numbers[at + AT.decoding] = load.decoding;
     numbers[at + AT.context] = load.contextTokens;
     numbers[at + AT.used] = kvTokens(load);
   }
 
-  #addPeers(at: number, { peers, load }: EndpointView): void {
-    const { nowMs } = this.#input.fleet;
+  #addPeers(at: number, { peers, signals }: EndpointView): void {
+    const { config, fleet } = this.#input;
+    const { nowMs } = fleet;
     const numbers = this.#numbers;
+    // Peers' tokens overlap with ours where prompts share a prefix; a fresh scrape counts them once.
+    const usefulMs = KV_USEFUL_FACTOR * config.signalUsefulMs;
+    const unseen = signals === null ? 1 : 1 - freshness(signals.atMs, nowMs, usefulMs);
     for (const peer of peers) {
       const weight = peerWeight(peer, nowMs);
-      const pending = peerRemainingSeconds(peer, { speed: load.speed, nowMs });
-      numbers[at + AT.queue] = (numbers[at + AT.queue] ?? 0) + weight * pending;
       numbers[at + AT.waiting] = (numbers[at + AT.waiting] ?? 0) + weight * peer.waiting;
       numbers[at + AT.decoding] = (numbers[at + AT.decoding] ?? 0) + weight * peer.decoding;
       numbers[at + AT.context] = (numbers[at + AT.context] ?? 0) + weight * peer.contextTokens;
-      numbers[at + AT.used] = (numbers[at + AT.used] ?? 0) + weight * peer.kvTokens;
+      numbers[at + AT.used] = (numbers[at + AT.used] ?? 0) + unseen * weight * peer.kvTokens;
     }
   }
 

@@ -191,9 +191,8 @@ export class RouterSession implements SimulatedRouter {
   }
 
   #share({ init, fleet }: Running): string {
-    const loads = fleet
-      .view(this.#nowMs)
-      .endpoints.map(({ spec, load }) => [spec.id, load] as const);
+    const { endpoints } = fleet.view(this.#nowMs);
+    const loads = endpoints.map(({ spec, load }) => [spec.id, load] as const);
     return shareLine(String(init.replica), loads, this.#nowMs);
   }
 
