@@ -70,9 +70,11 @@ const AT = {
     faults: 6,
   },
   ...{ cost: 7, work: 8, reused: 9, waiting: 10, context: 11, decoding: 12, used: 13 },
+  // Freshness of the scrape, and of its slower values.
+  ...{ fresh: 14, lasting: 15 },
 } as const;
 const TERMS: number = AT.cost;
-const ROW: number = AT.used + 1;
+const ROW: number = AT.lasting + 1;
 
 export interface CostInput {
   readonly fleet: FleetView;
@@ -139,7 +141,7 @@ export class CostTable {
 
   /** Queues and memory, which the request does not change. */
   #rateFleet(): void {
-    const { fleet, candidates, config } = this.#input;
+    const { fleet, candidates } = this.#input;
     const numbers = this.#numbers;
     let queueSum = 0;
     let usageSum = 0;
@@ -147,22 +149,29 @@ export class CostTable {
       const endpoint = fleet.endpoints[candidates[row] ?? -1];
       if (endpoint === undefined) continue;
       const at = ROW * row;
+      this.#addFreshness(at, endpoint);
       this.#addOwn(at, endpoint);
       this.#addPeers(at, endpoint);
       this.#addScraped(at, endpoint);
       queueSum += (numbers[at + AT.queue] ?? 0) / endpoint.load.speed;
       if (endpoint.poolTokens > 0) {
-        const { signals } = endpoint;
-        const scraped = signals?.value.kvUsage ?? 0;
-        const usefulMs = KV_USEFUL_FACTOR * config.signalUsefulMs;
-        const fresh = signals === null ? 0 : freshness(signals.atMs, fleet.nowMs, usefulMs);
-        usageSum += Math.max((numbers[at + AT.used] ?? 0) / endpoint.poolTokens, fresh * scraped);
+        const scraped = (numbers[at + AT.lasting] ?? 0) * (endpoint.signals?.value.kvUsage ?? 0);
+        usageSum += Math.max((numbers[at + AT.used] ?? 0) / endpoint.poolTokens, scraped);
       }
     }
     const count = Math.max(1, candidates.length);
     this.#queueMeanSeconds = queueSum / count;
     const price = (usageSum / count - KV_MEMORY_FROM) / KV_MEMORY_RANGE;
     this.#memoryPrice = Math.min(KV_MEMORY_MAX, Math.max(0, price));
+  }
+
+  /** 1 for a fresh scrape, 1/e at its useful age, towards 0; ages below zero count as fresh. */
+  #addFreshness(at: number, { signals }: EndpointView): void {
+    if (signals === null) return;
+    const { config, fleet } = this.#input;
+    const age = Math.max(0, fleet.nowMs - signals.atMs) / config.signalUsefulMs;
+    this.#numbers[at + AT.fresh] = Math.exp(-age);
+    this.#numbers[at + AT.lasting] = Math.exp(-age / KV_USEFUL_FACTOR);
   }
 
   #addOwn(at: number, { load, peers }: EndpointView): void {
@@ -177,12 +186,12 @@ export class CostTable {
   }
 
   #addPeers(at: number, { peers, signals }: EndpointView): void {
-    const { config, fleet } = this.#input;
-    const { nowMs } = fleet;
+    if (peers.length === 0) return;
+    const { nowMs } = this.#input.fleet;
     const numbers = this.#numbers;
     // Peers' tokens overlap with ours where prompts share a prefix; a fresh scrape counts them once.
-    const usefulMs = KV_USEFUL_FACTOR * config.signalUsefulMs;
-    const unseen = signals === null ? 1 : 1 - freshness(signals.atMs, nowMs, usefulMs);
+    const isScraped = signals !== null && signals.value.kvUsage !== null;
+    const unseen = isScraped ? 1 - (numbers[at + AT.lasting] ?? 0) : 1;
     for (const peer of peers) {
       const weight = peerWeight(peer, nowMs);
       numbers[at + AT.waiting] = (numbers[at + AT.waiting] ?? 0) + weight * peer.waiting;
@@ -196,10 +205,11 @@ export class CostTable {
   #addScraped(at: number, { signals, pendingAtSignals }: EndpointView): void {
     const waiting = signals?.value.waiting ?? 0;
     if (signals === null || waiting === 0) return;
-    const { fleet, config } = this.#input;
-    const unknown = Math.max(0, waiting * fleet.workMeanSeconds - pendingAtSignals);
-    const fresh = freshness(signals.atMs, fleet.nowMs, config.signalUsefulMs);
-    this.#numbers[at + AT.queue] = (this.#numbers[at + AT.queue] ?? 0) + fresh * unknown;
+    const { workMeanSeconds } = this.#input.fleet;
+    const numbers = this.#numbers;
+    const unknown = Math.max(0, waiting * workMeanSeconds - pendingAtSignals);
+    numbers[at + AT.queue] =
+      (numbers[at + AT.queue] ?? 0) + (numbers[at + AT.fresh] ?? 0) * unknown;
   }
 
   #rateRequest(): void {
@@ -249,17 +259,13 @@ export class CostTable {
     const addedTokens = Math.max(0, inputTokens - inflightTokens) + fleet.outputMeanTokens;
     const added = addedTokens / poolTokens;
     const own = (numbers[at + AT.used] ?? 0) / poolTokens + added;
-    const fresh =
-      signals === null ? 0 : freshness(signals.atMs, fleet.nowMs, config.signalUsefulMs);
-    const usage = Math.max(own, fresh * ((signals?.value.kvUsage ?? 0) + added));
+    const usage = Math.max(
+      own,
+      (numbers[at + AT.fresh] ?? 0) * ((signals?.value.kvUsage ?? 0) + added),
+    );
     const knee = config.kvUsageKnee;
     numbers[at + AT.kvPressure] =
       KV_PRESSURE_SECONDS * Math.min(1 - knee, Math.max(0, usage - knee));
     numbers[at + AT.kvMemory] = KV_MEMORY_SECONDS * this.#memoryPrice * added;
   }
-}
-
-/** 1 for a fresh signal, 1/e at the useful age, towards 0; ages below zero count as fresh. */
-function freshness(atMs: number, nowMs: number, usefulMs: number): number {
-  return Math.exp(-Math.max(0, nowMs - atMs) / usefulMs);
 }
