@@ -71,7 +71,11 @@ describe.skipIf(isMissing).each(["direct", "nats", "relay"] as const)(
 
       await stack.router.killHard();
       await stack.router.restart();
-      expect(await stack.router.metric("kvatlas_index_entries")).toBe(entries);
+      // It serves while it restores.
+      await waitUntil(
+        "the store is restored",
+        async () => (await stack.router.metric("kvatlas_index_entries")) === entries,
+      );
       expect(stack.engines.map((engine) => engine.publishedSeq())).toEqual(published);
       await waitUntil(
         "Envoy has found the router again",
