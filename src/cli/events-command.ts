@@ -10,12 +10,12 @@ export function addEventsCommand(program: Command): void {
     .command("decode")
     .argument("<file>", 'capture: one JSON object per message, {"topic","seq","payload_hex"}')
     .addOption(
-      new Option("--engine <name>", "whose events they are")
+      new Option("--engine <name>", "whose events they are; vllm reads SGLang's too")
         .choices(ENGINE_NAMES)
         .default(ENGINE_DEFAULT),
     )
     .description("print what each message of a capture says, one JSON object a line")
-    .addHelpText("after", "\nExample:\n  kvatlas events decode capture.jsonl --engine sglang")
+    .addHelpText("after", "\nExample:\n  kvatlas events decode capture.jsonl --engine trtllm")
     .action(async (file: string, { engine }: { readonly engine: EngineName }) => {
       const { decodeCapture } = await import("./events.ts");
       await decodeCapture(file, engine);

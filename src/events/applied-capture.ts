@@ -4,19 +4,20 @@
  * The same sequencer, keyer, applier and index as in the router. Pure.
  */
 import { z } from "zod";
-import { blockKey, endpointId, type Holder } from "../core/ids.ts";
+import { type BlockKey, blockKey, endpointId, type Holder } from "../core/ids.ts";
 import { silentLog } from "../core/log.ts";
 import { silentMeter } from "../core/meter.ts";
 import { HotIndex } from "../indexer/hot-index.ts";
 import { Residency } from "../indexer/residency.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
 import { type ExtraKey, extraText, saltExtras } from "../keys/extra-keys.ts";
-import { BLOCK_SIZE_TOKENS_MAX, loraNamespace } from "../keys/namespace.ts";
+import { loraNamespace } from "../keys/namespace.ts";
 import { TIERS, type Tier } from "../tiers/tier.ts";
 import { Applier } from "./applier.ts";
 import type { EventMessage } from "./frames.ts";
 import { withoutLora } from "./holder-keyer.ts";
 import { HolderRelay, type RelayStep } from "./holder-relay.ts";
+import type { KeyedBatch } from "./keyed-batch.ts";
 import type { EngineMessage } from "./sequencer.ts";
 import { decodeVllmBatch } from "./vllm-decoder.ts";
 
@@ -71,8 +72,12 @@ export function applyCapture({
   const canReplay = replies !== null;
   const relay = new HolderRelay({ holder: HOLDER, model: MODEL, hasher, canReplay });
   const decoded = messages.map(decode);
+  const blockSizes = new Set<number>();
   const take = (step: RelayStep): void => {
-    for (const batch of step.batches) applier.accept(batch);
+    for (const batch of step.batches) {
+      applier.accept(batch);
+      for (const size of blockSizesOf(batch)) blockSizes.add(size);
+    }
     if (step.replayFrom === null) return;
     // The engine's answer begins with the message that was asked for; a recorded one may lack it.
     const before = decoded.filter(({ seq }) => seq === step.replayFrom);
@@ -87,13 +92,20 @@ export function applyCapture({
     prompt: number,
     state,
     reason,
-    tokens: prefixTokens(prompt, { index, hasher, blockSizes: residency.blockSizes() }),
+    tokens: prefixTokens(prompt, { index, hasher, blockSizes }),
   }));
 }
 
 function decode({ seq, payload }: EventMessage): EngineMessage {
   const decoded = decodeVllmBatch(payload);
   return { seq, batch: decoded.ok ? decoded.value : null };
+}
+
+/** Sizes of the blocks stored by their tokens; the cursor has the last one alone. */
+function blockSizesOf({ events }: KeyedBatch): number[] {
+  return events.flatMap((event) =>
+    event.type === "stored" && event.blockSizeTokens > 0 ? [event.blockSizeTokens] : [],
+  );
 }
 
 function prefixTokens(
@@ -106,8 +118,12 @@ function prefixTokens(
 ): Record<Tier | "any", number> {
   const { index, hasher, blockSizes } = parts;
   const longest = { gpu: 0, cpu: 0, nvme: 0, shared: 0, any: 0 };
-  for (const blockSizeTokens of blockSizes) {
-    const keys = promptKeys(prompt, hasher, Math.min(blockSizeTokens, BLOCK_SIZE_TOKENS_MAX));
+  const chains = [...blockSizes].flatMap((blockSizeTokens) =>
+    lorasOf(prompt).map((lora) => ({ lora, blockSizeTokens })),
+  );
+  for (const { lora, blockSizeTokens } of chains) {
+    const root = hasher.rootKey({ model: MODEL, lora, blockSizeTokens });
+    const keys = promptKeys(prompt, { hasher, root, blockSizeTokens });
     const held = [...keys].map(
       (key) => new Set(index.residency(blockKey(key)).map(({ tier }) => tier)),
     );
@@ -125,14 +141,34 @@ function prefixTokens(
   return longest;
 }
 
-function promptKeys(prompt: Prompt, hasher: BlockHasher, blockSizeTokens: number): BigUint64Array {
-  const { tokenIds, loraName = null, loraId = null, cacheSalt = null } = prompt;
+/** An adapter's namespaces: its name, and its id as engines before 0.14 have it alone. */
+function lorasOf({ loraName = null, loraId = null }: Prompt): (string | null)[] {
   const lora = loraNamespace(loraName, loraId);
-  const extraKeys = prompt.extraKeys ?? [saltExtras(cacheSalt)];
+  const byId = loraNamespace(null, loraId);
+  return byId === null || byId === lora ? [lora] : [lora, byId];
+}
+
+function promptKeys(
+  prompt: Prompt,
+  chain: {
+    readonly hasher: BlockHasher;
+    readonly root: BlockKey;
+    readonly blockSizeTokens: number;
+  },
+): BigUint64Array {
+  const { hasher, root, blockSizeTokens } = chain;
   return hasher.chainKeys({
-    parent: hasher.rootKey({ model: MODEL, lora, blockSizeTokens }),
-    tokens: Uint32Array.from(tokenIds),
+    parent: root,
+    tokens: Uint32Array.from(prompt.tokenIds),
     blockSizeTokens,
-    extras: extraKeys.map((block) => extraText(withoutLora(block, loraName))),
+    extras: extrasOf(prompt).map((block) => extraText(withoutLora(block, prompt.loraName ?? null))),
   });
+}
+
+/** The salt is among the first block's extras where these are as an engine sent them. */
+function extrasOf({ extraKeys, cacheSalt }: Prompt): readonly (readonly ExtraKey[] | null)[] {
+  const salt = saltExtras(cacheSalt === "" ? null : (cacheSalt ?? null));
+  const [first = null, ...rest] = extraKeys ?? [];
+  const isTold = salt === null || salt.every((each) => first?.includes(each));
+  return [isTold ? first : [...(first ?? []), ...salt], ...rest];
 }

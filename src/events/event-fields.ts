@@ -60,10 +60,21 @@ export function readExtraKeys(value: unknown): (readonly ExtraKey[] | null)[] | 
   for (const entry of value) {
     if (entry === null) blocks.push(null);
     else if (Array.isArray(entry) && entry.every((extra) => isExtraKey(extra, 0)))
-      blocks.push(entry);
+      blocks.push(entry.map(plainExtra));
     else return undefined;
   }
   return blocks;
+}
+
+/** msgpack gives every integer of 9 bytes as a bigint; those that a number holds are numbers. */
+function plainExtra(extra: ExtraKey): ExtraKey {
+  return Array.isArray(extra) ? extra.map(plainExtra) : (plainInteger(extra) as ExtraKey);
+}
+
+function plainInteger(value: unknown): unknown {
+  if (typeof value !== "bigint") return value;
+  const number = Number(value);
+  return Number.isSafeInteger(number) ? number : value;
 }
 
 function isExtraKey(value: unknown, depth: number): value is ExtraKey {
@@ -79,7 +90,8 @@ export function readString(value: unknown): string | undefined {
 }
 
 export function readCount(value: unknown): number | undefined {
-  return isCount(value, Number.MAX_SAFE_INTEGER) ? value : undefined;
+  const count = plainInteger(value);
+  return isCount(count, Number.MAX_SAFE_INTEGER) ? count : undefined;
 }
 
 export function isCount(value: unknown, max: number): value is number {

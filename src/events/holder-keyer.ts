@@ -6,7 +6,7 @@
 import { type BlockKey, blockKey, type EngineKey, engineKey } from "../core/ids.ts";
 import { Slab } from "../core/slab.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
-import { type ExtraKey, extraText } from "../keys/extra-keys.ts";
+import { type ExtraKey, extraText, saltExtras } from "../keys/extra-keys.ts";
 import { loraNamespace } from "../keys/namespace.ts";
 import { type Tier, tierOfMedium } from "../tiers/tier.ts";
 import { HandleMap } from "./handle-map.ts";
@@ -118,7 +118,7 @@ export class HolderKeyer {
 
   #placeByTokens(event: BlockStored, tier: Tier, keyed: KeyedEvent[]): void {
     const { handles, tokens, blockSizeTokens } = event;
-    const extraKeys = event.extraKeys;
+    const extraKeys = event.extraKeys ?? saltOfFirst(event);
     const isExtrasFitting = extraKeys === null || extraKeys.length === handles.length;
     if (tokens.length !== handles.length * blockSizeTokens || !isExtrasFitting) {
       keyed.push(lost("length-mismatch"));
@@ -256,6 +256,16 @@ function isLoss(caveat: StoredCaveat | undefined): caveat is Exclude<StoredCavea
 
 function lost(reason: LossReason): KeyedEvent {
   return { type: "lost", reason };
+}
+
+/** SGLang's salt enters its first block only, as in vLLM: the chain carries it on. */
+function saltOfFirst({
+  cacheSalt,
+  parent,
+  handles,
+}: BlockStored): (readonly ExtraKey[] | null)[] | null {
+  if (cacheSalt === undefined || parent !== null) return null;
+  return Array.from(handles, (_, depth) => (depth === 0 ? saltExtras(cacheSalt) : null));
 }
 
 /** vLLM repeats the adapter's name as the first extra; it is part of the namespace already. */

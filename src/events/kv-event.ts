@@ -16,6 +16,8 @@ export interface BlockStored {
   readonly loraId: number | null;
   /** One entry per block; null when the engine sends none. */
   readonly extraKeys: readonly (readonly ExtraKey[] | null)[] | null;
+  /** SGLang: the prompt's salt, on each of its events; absent where none is sent. */
+  readonly cacheSalt?: string;
   /** KV-cache group of a hybrid model; null on engines that do not say. */
   readonly group: number | null;
   /** vLLM 0.22 and later: kind of attention of the group. */

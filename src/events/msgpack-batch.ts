@@ -17,6 +17,7 @@ import {
   readHashes,
   readNullable,
   readString,
+  readTokens,
 } from "./event-fields.ts";
 import { type DecodeRefusal, readMsgpack } from "./event-payload.ts";
 import type { BlockRemoved, BlockStored, KvEvent, KvEventBatch } from "./kv-event.ts";
@@ -24,13 +25,10 @@ import type { BlockRemoved, BlockStored, KvEvent, KvEventBatch } from "./kv-even
 /** Unix seconds that a Date can hold. */
 export const TS_MAX = 8_640_000_000_000;
 
-/** What differs between the engines. */
+/** Field order of the engine's array form, "type" first; later versions append. */
 export interface BatchForm {
-  /** Field order of the array form, "type" first; later versions append. */
   readonly storedFields: readonly string[];
   readonly removedFields: readonly string[];
-  /** Null: a bad field. */
-  readonly decodeStored: (fields: Fields) => BlockStored | null;
 }
 
 export function decodeMsgpackBatch(
@@ -62,7 +60,7 @@ function decodeEvent(event: unknown, form: BatchForm): KvEvent {
   }
   const decoded =
     tag === "BlockStored"
-      ? form.decodeStored(fieldsOf(event, form.storedFields))
+      ? decodeStored(fieldsOf(event, form.storedFields))
       : decodeRemoved(fieldsOf(event, form.removedFields));
   return decoded ?? { type: "skipped", reason: "malformed-event" };
 }
@@ -77,8 +75,11 @@ function fieldsOf(event: unknown, names: readonly string[]): Fields {
   return Object.fromEntries(names.map((name, position) => [name, event[position]]));
 }
 
-/** The fields that both engines have, by their common names; null: a bad one. */
-export function decodeStoredFields(fields: Fields, tokens: Uint32Array): BlockStored | null {
+/** The fields of both engines by their names: a capture does not say whose it is. Null: a bad one. */
+function decodeStored(fields: Fields): BlockStored | null {
+  const firsts = firstsOfPairs(fields["token_ids"]);
+  const tokens = readTokens(firsts ?? fields["token_ids"]);
+  const cacheSalt = readNullable(fields["cache_salt"], readString);
   const handles = readHashes(fields["block_hashes"]);
   const parent = readNullable(fields["parent_block_hash"], readHash);
   const blockSizeTokens = fields["block_size"];
@@ -89,6 +90,8 @@ export function decodeStoredFields(fields: Fields, tokens: Uint32Array): BlockSt
   const specKind = readNullable(fields["kv_cache_spec_kind"], readString);
   const extraKeys = readNullable(fields["extra_keys"], readExtraKeys);
   if (
+    tokens === undefined ||
+    cacheSalt === undefined ||
     handles === undefined ||
     parent === undefined ||
     !isCount(blockSizeTokens, BLOCK_SIZE_TOKENS_MAX) ||
@@ -103,7 +106,21 @@ export function decodeStoredFields(fields: Fields, tokens: Uint32Array): BlockSt
   }
   const type = "stored";
   const identity = { loraName, loraId, extraKeys, group, specKind };
-  return { type, handles, parent, tokens, blockSizeTokens, medium, ...identity };
+  return {
+    ...{ type, handles, parent, tokens, blockSizeTokens, medium, ...identity },
+    ...(cacheSalt === null || cacheSalt === "" ? {} : { cacheSalt }),
+    ...(firsts === null ? {} : { caveat: "token-pairs" }),
+  };
+}
+
+/** Null when the list is not of pairs throughout. */
+function firstsOfPairs(value: unknown): unknown[] | null {
+  if (!Array.isArray(value) || value.length === 0 || !value.every(isPair)) return null;
+  return value.map(([first]) => first);
+}
+
+function isPair(value: unknown): value is readonly [unknown, unknown] {
+  return Array.isArray(value) && value.length === 2;
 }
 
 function decodeRemoved(fields: Fields): BlockRemoved | null {

@@ -7,12 +7,6 @@ import { decodeSglangBatch } from "./sglang-decoder.ts";
 const BIGRAM = "sglang-0.5.23/m_bigram_eagle";
 const names = goldenNames("sglang").filter((name) => name !== BIGRAM);
 
-/** What the engine's own decoder says that vLLM's does not. */
-interface SglangFields {
-  readonly cache_salt?: string | null;
-  readonly attn_dp_rank?: number | null;
-}
-
 function decode(payload: Uint8Array): KvEventBatch {
   const decoded = decodeSglangBatch(payload);
   if (!decoded.ok) throw new Error(`${decoded.reason}: ${decoded.detail}`);
@@ -29,15 +23,14 @@ describe("captures of real engines", () => {
     expect(messages.length).toBeGreaterThan(0);
     const batches = expected.batches.map((batch) => ({
       ts: batch.ts,
-      rank: (batch as SglangFields).attn_dp_rank ?? null,
+      rank: batch.attn_dp_rank ?? null,
       events: batch.events.map((event): unknown => {
         const handles = BigUint64Array.from(event.block_hashes ?? [], handleOf);
         const medium = event.medium ?? null;
         if (event.type === "AllBlocksCleared") return { type: "cleared" };
         if (event.type === "BlockRemoved") return { type: "removed", handles, medium, group: null };
         const parent = event.parent_block_hash ?? null;
-        const salt = (event as SglangFields).cache_salt ?? null;
-        const isSalted = salt !== null && parent === null;
+        const salt = event.cache_salt ?? null;
         return {
           type: "stored",
           handles,
@@ -47,7 +40,8 @@ describe("captures of real engines", () => {
           medium,
           loraName: event.lora_name ?? null,
           loraId: event.lora_id ?? null,
-          extraKeys: isSalted ? Array.from(handles, (_, at) => (at === 0 ? [salt] : null)) : null,
+          extraKeys: null,
+          ...(salt === null ? {} : { cacheSalt: salt }),
           group: null,
           specKind: null,
         };
@@ -70,7 +64,7 @@ describe("captures of real engines", () => {
       new Set(["GPU", "CPU_PINNED", "DISK", "EXTERNAL"]),
     );
     expect(stored.some(({ blockSizeTokens }) => blockSizeTokens === 1)).toBe(true);
-    expect(stored.some(({ extraKeys }) => extraKeys?.[0]?.[0] === "tenant-a")).toBe(true);
+    expect(stored.some(({ cacheSalt }) => cacheSalt === "tenant-a")).toBe(true);
   });
 });
 
@@ -113,20 +107,24 @@ describe("events", () => {
     ]);
   });
 
-  it("take a salt on the first block of a chain alone", () => {
-    const stored = (parent: bigint | null): unknown => ({
+  it("tell the prompt's salt, of which an empty one is none", () => {
+    const stored = (salt: unknown): unknown => ({
       type: "BlockStored",
       block_hashes: [1n, 2n],
-      parent_block_hash: parent,
+      parent_block_hash: null,
       token_ids: [1, 2],
       block_size: 1,
       lora_id: null,
-      cache_salt: "tenant",
+      cache_salt: salt,
       session_id: "any",
     });
-    expect(decodeEvents(stored(null), stored(9n))).toMatchObject([
-      { extraKeys: [["tenant"], null] },
-      { extraKeys: null },
+    const events = decodeEvents(stored("tenant"), stored(""), stored(null), stored(7));
+    expect(events).toMatchObject([
+      { cacheSalt: "tenant", extraKeys: null },
+      { type: "stored" },
+      { type: "stored" },
+      { type: "skipped", reason: "malformed-event" },
     ]);
+    for (const event of events.slice(1)) expect(event).not.toHaveProperty("cacheSalt");
   });
 });

@@ -8,12 +8,9 @@
  * needs the token behind the block. Source: sglang/srt/disaggregation/kv_events.py.
  */
 import type { Result } from "../core/result.ts";
-import type { ExtraKey } from "../keys/extra-keys.ts";
-import { saltExtras } from "../keys/extra-keys.ts";
-import { type Fields, readNullable, readString, readTokens } from "./event-fields.ts";
 import type { DecodeRefusal } from "./event-payload.ts";
-import type { BlockStored, KvEventBatch } from "./kv-event.ts";
-import { type BatchForm, decodeMsgpackBatch, decodeStoredFields } from "./msgpack-batch.ts";
+import type { KvEventBatch } from "./kv-event.ts";
+import { type BatchForm, decodeMsgpackBatch } from "./msgpack-batch.ts";
 
 const FORM: BatchForm = {
   storedFields: [
@@ -29,35 +26,9 @@ const FORM: BatchForm = {
     "lora_name",
   ],
   removedFields: ["type", "block_hashes", "medium"],
-  decodeStored,
 };
 
 /** Decodes one message; never throws. Events that cannot be used come out as "skipped". */
 export function decodeSglangBatch(payload: Uint8Array): Result<KvEventBatch, DecodeRefusal> {
   return decodeMsgpackBatch(payload, FORM);
-}
-
-function decodeStored(fields: Fields): BlockStored | null {
-  const salt = readNullable(fields["cache_salt"], readString);
-  const firsts = firstsOfPairs(fields["token_ids"]);
-  const tokens = readTokens(firsts ?? fields["token_ids"]);
-  const stored = tokens === undefined ? null : decodeStoredFields(fields, tokens);
-  if (stored === null || salt === undefined) return null;
-  const isSalted = salt !== null && salt !== "" && stored.parent === null;
-  const salted = isSalted ? { ...stored, extraKeys: extrasOfFirst(stored, salt) } : stored;
-  return firsts === null ? salted : { ...salted, caveat: "token-pairs" };
-}
-
-function extrasOfFirst({ handles }: BlockStored, salt: string): (readonly ExtraKey[] | null)[] {
-  return Array.from(handles, (_, depth) => (depth === 0 ? saltExtras(salt) : null));
-}
-
-/** Null when the list is not of pairs throughout. */
-function firstsOfPairs(value: unknown): unknown[] | null {
-  if (!Array.isArray(value) || value.length === 0 || !value.every(isPair)) return null;
-  return value.map(([first]) => first);
-}
-
-function isPair(value: unknown): value is readonly [unknown, unknown] {
-  return Array.isArray(value) && value.length === 2;
 }

@@ -127,7 +127,7 @@ describe("events", () => {
       ["BlockRemoved", [new Uint8Array(7)]],
       { ...storedMap, token_ids: [-1, 2] },
       { ...storedMap, token_ids: [0x1_0000_0000, 2] },
-      { ...storedMap, token_ids: [[1, 2]] },
+      { ...storedMap, token_ids: [[1, 2], 3] },
       { ...storedMap, block_size: -1 },
       { ...storedMap, block_size: 1_000_000 },
       { ...storedMap, medium: 3 },

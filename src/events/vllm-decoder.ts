@@ -4,19 +4,20 @@
  * Hashes are integers of either sign or byte strings, taken as their low 64 bits (a byte string's last
  * 8). Connectors publish in the same stream: the lower-case medium "cpu" is that of LMCache and
  * Mooncake, which never say that a block is gone. Of blocks in lower tiers vLLM tells neither salt nor
- * images, also where it tells their tokens. Source: vllm/distributed/kv_events.py, versions
- * 0.9.0 to 0.33.0.
+ * images, also where it tells their tokens. Maps of SGLang's, which a capture may hold, are read the
+ * same; its arrays (0.5.9) are the beginning of vLLM's. Source: vllm/distributed/kv_events.py,
+ * versions 0.9.0 to 0.33.0.
  */
 import { ok, type Result } from "../core/result.ts";
-import { tierOfMedium } from "../tiers/tier.ts";
-import { type Fields, readTokens } from "./event-fields.ts";
 import { type DecodeRefusal, PAYLOAD_BYTES_MAX } from "./event-payload.ts";
-import type { BlockStored, KvEvent, KvEventBatch, StoredCaveat } from "./kv-event.ts";
-import { type BatchForm, decodeMsgpackBatch, decodeStoredFields, TS_MAX } from "./msgpack-batch.ts";
+import type { KvEvent, KvEventBatch, StoredCaveat } from "./kv-event.ts";
+import { type BatchForm, decodeMsgpackBatch, TS_MAX } from "./msgpack-batch.ts";
 import { scanVllmBatch } from "./vllm-scan.ts";
 
 /** How the connectors write it; vLLM's own offloading says "CPU". */
 const CONNECTOR_MEDIUM = "cpu";
+/** Lower tiers as vLLM's own offloading writes them; other engines' stores tell what they hold. */
+const OFFLOAD_MEDIA: ReadonlySet<string> = new Set(["CPU", "FS", "STORAGE"]);
 
 const FORM: BatchForm = {
   storedFields: [
@@ -33,7 +34,6 @@ const FORM: BatchForm = {
     "kv_cache_spec_kind",
   ],
   removedFields: ["type", "block_hashes", "medium", "group_idx"],
-  decodeStored,
 };
 
 /** Decodes one message; never throws. Events that cannot be used come out as "skipped". */
@@ -61,10 +61,5 @@ function caveatOf(event: KvEvent): StoredCaveat | null {
   if (event.type !== "stored" || event.medium === null || event.medium === "GPU") return null;
   if (event.medium === CONNECTOR_MEDIUM) return "no-removals";
   const isTold = event.extraKeys !== null || event.tokens.length === 0;
-  return isTold || tierOfMedium(event.medium) === "gpu" ? null : "no-identity";
-}
-
-function decodeStored(fields: Fields): BlockStored | null {
-  const tokens = readTokens(fields["token_ids"]);
-  return tokens === undefined ? null : decodeStoredFields(fields, tokens);
+  return isTold || !OFFLOAD_MEDIA.has(event.medium) ? null : "no-identity";
 }

@@ -1,6 +1,6 @@
 /** The command line as a user meets it: exit codes, messages, start and end of the real process. */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -93,13 +93,60 @@ describe("kvatlas", () => {
     expect(JSON.parse(second ?? "")).toMatchObject({ seq: 1, events: [{ type: "cleared" }, {}] });
     const sglang = new URL("../golden/sglang-0.5.23/g_hicache_media.jsonl", import.meta.url)
       .pathname;
-    const tiers = await run("events", "decode", sglang, "--engine", "sglang");
+    const tiers = await run("events", "decode", sglang);
     expect(tiers.output).toContain('"tier":"shared","medium":"EXTERNAL"');
+    expect((await run("events", "decode", sglang, "--engine", "sglang")).output).toBe(tiers.output);
     const bad = await run("events", "decode", write("model: m\n"));
     expect(bad).toMatchObject({
       code: 2,
       output: expect.stringContaining("kvatlas.yaml:1: not JSON"),
     });
+  });
+
+  it("events apply prints a line for each prompt, and names the line that is none", async () => {
+    const golden = new URL("../golden/sglang-0.5.23/", import.meta.url).pathname;
+    const capture = `${golden}j_replay.jsonl`;
+    const lines = readFileSync(capture, "utf8").trim().split("\n");
+    const file = (name: string, text: string): string => {
+      writeFileSync(join(folder, name), text);
+      return join(folder, name);
+    };
+    const decoded = await run("events", "decode", capture);
+    const tokenIds: unknown = JSON.parse(decoded.output.split("\n")[6] ?? "").events[0].tokenIds;
+    const prompts = file("prompts.json", JSON.stringify([{ tokenIds }]));
+    const apply = (path: string, ...args: string[]): Promise<Ended> =>
+      run("events", "apply", path, "--prompts", prompts, ...args);
+    const line = (state: string, reason: string | null, gpu: number): Ended => {
+      const tokens = { gpu, cpu: 0, nvme: 0, shared: 0, any: gpu };
+      return { code: 0, output: `${JSON.stringify({ prompt: 0, state, reason, tokens })}\n` };
+    };
+    const gap = file("gap.jsonl", [...lines.slice(0, 6), ...lines.slice(8)].join("\n"));
+    const replay = ["--replay", `${golden}j_replay.exchanges.json`];
+    const [whole, beyond, before, none, empty, open, healed] = await Promise.all([
+      apply(capture),
+      apply(capture, "--after", "99"),
+      apply(capture, "--after", "6"),
+      apply(capture, "--after", "0"),
+      apply(file("empty.jsonl", "")),
+      apply(gap),
+      apply(gap, ...replay, "--start", "6"),
+    ]);
+    expect(whole).toEqual(line("EXACT", null, 32));
+    expect(beyond).toEqual(whole);
+    expect(before).toEqual(line("EXACT", null, 0));
+    expect(none).toEqual(line("DEGRADED", "no-messages", 0));
+    expect(empty).toEqual(none);
+    expect(open).toEqual(line("DEGRADED", "gap", 0));
+    expect(healed).toEqual(whole);
+
+    const [bad, negative, noStart] = await Promise.all([
+      apply(file("bad.jsonl", `${lines[0]}\n\n{"seq":1}\n`)),
+      apply(capture, "--after", "-1"),
+      apply(gap, ...replay, "--start", "77"),
+    ]);
+    expect(bad).toMatchObject({ code: 2, output: expect.stringContaining("bad.jsonl:3: ") });
+    expect(negative.code).toBe(2);
+    expect(noStart).toMatchObject({ code: 2, output: expect.stringContaining("starts at 77") });
   });
 
   it("compare prints a table and a recommendation, and names what it does not accept", async () => {

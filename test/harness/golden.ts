@@ -22,6 +22,8 @@ export interface GoldenEvent {
   readonly lora_id?: number | null;
   readonly lora_name?: string | null;
   readonly medium?: string | null;
+  /** SGLang's. */
+  readonly cache_salt?: string | null;
   readonly extra_keys?: readonly (readonly unknown[] | null)[] | null;
   readonly group_idx?: number | null;
   readonly kv_cache_spec_kind?: string | null;
@@ -31,7 +33,9 @@ export interface GoldenBatch {
   readonly seq: number;
   /** Unix seconds. */
   readonly ts: number;
-  readonly data_parallel_rank: number | null;
+  readonly data_parallel_rank?: number | null;
+  /** The same of SGLang. */
+  readonly attn_dp_rank?: number | null;
   readonly events: readonly GoldenEvent[];
 }
 
