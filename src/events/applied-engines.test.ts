@@ -188,8 +188,19 @@ describe("media", () => {
     ["external", "shared"],
     ["Remote", "shared"],
   ] as const)("%s is the tier %s", (medium, tier) => {
-    const [applied] = apply([[stored(1, { medium })]], [{ tokenIds: tokens(16) }]);
+    const prompts = [{ tokenIds: tokens(16) }];
+    const removed = { type: "BlockRemoved", block_hashes: [1], medium: "GPU" };
+    const [applied] = apply([[stored(1), stored(1, { medium }), removed]], prompts);
     expect(applied).toMatchObject({ state: "EXACT", tokens: { [tier]: 16, any: 16 } });
+  });
+
+  it("below the GPU place no block that was never told of with its identity", () => {
+    const [applied] = apply([[stored(1, { medium: "DISK" })]], [{ tokenIds: tokens(16) }]);
+    expect(applied).toMatchObject({
+      state: "DEGRADED",
+      reason: "unknown-handle",
+      tokens: { any: 0 },
+    });
   });
 
   it("unknown ones are in no tier", () => {

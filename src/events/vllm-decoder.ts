@@ -9,6 +9,7 @@
  * versions 0.9.0 to 0.33.0.
  */
 import { ok, type Result } from "../core/result.ts";
+import { tierOfMedium } from "../tiers/tier.ts";
 import { type DecodeRefusal, PAYLOAD_BYTES_MAX } from "./event-payload.ts";
 import type { KvEvent, KvEventBatch, StoredCaveat } from "./kv-event.ts";
 import { type BatchForm, decodeMsgpackBatch, TS_MAX } from "./msgpack-batch.ts";
@@ -16,8 +17,6 @@ import { scanVllmBatch } from "./vllm-scan.ts";
 
 /** How the connectors write it; vLLM's own offloading says "CPU". */
 const CONNECTOR_MEDIUM = "cpu";
-/** Lower tiers as vLLM's own offloading writes them; other engines' stores tell what they hold. */
-const OFFLOAD_MEDIA: ReadonlySet<string> = new Set(["CPU", "FS", "STORAGE"]);
 
 const FORM: BatchForm = {
   storedFields: [
@@ -61,5 +60,5 @@ function caveatOf(event: KvEvent): StoredCaveat | null {
   if (event.type !== "stored" || event.medium === null || event.medium === "GPU") return null;
   if (event.medium === CONNECTOR_MEDIUM) return "no-removals";
   const isTold = event.extraKeys !== null || event.tokens.length === 0;
-  return isTold || !OFFLOAD_MEDIA.has(event.medium) ? null : "no-identity";
+  return isTold || tierOfMedium(event.medium) === "gpu" ? null : "no-identity";
 }
