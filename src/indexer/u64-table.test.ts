@@ -60,15 +60,4 @@ describe("u64 table", () => {
       expect(table.find(low, 7, NO_ID)).toBe(low % 2 === 0 ? NO_ID : low);
     }
   });
-
-  it("tells how far a run of keys lies side by side", () => {
-    const table = new U64Table();
-    for (let low = 0; low < 10; low += 1) table.insert(low, 1);
-    const words = Uint32Array.from([9, 9, 2, 1, 3, 1, 4, 1, 7, 1]);
-    expect(table.runLength(2, words, 1)).toBe(3);
-    expect(table.runLength(7, words, 4)).toBe(1);
-    table.delete(4);
-    expect(table.runLength(2, words, 1)).toBe(2);
-    expect(table.runLength(10, words, 0)).toBe(0);
-  });
 });

@@ -64,28 +64,6 @@ export class U64Table {
     return this.#findHashed(low, high);
   }
 
-  /**
-   * How many of the keys from `position` on lie side by side from `id` on: the run of a chain that was
-   * stored in order. `words`: two for each key, low first.
-   */
-  runLength(id: number, words: Uint32Array, position: number): number {
-    const keys = this.#keys;
-    const isLive = this.#isLive;
-    const lengthMax = Math.min(words.length / 2 - position, this.#idNext - id);
-    const offset = 2 * (id - position);
-    let at = 2 * position;
-    const end = at + 2 * lengthMax;
-    while (
-      at < end &&
-      keys[at + offset] === words[at] &&
-      keys[at + offset + 1] === words[at + 1] &&
-      isLive[(at + offset) >> 1] === 1
-    ) {
-      at += 2;
-    }
-    return at / 2 - position;
-  }
-
   /** Gives an absent key its id. The caller has made sure that it is absent. */
   insert(low: number, high: number): number {
     let id = this.#freeFirst;
