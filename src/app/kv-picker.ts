@@ -121,6 +121,10 @@ export class KvPicker implements Picker {
     this.#deps.answers.firstByte(requestId, nowMs);
   }
 
+  progressed(requestId: string, tokens: number): void {
+    this.#deps.fleet.ledger.progressed(requestId, tokens);
+  }
+
   ended(requestId: string, end: EndOfRequest): void {
     const { fleet, answers, clock, meter } = this.#deps;
     if (end.outcome === "complete") {

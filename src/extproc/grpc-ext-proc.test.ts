@@ -25,6 +25,7 @@ function newPicker(more: Partial<Picker> = {}): Picker & { readonly ends: EndOfR
     pickByLoad: () => route,
     responseStarted: () => {},
     firstByte: () => {},
+    progressed: () => {},
     ended: (_, end) => ends.push(end),
     ...more,
   };

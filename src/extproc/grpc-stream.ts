@@ -96,6 +96,9 @@ export class GrpcStream {
         this.#observeSince("kvatlas_ttft_seconds", this.#routedMs);
         this.#deps.picker.firstByte(output.requestId);
         return;
+      case "progress":
+        this.#deps.picker.progressed(output.requestId, output.tokens);
+        return;
       case "ended":
         this.#deps.picker.ended(output.requestId, output.end);
         return;

@@ -66,8 +66,8 @@ export interface EndOfRequest {
 }
 
 /**
- * For every route given out, `ended` is called exactly once; the other phases at most once and
- * before it. A call with an unknown request id has no effect. No method may throw on its input.
+ * For every route given out, `ended` is called exactly once; the other phases before it:
+ * `progressed` any number of times, the others at most once. A call with an unknown request id has no effect. No method may throw on its input.
  */
 export interface Picker {
   /**
@@ -80,5 +80,7 @@ export interface Picker {
   /** `servedBy` is the endpoint that answered, when the gateway reports it. */
   responseStarted(requestId: string, status: number, servedBy: string | null): void;
   firstByte(requestId: string): void;
+  /** About so many more tokens were streamed; told in batches (event-count.ts). */
+  progressed(requestId: string, tokens: number): void;
   ended(requestId: string, end: EndOfRequest): void;
 }

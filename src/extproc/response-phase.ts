@@ -1,7 +1,9 @@
 /**
  * The response half of an ext_proc stream: every message is answered at once and unchanged, and
- * the picker hears when the answer starts, when its first byte passes, and when it ends.
+ * the picker hears when the answer starts, when its first byte passes, how its tokens stream, and
+ * when it ends.
  */
+import { EventCount } from "./event-count.ts";
 import type { HttpBody__Output } from "./gen/envoy/service/ext_proc/v3/HttpBody.ts";
 import type { HttpHeaders__Output } from "./gen/envoy/service/ext_proc/v3/HttpHeaders.ts";
 import type { Metadata__Output } from "./gen/envoy/service/ext_proc/v3/Metadata.ts";
@@ -26,6 +28,7 @@ export class ResponsePhase {
   /** True: body chunks are sent back; false: they are acknowledged. */
   readonly #isDuplex: boolean;
   readonly #usageTail = new UsageTail();
+  readonly #eventCount = new EventCount();
   #state: ResponseState = "waiting";
   /** Set while a route has been given out and the picker has not heard of its end. */
   #requestId: string | null = null;
@@ -78,6 +81,7 @@ export class ResponsePhase {
       }
     }
     this.#usageTail.push(chunk);
+    outputs.push(...this.#progress(chunk));
     if (isEnd) outputs.push(...this.#finish());
     return outputs;
   }
@@ -92,6 +96,12 @@ export class ResponsePhase {
     const requestId = this.#requestId;
     this.#requestId = null;
     return [{ kind: "ended", requestId, end: { outcome, usage: this.#usageTail.read() } }];
+  }
+
+  #progress(chunk: Buffer): SessionOutput[] {
+    if (this.#requestId === null) return [];
+    const tokens = this.#eventCount.push(chunk);
+    return tokens === 0 ? [] : [{ kind: "progress", requestId: this.#requestId, tokens }];
   }
 
   #echo(chunk: Buffer, isEnd: boolean): SessionOutput[] {

@@ -45,6 +45,7 @@ export type SessionOutput =
       readonly servedBy: string | null;
     }
   | { readonly kind: "first-byte"; readonly requestId: string }
+  | { readonly kind: "progress"; readonly requestId: string; readonly tokens: number }
   | { readonly kind: "ended"; readonly requestId: string; readonly end: EndOfRequest }
   | { readonly kind: "count"; readonly reason: CountedReason }
   /** Nothing follows. An aborted or failed stream ends with an error status. */

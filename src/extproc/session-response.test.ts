@@ -17,6 +17,7 @@ import {
   sent,
   shed,
 } from "../../test/harness/ext-proc-messages.ts";
+import { EVENTS_BATCH } from "./event-count.ts";
 import type { ProcessingRequest__Output } from "./gen/envoy/service/ext_proc/v3/ProcessingRequest.ts";
 import { CHUNK_BYTES_MAX } from "./responses.ts";
 import type { SessionOutput } from "./session-io.ts";
@@ -127,6 +128,18 @@ describe("the response", () => {
     expect(session.receive({ kind: "cancelled" })).toEqual([
       { kind: "close", outcome: "complete" },
     ]);
+  });
+
+  it("tells of streamed tokens after the bytes have gone on, until the end", () => {
+    const session = routedSession();
+    feed(session, responseHeaders());
+    const batch = 'data: {"choices":[]}\n\n'.repeat(EVENTS_BATCH);
+    const first = feed(session, responseBody(batch, false));
+    expect(kinds(first)).toEqual(["send", "first-byte", "progress"]);
+    expect(first[2]).toEqual({ kind: "progress", requestId: "own-id", tokens: EVENTS_BATCH });
+    expect(kinds(feed(session, responseBody("data: {}\n\n", false)))).toEqual(["send"]);
+    expect(kinds(feed(session, responseBody(batch, true)))).toEqual(["send", "progress", "ended"]);
+    expect(kinds(feed(session, responseBody(batch, false)))).not.toContain("progress");
   });
 
   it("splits a chunk over the chunk limit", () => {

@@ -8,6 +8,7 @@ import { silentMeter } from "../core/meter.ts";
 import { nodeClock } from "../core/node-clock.ts";
 import { seededRandom } from "../core/random.ts";
 import { extProcConfigSchema } from "../extproc/config.ts";
+import { EVENTS_BATCH } from "../extproc/event-count.ts";
 import { type ExtProcServer, startExtProcServer } from "../extproc/grpc-ext-proc.ts";
 import type { Picker } from "../extproc/picker.ts";
 import { ExtProcClient } from "./grpc-ext-proc-client.ts";
@@ -31,6 +32,7 @@ beforeAll(async () => {
     pickByLoad: () => ({ kind: "route", endpointId: endpointId(upstream.address) }),
     responseStarted: (_, status, servedBy) => heard.push({ status, servedBy }),
     firstByte: () => heard.push("first-byte"),
+    progressed: (_, tokens) => heard.push({ tokens }),
     ended: (_, end) => heard.push(end),
   };
   server = await startExtProcServer(
@@ -56,13 +58,14 @@ describe("ExtProcClient", () => {
     expect((await buffer(answer.body)).equals(body)).toBe(true);
   });
 
-  it("lets the router see status, first byte and usage of a streamed answer", async () => {
+  it("lets the router see status, first byte, tokens and usage of a streamed answer", async () => {
     heard.length = 0;
     const answer = await client.send({ ...request, path: "/sse", body: Buffer.from("{}") });
     expect((await buffer(answer.body)).toString()).toContain("[DONE]");
     expect(heard).toEqual([
       { status: 200, servedBy: upstream.address },
       "first-byte",
+      { tokens: EVENTS_BATCH },
       {
         outcome: "complete",
         usage: { promptTokens: 7, cachedTokens: 4, completionTokens: 10 },

@@ -3,7 +3,7 @@ import http from "node:http";
 import { nodeClock } from "../../src/core/node-clock.ts";
 
 /** Events of /sse and the time between them. */
-export const SSE_EVENTS = 10;
+export const SSE_EVENTS = 20;
 export const SSE_INTERVAL_MS = 40;
 const USAGE =
   '{"prompt_tokens":7,"completion_tokens":10,"prompt_tokens_details":{"cached_tokens":4}}';

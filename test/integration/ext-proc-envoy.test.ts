@@ -8,6 +8,7 @@ import { silentLog } from "../../src/core/log.ts";
 import { nodeClock } from "../../src/core/node-clock.ts";
 import { seededRandom } from "../../src/core/random.ts";
 import { extProcConfigSchema } from "../../src/extproc/config.ts";
+import { EVENTS_BATCH } from "../../src/extproc/event-count.ts";
 import { type ExtProcServer, startExtProcServer } from "../../src/extproc/grpc-ext-proc.ts";
 import type { EndOfRequest, Picker, PickOutcome, PickRequest } from "../../src/extproc/picker.ts";
 import { type RunningEnvoy, startEnvoy } from "../../src/lab/process-envoy.ts";
@@ -29,6 +30,7 @@ interface Seen {
   servedBy: string | null;
   status: number;
   firstBytes: number;
+  streamedTokens: number;
   ends: EndOfRequest[];
 }
 
@@ -43,6 +45,7 @@ class TestPicker implements Picker {
       servedBy: null,
       status: 0,
       firstBytes: 0,
+      streamedTokens: 0,
       ends: [],
     });
     const wanted = request.headers.get("x-test-pick") ?? "0";
@@ -69,6 +72,10 @@ class TestPicker implements Picker {
 
   firstByte(requestId: string): void {
     this.#of(requestId).firstBytes += 1;
+  }
+
+  progressed(requestId: string, tokens: number): void {
+    this.#of(requestId).streamedTokens += tokens;
   }
 
   ended(requestId: string, end: EndOfRequest): void {
@@ -192,6 +199,7 @@ describe.skipIf(envoyBinary.isMissing)(`ext_proc through Envoy${envoyBinary.note
       status: 200,
       servedBy: endpoints[2],
       firstBytes: 1,
+      streamedTokens: EVENTS_BATCH,
       ends: [
         {
           outcome: "complete",

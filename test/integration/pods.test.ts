@@ -13,6 +13,7 @@ import { silentLog } from "../../src/core/log.ts";
 import { nodeClock } from "../../src/core/node-clock.ts";
 import { seededRandom } from "../../src/core/random.ts";
 import { SAMPLE_BYTES_MAX } from "../../src/events/stream-facts.ts";
+import { EventCount } from "../../src/extproc/event-count.ts";
 import { Fleet } from "../../src/fleet/fleet.ts";
 import { EvictionBoard } from "../../src/indexer/eviction-board.ts";
 import { EvictionWatch } from "../../src/indexer/eviction-watch.ts";
@@ -61,6 +62,7 @@ interface Router {
   readonly residency: Residency;
   readonly meter: RecordingMeter;
   readonly picker: KvPicker;
+  readonly fleet: Fleet;
   readonly pods: Pods;
   /** What /pods says of the one engine, as of now. */
   readonly pod: () => PodReport | undefined;
@@ -133,7 +135,7 @@ async function start(...options: readonly Engine[]): Promise<Router> {
     pods.watch.look();
     return pods.report()[0];
   };
-  return { clock, engines, residency, meter, picker, pods, pod };
+  return { clock, engines, residency, meter, picker, fleet, pods, pod };
 }
 
 let requests = 0;
@@ -175,6 +177,39 @@ const current = ({ engines, residency }: Router): Promise<void> =>
 
 const predicted = ({ meter }: Router): number => meter.total("kvatlas_predicted_tokens_total");
 const names = (pod: PodReport | undefined): string[] => pod?.findings.map(({ name }) => name) ?? [];
+
+describe("the ledger", () => {
+  it("follows the context of a streamed answer, and lets it go with its end", async () => {
+    const { picker, fleet } = await start({});
+    const body = JSON.stringify({
+      model: MODEL,
+      prompt: promptOf(1, 160),
+      max_tokens: 64,
+      stream: true,
+    });
+    const requestId = "streamed";
+    const request = {
+      ...{ requestId, method: "POST", path: "/v1/completions", headers: new Map() },
+      ...{ body: Buffer.from(body), subset: null },
+    };
+    const outcome = await picker.pick(request, new AbortController().signal, () => {});
+    if (outcome.kind !== "route") throw new Error(outcome.reason);
+    const { endpointId } = outcome;
+    const url = `http://${endpointId}/v1/completions`;
+    const answer = await fetch(url, { method: "POST", body });
+    picker.responseStarted(requestId, answer.status, null);
+    picker.firstByte(requestId);
+    expect(fleet.ledger.load(endpointId).contextTokens).toBe(160);
+    const count = new EventCount();
+    for await (const chunk of answer.body ?? []) picker.progressed(requestId, count.push(chunk));
+    expect(fleet.ledger.load(endpointId)).toMatchObject({
+      ...{ decoding: 1, contextTokens: 160 + 64, generatedTokens: 64 },
+    });
+    picker.ended(requestId, { outcome: "aborted", usage: null });
+    const idle = { requests: 0, decoding: 0, contextTokens: 0, generatedTokens: 0 };
+    expect(fleet.ledger.load(endpointId)).toMatchObject(idle);
+  });
+});
 
 describe("findings", () => {
   it("events-silent: the pod is approximated meanwhile, and known again once it is heard", async () => {
