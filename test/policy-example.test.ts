@@ -5,6 +5,7 @@ import { blockKey, type EndpointId, endpointId } from "../src/core/ids.ts";
 import type { EndpointLoad } from "../src/fleet/endpoint-load.ts";
 import type { EndpointView } from "../src/fleet/fleet.ts";
 import type { PrefixWork } from "../src/fleet/ledger.ts";
+import { flowConfigSchema } from "../src/flow/config.ts";
 import { type RouterConfig, routerConfigSchema } from "../src/router/config.ts";
 import { type Candidate, decide, type Routed } from "../src/router/decide.ts";
 import type { EndpointMatch } from "../src/router/endpoint-match.ts";
@@ -16,6 +17,10 @@ const page = read("docs/policy.md")
   .replaceAll(/ *\| */g, " | ")
   .replaceAll(/-{3,}/g, "---");
 const config: RouterConfig = routerConfigSchema.parse({});
+const CONSTANT_FILES = [
+  ...["cost", "popularity", "decode-endpoint", "decide"].map((name) => `src/router/${name}.ts`),
+  ...["ledger", "speeds", "peer-loads", "faults"].map((name) => `src/fleet/${name}.ts`),
+];
 const NOW_MS = 10_000;
 const INPUT_TOKENS = 8192;
 
@@ -73,14 +78,16 @@ const PODS: readonly Pod[] = [
 const POPULAR: PopularPrefix = { key: blockKey(1n), blocks: 128, workRate: 1.2, holdersNeeded: 2 };
 
 describe("docs/policy.md", () => {
-  it.each(["src/router/cost.ts", "src/router/popularity.ts"])(
-    "names the constants of %s",
-    (file) => {
-      const constants = [...read(file).matchAll(/^const ([A-Z_]+) = ([\d._]+);/gm)];
-      expect(constants.length).toBeGreaterThan(0);
-      for (const [, name, value] of constants) expect(page).toContain(`| \`${name}\` | ${value} |`);
-    },
-  );
+  it("has one row for each constant of the decision, with the value of the code", () => {
+    const inCode = CONSTANT_FILES.flatMap((file) => {
+      const found = [...read(file).matchAll(/^(?:export )?const ([A-Z_]+) = (\d[\d._e-]*);/gm)];
+      expect(found.length, file).toBeGreaterThan(0);
+      return found.map(([, name, value]) => [name, Number(value?.replaceAll("_", ""))]);
+    });
+    const rows = page.matchAll(/^ \| `([A-Z_]+)` \| (\S+) \| [^|]+ \| [^|]+ \| [^|]+ \| $/gm);
+    const onPage = [...rows].map(([, name, value]) => [name, Number(value)]);
+    expect(onPage.toSorted()).toEqual(inCode.toSorted());
+  });
 
   it("names the defaults of the configuration", () => {
     const { popularity, policy: _, ...rest } = config;
@@ -91,6 +98,9 @@ describe("docs/policy.md", () => {
         value,
       ]),
     ];
+    for (const [key, value] of Object.entries(flowConfigSchema.parse({}))) {
+      defaults.push([`flow.${key}`, value]);
+    }
     for (const [key, value] of defaults) expect(page).toContain(`\`${key}\` | ${String(value)} |`);
   });
 
