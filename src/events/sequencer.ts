@@ -258,8 +258,11 @@ export class Sequencer {
       if (this.#isCursors(message, this.#cursor)) this.#isUnproven = false;
       return;
     }
-    const isUnproven = place === "next" && this.#isUnproven && message.seq > 0;
+    const isDoubted = place === "next" && this.#isUnproven;
+    const isUnproven = isDoubted && message.seq > 0;
     this.#deliver(message, place === "new-life" ? this.#epochNext() : this.#epoch(), isUnproven);
+    // First words behind a new connection may be late ones of the life before: the next one is asked about.
+    if (isDoubted && !isUnproven) this.#isUnproven = true;
     if (place === "next" && message.batch !== null) this.#replayRounds = 0;
   }
 
