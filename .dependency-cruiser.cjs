@@ -59,7 +59,7 @@ const adapters = [
   ["lmdb", "^src/indexer/lmdb-"],
   ["zeromq", "^src/(events|lab)/(engine/)?zmq-"],
   ["@nats-io", "^src/(events|fleet)/nats-"],
-  ["@grpc", "^src/((extproc|query)/(grpc-|gen/)|lab/grpc-)"],
+  ["@grpc", "^src/(core/grpc-proto|(extproc|query)/(grpc-|gen/)|lab/grpc-)"],
   ["grpc-health-check", "^src/extproc/grpc-"],
   ["prom-client", "^src/observe/prom-"],
   ["pino", "^src/observe/pino-"],

@@ -1,7 +1,6 @@
 /** The ext_proc service as grpc-js takes it, from proto/. */
-import { fileURLToPath } from "node:url";
 import grpc from "@grpc/grpc-js";
-import protoLoader from "@grpc/proto-loader";
+import { loadProto } from "../core/grpc-proto.ts";
 import type {
   ExternalProcessorClient,
   ExternalProcessorDefinition,
@@ -12,7 +11,6 @@ import type { ProtoGrpcType } from "./gen/external_processor.ts";
 /** Full name of the service; also its name in health checks. */
 export const EXT_PROC_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor";
 
-const PROTO_FOLDER = fileURLToPath(new URL("../../proto", import.meta.url));
 const PROTO_FILE = "envoy/service/ext_proc/v3/external_processor.proto";
 
 interface ExtProcPackage {
@@ -22,17 +20,8 @@ interface ExtProcPackage {
 
 /** Reads the proto file: some ms, once for a server or client. */
 export function loadExtProcPackage(): ExtProcPackage {
-  // The options are those that the types in gen/ were made with.
-  const loaded = protoLoader.loadSync(PROTO_FILE, {
-    includeDirs: [PROTO_FOLDER],
-    keepCase: true,
-    longs: Number,
-    enums: String,
-    defaults: false,
-    oneofs: true,
-  });
-  const { ExternalProcessor } = (grpc.loadPackageDefinition(loaded) as unknown as ProtoGrpcType)
-    .envoy.service.ext_proc.v3;
+  const { ExternalProcessor } = (loadProto(PROTO_FILE) as unknown as ProtoGrpcType).envoy.service
+    .ext_proc.v3;
   return {
     definition: ExternalProcessor.service,
     createClient: (address) => new ExternalProcessor(address, grpc.credentials.createInsecure()),

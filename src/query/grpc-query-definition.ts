@@ -1,14 +1,12 @@
 /** The query service as grpc-js takes it, from proto/. */
-import { fileURLToPath } from "node:url";
 import grpc from "@grpc/grpc-js";
-import protoLoader from "@grpc/proto-loader";
+import { loadProto } from "../core/grpc-proto.ts";
 import type { ProtoGrpcType } from "./gen/index.ts";
 import type { IndexClient, IndexDefinition } from "./gen/kvatlas/v1/Index.ts";
 
 /** Full name of the service; also its name in health checks. */
 export const QUERY_SERVICE = "kvatlas.v1.Index";
 
-const PROTO_FOLDER = fileURLToPath(new URL("../../proto", import.meta.url));
 const PROTO_FILE = "kvatlas/v1/index.proto";
 
 interface QueryPackage {
@@ -18,16 +16,7 @@ interface QueryPackage {
 
 /** Reads the proto file: some ms, once for a server or client. */
 export function loadQueryPackage(): QueryPackage {
-  // The options are those that the types in gen/ were made with.
-  const loaded = protoLoader.loadSync(PROTO_FILE, {
-    includeDirs: [PROTO_FOLDER],
-    keepCase: true,
-    longs: Number,
-    enums: String,
-    defaults: false,
-    oneofs: true,
-  });
-  const { Index } = (grpc.loadPackageDefinition(loaded) as unknown as ProtoGrpcType).kvatlas.v1;
+  const { Index } = (loadProto(PROTO_FILE) as unknown as ProtoGrpcType).kvatlas.v1;
   return {
     definition: Index.service,
     createClient: (address) => new Index(address, grpc.credentials.createInsecure()),
