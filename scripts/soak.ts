@@ -1,11 +1,12 @@
 /**
- * `npm run soak -- [--minutes N] [--rate BLOCKS_PER_SECOND] [--out FILE]`: does memory stay flat?
+ * `npm run soak -- [--minutes N] [--warm-up N] [--rate BLOCKS_PER_SECOND] [--out FILE]`: does memory
+ * stay flat?
  *
  * The write path of a router reads real sockets of a fleet whose caches are full: every block that is
  * stored evicts another, the store is written, and prompts are matched meanwhile. Memory is taken
- * after a collection every few seconds; the slope of what comes after the first third of the run is
- * the result. Exit code 1: something grows by SLOPE_MB_PER_HOUR_MAX or more. SIGINT and SIGTERM end
- * the run with the result so far.
+ * after a collection every few seconds; the slope of what comes after the warm-up, the first third of
+ * the run unless it is said, is the result. Exit code 1: something grows by SLOPE_MB_PER_HOUR_MAX or
+ * more. SIGINT and SIGTERM end the run with the result so far.
  */
 import { fork } from "node:child_process";
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -31,10 +32,21 @@ const QUERY_MS = 20;
 const MODEL = "soak";
 const MB = 1_000_000;
 
+/**
+ * - used: heap, external and shared together: what the program holds
+ * - rss: resident memory without pages of files, which the store maps; also what allocators keep, and
+ *   the store's thread
+ * - heap: JavaScript objects of the thread of the write path
+ * - external: its buffers, the tables of the residency and of the handles among them
+ * - shared: the index's table
+ * - tables: the residency
+ */
+const SERIES = ["used", "rss", "heap", "external", "shared", "tables"] as const;
+
 interface Sample {
   readonly hours: number;
-  /** MB; `rss` without pages of files, which the store maps. */
-  readonly series: Readonly<Record<"rss" | "heap" | "external" | "tables", number>>;
+  /** MB */
+  readonly series: Readonly<Record<(typeof SERIES)[number], number>>;
   readonly stored: number;
   readonly removed: number;
   readonly blocks: number;
@@ -43,11 +55,13 @@ interface Sample {
 const { values } = parseArgs({
   options: {
     minutes: { type: "string", default: "10" },
+    "warm-up": { type: "string" },
     rate: { type: "string", default: "20000" },
     out: { type: "string" },
   },
 });
 const minutes = Number(values.minutes);
+const warmUpMinutes = Number(values["warm-up"] ?? minutes / 3);
 const fleetOptions: FleetOptions = {
   ...{ engines: 8, blocksPerEngine: 25_000, conversations: 8000, seed: 1 },
   blocksPerSecond: Number(values.rate),
@@ -117,6 +131,9 @@ async function query(): Promise<void> {
 }
 
 async function take(): Promise<Sample> {
+  // What the first collection found dead is freed by finalizers and a sweeper; the second waits for it.
+  collect();
+  await new Promise((resolve) => setImmediate(resolve));
   collect();
   const { heapUsed, external } = process.memoryUsage();
   const text = (await meter.text()).body;
@@ -124,10 +141,12 @@ async function take(): Promise<Sample> {
     const line = new RegExp(`^kvatlas_events_blocks_total\\{kind="${kind}"\\} (\\d+)$`, "m");
     return Number(line.exec(text)?.[1] ?? 0);
   };
+  const shared = core.index.byteLength;
   return {
     hours: (nodeClock.nowMs() - beganMs) / 3_600_000,
     series: {
-      ...{ rss: anonymousBytes() / MB, heap: heapUsed / MB, external: external / MB },
+      ...{ used: (heapUsed + external + shared) / MB, rss: anonymousBytes() / MB },
+      ...{ heap: heapUsed / MB, external: external / MB, shared: shared / MB },
       tables: core.holders.byteLength / MB,
     },
     ...{ stored: counted("stored"), removed: counted("removed") },
@@ -150,7 +169,7 @@ function print({ hours, series, stored, removed, blocks }: Sample): void {
 
 /** Exit code. */
 function report(): number {
-  const settled = samples.slice(Math.floor(samples.length / 3));
+  const settled = samples.filter(({ hours }) => 60 * hours >= warmUpMinutes);
   const [first, last] = [settled[0], settled.at(-1)];
   if (first === undefined || last === undefined || settled.length < 3) {
     process.stdout.write("too short for a result\n");
@@ -160,7 +179,7 @@ function report(): number {
   const churn = `${last.stored - first.stored} blocks stored, ${last.removed - first.removed} removed`;
   process.stdout.write(`${span}: ${churn}\n`);
   let isFlat = true;
-  for (const name of ["rss", "heap", "external", "tables"] as const) {
+  for (const name of SERIES) {
     const { slope, error } = slopeOf(settled, name);
     isFlat &&= slope < SLOPE_MB_PER_HOUR_MAX;
     const mean = settled.reduce((sum, { series }) => sum + series[name], 0) / settled.length;

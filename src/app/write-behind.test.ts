@@ -54,10 +54,11 @@ class ScriptedStore {
   isClosed = false;
   wait: Promise<void> = Promise.resolve();
 
-  async write(flush: Flush): Promise<void> {
+  async write(flush: Flush): Promise<ArrayBuffer> {
     await this.wait;
     if (this.problem !== null) throw new StoreError(this.problem, "as told");
     this.written.push(flush);
+    return new ArrayBuffer(0);
   }
 
   renew(): Promise<void> {

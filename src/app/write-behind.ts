@@ -89,7 +89,7 @@ export class WriteBehind {
     this.#roundMs ??= clock.nowMs();
     const flush = residency.takeFlush(FLUSH_BYTES_MAX);
     try {
-      await store.write(flush);
+      residency.giveBack(await store.write(flush));
     } catch (error) {
       residency.putBack(flush);
       await this.#failed(error);

@@ -11,6 +11,9 @@ import type { HolderCursor, LogCursor } from "./holder-state.ts";
 import type { HolderTable } from "./holder-table.ts";
 import { writePage } from "./store-page.ts";
 
+/** Memory of a written portion that is kept for the next ones, at most. */
+const SPARE_BYTES_MAX = 16_777_216;
+
 /** A holder with its blocks. */
 export interface Tenant {
   readonly holder: Holder;
@@ -55,6 +58,8 @@ export class FlushRounds {
   /** As the store has it. */
   #logCursor: LogCursor | null = null;
   #round: { readonly logCursor: LogCursor | null; readonly waiting: Set<Tenant> } | null = null;
+  /** Memory of a portion that was written: what is handed to another thread is freed late there. */
+  #spare = new ArrayBuffer(0);
   /** What the last portion took, to be put back if it is not written. */
   #taken: readonly { readonly tenant: Tenant; readonly pages: readonly number[] }[] = [];
 
@@ -98,7 +103,7 @@ export class FlushRounds {
     }
     const isRoundEnd = waiting.size === 0;
     const forgotten = [...this.#forgotten.values()];
-    const target = new Uint8Array(Buffer.allocUnsafeSlow(bytes).buffer);
+    const target = this.#memory(bytes);
     let end = 0;
     const holders = taken.map((tenant): HolderFlush => {
       const flush = copyHolder(tenant, target, end);
@@ -112,6 +117,11 @@ export class FlushRounds {
     this.#logCursor = this.#round.logCursor;
     this.#round = null;
     return { ...flush, logCursor: this.#logCursor };
+  }
+
+  /** Memory of a portion that was written, for one of the next. */
+  giveBack(memory: ArrayBuffer): void {
+    if (memory.byteLength <= SPARE_BYTES_MAX) this.#spare = memory;
   }
 
   /** The last portion was not written: all of it is to be written again. */
@@ -144,6 +154,17 @@ export class FlushRounds {
   /** The store has this cursor. */
   restored(logCursor: LogCursor | null): void {
     this.#logCursor = logCursor;
+  }
+
+  /** At least so many bytes, of any content. */
+  #memory(bytes: number): Uint8Array<ArrayBuffer> {
+    const spare = this.#spare;
+    this.#spare = new ArrayBuffer(0);
+    if (spare.byteLength >= bytes) return new Uint8Array(spare);
+    // Rounded up where it is kept, so that portions of about one size need it once.
+    const isKept = bytes <= SPARE_BYTES_MAX;
+    const size = isKept ? 2 ** Math.ceil(Math.log2(Math.max(1, bytes))) : bytes;
+    return new Uint8Array(Buffer.allocUnsafeSlow(size).buffer);
   }
 }
 

@@ -16,6 +16,7 @@ export type StoreRequest =
 export type StoreAnswer =
   | { readonly type: "opened"; readonly contents: StoreContents; readonly aside: Aside | null }
   | { readonly type: "portion"; readonly portion: PagePortion }
+  | { readonly type: "written"; readonly memory: ArrayBuffer }
   | { readonly type: "done" }
   | { readonly type: "failed"; readonly problem: StoreProblem; readonly message: string };
 
@@ -67,9 +68,11 @@ export class LmdbStoreThread {
     return answer.type === "portion" ? answer.portion : null;
   }
 
-  /** Writes a flush; its bytes belong to the store from now on. */
-  async write(flush: Flush): Promise<void> {
-    await this.#ask({ type: "write", flush }, [flush.bytes.buffer]);
+  /** Writes a flush; its bytes are gone from here, and come back as the memory that they were in. */
+  async write(flush: Flush): Promise<ArrayBuffer> {
+    const answer = await this.#ask({ type: "write", flush }, [flush.bytes.buffer]);
+    if (answer.type !== "written") throw new StoreError("failed", `answer ${answer.type}`);
+    return answer.memory;
   }
 
   /** Moves a store aside that LMDB found damaged, and begins an empty one. */

@@ -17,7 +17,7 @@ parentPort?.on("message", (request: StoreRequest) => {
       return { type: "failed", problem: storeProblemOf(error), message: messageOf(error) };
     })
     .then((given) => {
-      parentPort?.postMessage(given, given.type === "portion" ? [given.portion.bytes.buffer] : []);
+      parentPort?.postMessage(given, memoryOf(given));
     });
 });
 
@@ -38,7 +38,7 @@ async function answer(request: StoreRequest): Promise<StoreAnswer> {
     }
     case "write":
       store?.write(request.flush);
-      return { type: "done" };
+      return { type: "written", memory: request.flush.bytes.buffer };
     case "renew":
       await store?.close().catch(() => {});
       moveAside(place.path, "damaged");
@@ -51,6 +51,12 @@ async function answer(request: StoreRequest): Promise<StoreAnswer> {
     default:
       return assertNever(request);
   }
+}
+
+/** Handed over, not copied. */
+function memoryOf(given: StoreAnswer): ArrayBuffer[] {
+  if (given.type === "portion") return [given.portion.bytes.buffer];
+  return given.type === "written" ? [given.memory] : [];
 }
 
 function openStore(): LmdbStore {

@@ -97,6 +97,8 @@ export class LmdbStore {
   /** What is still to be read, the next one last. */
   #unread: { readonly holder: number; readonly slot: number; readonly pages: number }[] = [];
   #pageNext = 0;
+  /** Place of the page that is read or written: LMDB takes a copy. */
+  readonly #place = Buffer.alloc(PLACE_BYTES);
   readonly contents: StoreContents;
 
   /**
@@ -140,7 +142,7 @@ export class LmdbStore {
       }
       const page = this.#pageNext;
       this.#pageNext += 1;
-      const value = this.#readPage(placeOf(reading.slot, page));
+      const value = this.#readPage(this.#placeAt(reading.slot, page));
       if (value !== null) bytes.set(value, end);
       end += value?.length ?? 0;
       pages.push({ holder: reading.holder, page, end: value === null ? null : end });
@@ -247,7 +249,7 @@ export class LmdbStore {
       const [key] = [...this.#blocks.getKeys({ start, limit: 1 })];
       if (key === undefined) return;
       const slot = key.length === PLACE_BYTES ? key.readUInt32BE(0) : null;
-      if (slot !== null && slots.has(slot)) start = placeOf(slot + 1, 0);
+      if (slot !== null && slots.has(slot)) start = placeOf(slot + 1, 0, Buffer.alloc(PLACE_BYTES));
       else this.#blocks.removeSync(key);
     }
   }
@@ -256,7 +258,7 @@ export class LmdbStore {
     const place = places.get(name);
     if (place === undefined) return;
     for (let page = 0; page < place.pages; page += 1) {
-      this.#blocks.removeSync(placeOf(place.slot, page));
+      this.#blocks.removeSync(this.#placeAt(place.slot, page));
     }
     this.#holders.removeSync(name);
     places.delete(name);
@@ -267,19 +269,23 @@ export class LmdbStore {
     const name = holderName(holder);
     const { slot, pages: pagesBefore } = places.get(name) ?? this.#newPlace();
     for (const [at, page] of changed.entries()) {
-      const place = placeOf(slot, page);
+      const place = this.#placeAt(slot, page);
       const from = ends[at - 1] ?? start;
       const value = Buffer.from(bytes.buffer, bytes.byteOffset + from, (ends[at] ?? from) - from);
       sealPage(value, place);
       this.#blocks.putSync(place, value);
     }
     for (let page = pages; page < pagesBefore; page += 1) {
-      this.#blocks.removeSync(placeOf(slot, page));
+      this.#blocks.removeSync(this.#placeAt(slot, page));
     }
     const { endpointId: endpoint, rank } = holder;
     const row = { slot, pages, blocks, endpoint, rank, cursor };
     this.#holders.putSync(name, sealed(name, JSON.stringify(row)));
     places.set(name, { slot, pages });
+  }
+
+  #placeAt(slot: number, page: number): Buffer {
+    return placeOf(slot, page, this.#place);
   }
 
   #newPlace(): Place {
@@ -289,8 +295,7 @@ export class LmdbStore {
   }
 }
 
-function placeOf(slot: number, page: number): Buffer {
-  const place = Buffer.allocUnsafe(PLACE_BYTES);
+function placeOf(slot: number, page: number, place: Buffer): Buffer {
   place.writeUInt32BE(slot, 0);
   place.writeUInt32BE(page, 4);
   return place;

@@ -193,6 +193,23 @@ describe("what is to be written", () => {
     });
   });
 
+  it("lies in memory that an earlier one gave back, where that is large enough", () => {
+    const { residency } = parts();
+    store(residency, podA, "gpu", [1]);
+    const memory = residency.takeFlush(1e6).bytes.buffer;
+    residency.giveBack(memory);
+    store(residency, podA, "gpu", [2]);
+    expect(residency.takeFlush(1e6).bytes.buffer).toBe(memory);
+    residency.giveBack(memory);
+    store(
+      residency,
+      podA,
+      "gpu",
+      Array.from({ length: 2000 }, (_, block) => block),
+    );
+    expect(residency.takeFlush(1e6).bytes.buffer).not.toBe(memory);
+  });
+
   it("comes in portions, and the log's cursor with the last one, as it was at their beginning", () => {
     const { residency } = parts();
     const cursorAt = (seq: number): LogCursor => ({ stream: "s", seq });

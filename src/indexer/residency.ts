@@ -326,6 +326,11 @@ export class Residency {
     return this.#rounds.take(this.#logCursor, bytesMax);
   }
 
+  /** Memory of a flush that was written, for one of the next. */
+  giveBack(memory: ArrayBuffer): void {
+    this.#rounds.giveBack(memory);
+  }
+
   /** The flush taken last was not written: all of it is to be written again. */
   putBack(flush: Pick<Flush, "forgotten">): void {
     this.#rounds.putBack(flush);
