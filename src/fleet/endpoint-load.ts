@@ -25,6 +25,8 @@ export interface EndpointLoad {
   /** As the decode endpoint of a prefill/decode pair: requests, and their prompt and streamed tokens. */
   readonly pairedRequests: number;
   readonly pairedTokens: number;
+  /** Work of all requests that had their first token, since the endpoint is known, seconds. */
+  readonly servedSeconds: number;
   /** Learned prefill speed: 1 is nominal, 2 is twice as fast. */
   readonly speed: number;
 }
@@ -41,6 +43,7 @@ export const IDLE_LOAD: EndpointLoad = Object.freeze({
   blockSizeTokens: 0,
   pairedRequests: 0,
   pairedTokens: 0,
+  servedSeconds: 0,
   speed: 1,
 });
 

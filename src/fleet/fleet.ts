@@ -89,6 +89,7 @@ export class Fleet {
     this.#deps = deps;
     this.ledger = new Ledger({
       blocks: deps.blocks,
+      peersServedSeconds: (endpointId): number => this.peers.servedSeconds(endpointId),
       onDrop: (reason): void => deps.meter.count("kvatlas_inflight_dropped_total", { reason }),
     });
   }

@@ -66,7 +66,7 @@ describe("Ledger", () => {
     });
     ledger.finished("r1", 20);
     const { headSinceMs: _, ...idle } = IDLE_LOAD;
-    expect(ledger.load(podA)).toMatchObject({ ...idle, blockSizeTokens: 16 });
+    expect(ledger.load(podA)).toMatchObject({ ...idle, blockSizeTokens: 16, servedSeconds: 0.5 });
   });
 
   it("counts a split request at its prefill endpoint to its first token, at the other to its end", () => {
@@ -103,6 +103,24 @@ describe("Ledger", () => {
     expect(ledger.load(podB).speed).toBe(1);
     expect(ledger.load(podC).speed).toBe(1);
     expect(ledger.load(podA).speed).toBeGreaterThan(1.9);
+  });
+
+  it("takes no endpoint for slow because it works for other routers too", () => {
+    let peersServed = 0;
+    const ledger = newLedger({ peersServedSeconds: () => peersServed });
+    for (let turn = 0; turn < 400; turn += 1) {
+      const atMs = 2000 * turn;
+      ledger.dispatched(dispatch({ atMs, workSeconds: 0.5 }));
+      // The other router's 1.5 s were served before it, by an endpoint of speed 1.
+      peersServed += 1.5;
+      ledger.firstToken("r1", atMs + 2000);
+      // What it brings while nothing of ours waits says nothing.
+      peersServed += 7;
+      ledger.ended("r1");
+    }
+    ledger.settleSpeeds([podA]);
+    expect(ledger.load(podA).speed).toBeCloseTo(1, 6);
+    expect(ledger.load(podA).servedSeconds).toBeCloseTo(200, 6);
   });
 
   it("follows the means of work and of whole answers", () => {

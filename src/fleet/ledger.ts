@@ -61,6 +61,8 @@ export type LedgerDrop = "full" | "expired";
 
 export interface LedgerOptions {
   readonly blocks: InflightKeys;
+  /** Work that other routers' requests had done at an endpoint, as far as told, seconds; only grows. */
+  readonly peersServedSeconds?: (endpointId: EndpointId) => number;
   readonly requestsMax?: number;
   readonly requestBlocksMax?: number;
   readonly requestAgeMsMax?: number;
@@ -75,7 +77,10 @@ interface Entry {
   streamedTokens: number;
 }
 
-type Load = { -readonly [Field in keyof EndpointLoad]: EndpointLoad[Field] } & SpeedEvidence;
+type Load = { -readonly [Field in keyof EndpointLoad]: EndpointLoad[Field] } & SpeedEvidence & {
+    /** What other routers' requests had done by `headSinceMs`, seconds. */
+    headPeersSeconds: number;
+  };
 
 const NO_PREFIX_WORK: ReadonlyMap<EndpointId, PrefixWork> = new Map();
 const NO_KEYS = new BigUint64Array(0);
@@ -93,6 +98,7 @@ export class Ledger {
 
   constructor(options: LedgerOptions) {
     this.#options = {
+      peersServedSeconds: (): number => 0,
       requestsMax: REQUESTS_MAX,
       requestBlocksMax: REQUEST_BLOCKS_MAX,
       requestAgeMsMax: REQUEST_AGE_MS_MAX,
@@ -170,7 +176,7 @@ export class Ledger {
     const load = this.#load(endpointId);
     load.blockSizeTokens = dispatch.blockSizeTokens;
     load.blockTokens = this.#options.blocks.add(endpointId, keys) * dispatch.blockSizeTokens;
-    if (load.waiting === 0) load.headSinceMs = atMs;
+    if (load.waiting === 0) this.#headBegins(load, endpointId, atMs);
     load.pendingSeconds += workSeconds;
     load.waiting += 1;
     load.requests += 1;
@@ -196,10 +202,13 @@ export class Ledger {
     if (entry === undefined || entry.isDecoding) return false;
     const { dispatch } = entry;
     const load = this.#load(dispatch.endpointId);
-    const busySeconds = Math.max(0, atMs - load.headSinceMs) / 1000;
-    learn(load, dispatch.workSeconds, busySeconds);
+    const { headSinceMs, headPeersSeconds } = load;
+    this.#headBegins(load, dispatch.endpointId, atMs);
+    // An endpoint works for all routers: in that time it also did what theirs have brought.
+    const peersSeconds = Math.max(0, load.headPeersSeconds - headPeersSeconds);
+    learn(load, dispatch.workSeconds + peersSeconds, Math.max(0, atMs - headSinceMs) / 1000);
     this.#hasLearned = true;
-    load.headSinceMs = atMs;
+    load.servedSeconds += dispatch.workSeconds;
     this.#endWaiting(load, dispatch);
     entry.isDecoding = true;
     if (dispatch.decodeEndpointId === null) {
@@ -275,6 +284,11 @@ export class Ledger {
     return true;
   }
 
+  #headBegins(load: Load, endpointId: EndpointId, atMs: number): void {
+    load.headSinceMs = atMs;
+    load.headPeersSeconds = this.#options.peersServedSeconds(endpointId);
+  }
+
   #endWaiting(load: Load, dispatch: Dispatch): void {
     this.#addPrefixWork(dispatch, -1);
     load.waiting -= 1;
@@ -295,7 +309,8 @@ export class Ledger {
   #load(endpointId: EndpointId): Load {
     const known = this.#loads.get(endpointId);
     if (known !== undefined) return known;
-    const load = { ...IDLE_LOAD, workSeconds: 0, busySeconds: 0, statedSpeed: 1 };
+    const evidence = { workSeconds: 0, busySeconds: 0, statedSpeed: 1 };
+    const load = { ...IDLE_LOAD, ...evidence, headPeersSeconds: 0 };
     this.#loads.set(endpointId, load);
     return load;
   }

@@ -77,6 +77,25 @@ describe("peer loads", () => {
     expect(peers.at(A)).toEqual([]);
   });
 
+  it("sums what routers had served while they were heard, whoever begins anew or falls silent", () => {
+    const peers = new PeerLoads();
+    peers.at(A);
+    const tell = (peer: string, servedSeconds: number): void => {
+      peers.receive(shareLine(peer, [[A, loadOf({ waiting: 1, servedSeconds })]], 0), 0);
+    };
+    tell("r1", 100);
+    expect(peers.servedSeconds(A)).toBe(0);
+    tell("r1", 103);
+    tell("r2", 50);
+    tell("r2", 51.5);
+    expect(peers.servedSeconds(A)).toBeCloseTo(4.5, 9);
+    tell("r1", 1);
+    tell("r1", 2);
+    expect(peers.servedSeconds(A)).toBeCloseTo(5.5, 9);
+    peers.keep(new Set([B]));
+    expect(peers.servedSeconds(A)).toBe(0);
+  });
+
   it("takes no line that is not whole, whatever it is, and stays as it was", () => {
     const good = shareLine("r1", [[A, loadOf({ waiting: 3, pendingSeconds: 1 })]], 1000);
     const damaged = fc
@@ -119,7 +138,7 @@ describe("backlogAt", () => {
 
   it("lets routers' parts shrink by their shares of what was served", () => {
     const peers = new PeerLoads();
-    peers.receive(`r2;${A},4.5,1,0,0,0,0,0`, 1000);
+    peers.receive(`r2;${A},4.5,1,0,0,0,0,0,0`, 1000);
     const left = backlogAt(load, peers.at(A), 3000);
     // 6 s were known, 2 s were served: a third of each is gone.
     expect(left.ownSeconds).toBeCloseTo(1, 9);

@@ -28,6 +28,8 @@ export interface PeerLoad {
   readonly kvTokens: number;
   readonly pairedTokens: number;
   readonly pairedRequests: number;
+  /** Work of its requests that had their first token there, of all time, seconds. */
+  readonly servedSeconds: number;
 }
 
 /** form: not a line of ours; full: PEERS_MAX routers are known. */
@@ -39,6 +41,8 @@ export class PeerLoads {
   readonly #heardMs = new Map<string, number>();
   /** Arrays that stay the same: whoever has one sees what is told later. */
   readonly #byEndpoint = new Map<EndpointId, PeerLoad[]>();
+  /** Work that was served while it was heard of, seconds: a router that begins anew takes none back. */
+  readonly #servedSeconds = new Map<EndpointId, number>();
 
   /** Takes a line; null when it was taken. */
   receive(line: string, nowMs: number): PeerRefusal | null {
@@ -46,6 +50,7 @@ export class PeerLoads {
     if (parsed === null) return "form";
     this.expire(nowMs);
     if (!this.#peers.has(parsed.peer) && this.#peers.size >= PEERS_MAX) return "full";
+    this.#countServed(this.#peers.get(parsed.peer), parsed.loads);
     this.#peers.set(parsed.peer, parsed.loads);
     this.#heardMs.set(parsed.peer, nowMs);
     this.#gather();
@@ -79,10 +84,30 @@ export class PeerLoads {
     return loads;
   }
 
+  /** Work that other routers' requests had done there, as they told; only grows. */
+  servedSeconds(endpointId: EndpointId): number {
+    return this.#servedSeconds.get(endpointId) ?? 0;
+  }
+
   /** Keeps arrays of these endpoints only. */
   keep(endpointIds: ReadonlySet<EndpointId>): void {
     for (const endpointId of this.#byEndpoint.keys()) {
       if (!endpointIds.has(endpointId)) this.#byEndpoint.delete(endpointId);
+    }
+    for (const endpointId of this.#servedSeconds.keys()) {
+      if (!endpointIds.has(endpointId)) this.#servedSeconds.delete(endpointId);
+    }
+  }
+
+  #countServed(
+    before: ReadonlyMap<EndpointId, PeerLoad> | undefined,
+    now: ReadonlyMap<EndpointId, PeerLoad>,
+  ): void {
+    for (const [endpointId, { servedSeconds }] of now) {
+      const known = before?.get(endpointId)?.servedSeconds ?? servedSeconds;
+      const more = Math.max(0, servedSeconds - known);
+      if (this.#byEndpoint.has(endpointId) && more > 0)
+        this.#servedSeconds.set(endpointId, this.servedSeconds(endpointId) + more);
     }
   }
 
@@ -140,10 +165,13 @@ export function shareLine(
     if (load.requests === 0 && load.pairedRequests === 0) continue;
     const pending = Math.round(1000 * remainingSeconds(load, nowMs)) / 1000;
     const { waiting, decoding, contextTokens, pairedTokens, pairedRequests } = load;
+    const served = Math.round(1000 * load.servedSeconds) / 1000;
     const tokens = [contextTokens, kvTokens(load), pairedTokens].map(Math.round);
     const [context, used, paired] = tokens;
     records.push(
-      [endpointId, pending, waiting, decoding, context, used, paired, pairedRequests].join(","),
+      [endpointId, pending, waiting, decoding, context, used, paired, pairedRequests, served].join(
+        ",",
+      ),
     );
   }
   return `${peer};${records.join("|")}`;
@@ -160,13 +188,13 @@ function parseLine(
     if (record === "") continue;
     const [id = "", ...texts] = record.split(",");
     const numbers = texts.map(Number);
-    const isForm = texts.length === 7 && numbers.every((number) => number >= 0 && number < 1e12);
+    const isForm = texts.length === 8 && numbers.every((number) => number >= 0 && number < 1e12);
     if (!isForm) return null;
     const [pendingSeconds = 0, waiting = 0, decoding = 0, contextTokens = 0] = numbers;
-    const [, , , , used = 0, pairedTokens = 0, pairedRequests = 0] = numbers;
+    const [, , , , used = 0, pairedTokens = 0, pairedRequests = 0, servedSeconds = 0] = numbers;
     loads.set(id as EndpointId, {
       ...{ atMs: nowMs, pendingSeconds, waiting, decoding, contextTokens, kvTokens: used },
-      ...{ pairedTokens, pairedRequests },
+      ...{ pairedTokens, pairedRequests, servedSeconds },
     });
   }
   return { peer: line.slice(0, end), loads };

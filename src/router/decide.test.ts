@@ -175,6 +175,7 @@ describe("decide, for any fleet", () => {
         kvTokens: fc.nat(1_000_000),
         pairedTokens: fc.nat(1_000_000),
         pairedRequests: fc.nat(50),
+        servedSeconds: fc.nat(1_000_000),
       }),
       { maxLength: 3 },
     ),
