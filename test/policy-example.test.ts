@@ -19,7 +19,9 @@ const page = read("docs/policy.md")
 const config: RouterConfig = routerConfigSchema.parse({});
 const CONSTANT_FILES = [
   ...["cost", "popularity", "decode-endpoint", "decide"].map((name) => `src/router/${name}.ts`),
-  ...["ledger", "speeds", "peer-loads", "faults"].map((name) => `src/fleet/${name}.ts`),
+  ...["ledger", "speeds", "peer-loads", "peer-prompts", "faults"].map(
+    (name) => `src/fleet/${name}.ts`,
+  ),
 ];
 const NOW_MS = 10_000;
 const INPUT_TOKENS = 8192;

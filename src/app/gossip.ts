@@ -46,7 +46,7 @@ export function startGossip(config: Config, deps: GossipDeps): Gossip {
       meter.gauge("kvatlas_gossip_peers", {}, peers.size);
       const { endpoints } = fleet.view(nowMs);
       return shareLine(
-        name,
+        { peer: name, prompts: peers.prompts.takeText() },
         endpoints.map(({ spec, load }) => [spec.id, load]),
         nowMs,
       );

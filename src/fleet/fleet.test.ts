@@ -119,7 +119,7 @@ describe("Fleet", () => {
   it("notes how much waiting work was known when signals came", () => {
     const fleet = fleetOf(spec(podA));
     fleet.ledger.dispatched(request);
-    const told = `r2;${podA},0.5,1,0,0,0,0,0,0`;
+    const told = `r2;${podA},0.5,1,0,0,0,0,0,0;`;
     expect(fleet.peers.receive(told, nodeClock.nowMs() + 60_000)).toBeNull();
     fleet.scraped(scraped(podA));
     expect(fleet.view(0).endpoints[0]?.pendingAtSignals).toBe(1.5);

@@ -30,7 +30,7 @@ describe("peer loads", () => {
         const load = loadOf(drawn);
         const peers = new PeerLoads();
         const line = shareLine(
-          "r1",
+          { peer: "r1" },
           [
             [A, load],
             [B, IDLE_LOAD],
@@ -52,20 +52,20 @@ describe("peer loads", () => {
   it("replaces a router's former state, and shows it to whoever has the live array", () => {
     const peers = new PeerLoads();
     const live = peers.at(A);
-    peers.receive(shareLine("r1", [[A, loadOf({ waiting: 3 })]], 0), 0);
-    peers.receive(shareLine("r2", [[A, loadOf({ waiting: 4 })]], 0), 0);
+    peers.receive(shareLine({ peer: "r1" }, [[A, loadOf({ waiting: 3 })]], 0), 0);
+    peers.receive(shareLine({ peer: "r2" }, [[A, loadOf({ waiting: 4 })]], 0), 0);
     expect(told(peers, A)).toBe(7);
-    peers.receive(shareLine("r1", [[B, loadOf({ waiting: 1 })]], 5), 5);
+    peers.receive(shareLine({ peer: "r1" }, [[B, loadOf({ waiting: 1 })]], 5), 5);
     expect(told(peers, A)).toBe(4);
     expect(live.length).toBe(1);
-    peers.receive("r2;", 6);
+    peers.receive("r2;;", 6);
     expect(live.length).toBe(0);
     expect(peers.size).toBe(2);
   });
 
   it("lets a router that falls silent fade, and forgets it", () => {
     const peers = new PeerLoads();
-    peers.receive(shareLine("r1", [[A, loadOf({ waiting: 3 })]], 0), 0);
+    peers.receive(shareLine({ peer: "r1" }, [[A, loadOf({ waiting: 3 })]], 0), 0);
     const [peer] = peers.at(A);
     if (peer === undefined) throw new Error("not heard");
     const weights = [0, 5000, 10_000, 15_000, 20_000, 99_000].map((at) => peerWeight(peer, at));
@@ -81,7 +81,7 @@ describe("peer loads", () => {
     const peers = new PeerLoads();
     peers.at(A);
     const tell = (peer: string, servedSeconds: number): void => {
-      peers.receive(shareLine(peer, [[A, loadOf({ waiting: 1, servedSeconds })]], 0), 0);
+      peers.receive(shareLine({ peer }, [[A, loadOf({ waiting: 1, servedSeconds })]], 0), 0);
     };
     tell("r1", 100);
     expect(peers.servedSeconds(A)).toBe(0);
@@ -97,7 +97,7 @@ describe("peer loads", () => {
   });
 
   it("takes no line that is not whole, whatever it is, and stays as it was", () => {
-    const good = shareLine("r1", [[A, loadOf({ waiting: 3, pendingSeconds: 1 })]], 1000);
+    const good = shareLine({ peer: "r1" }, [[A, loadOf({ waiting: 3, pendingSeconds: 1 })]], 1000);
     const damaged = fc
       .tuple(fc.nat(good.length - 1), fc.string({ unit: "binary" }))
       .map(([at, text]) => good.slice(0, at) + text + good.slice(at + 1));
@@ -120,11 +120,11 @@ describe("peer loads", () => {
     const peers = new PeerLoads();
     expect(peers.receive(`r;${"|".repeat(400_000)}`, 0)).toBe("form");
     for (let number = 0; number < 64; number += 1) {
-      expect(peers.receive(`r${number};`, number)).toBeNull();
+      expect(peers.receive(`r${number};;`, number)).toBeNull();
     }
-    expect(peers.receive("one too many;", 100)).toBe("full");
-    expect(peers.receive("r5;", 100)).toBeNull();
-    expect(peers.receive("one too many;", 20_001)).toBeNull();
+    expect(peers.receive("one too many;;", 100)).toBe("full");
+    expect(peers.receive("r5;;", 100)).toBeNull();
+    expect(peers.receive("one too many;;", 20_001)).toBeNull();
   });
 });
 
@@ -138,7 +138,7 @@ describe("backlogAt", () => {
 
   it("lets routers' parts shrink by their shares of what was served", () => {
     const peers = new PeerLoads();
-    peers.receive(`r2;${A},4.5,1,0,0,0,0,0,0`, 1000);
+    peers.receive(`r2;${A},4.5,1,0,0,0,0,0,0;`, 1000);
     const left = backlogAt(load, peers.at(A), 3000);
     // 6 s were known, 2 s were served: a third of each is gone.
     expect(left.ownSeconds).toBeCloseTo(1, 9);

@@ -8,11 +8,12 @@
  */
 import type { EndpointId } from "../core/ids.ts";
 import { type EndpointLoad, kvTokens, remainingSeconds } from "./endpoint-load.ts";
+import { PeerPrompts, parsePrompts, type ToldPrompt } from "./peer-prompts.ts";
 
 /** Routers beside this one; lines of more are refused. */
 const PEERS_MAX = 64;
-/** Characters of one line: 4096 endpoints at 80 each. */
-export const LINE_CHARS_MAX = 327_680;
+/** Characters of one line: 4096 endpoints at 80 each, and 64 prompts at 1024. */
+export const LINE_CHARS_MAX = 393_216;
 const PEER_NAME_CHARS_MAX = 64;
 /** Silence after which a router's load begins to fade, and after which it is gone, ms. */
 const FADE_FROM_MS = 10_000;
@@ -36,6 +37,8 @@ export interface PeerLoad {
 export type PeerRefusal = "form" | "full";
 
 export class PeerLoads {
+  /** What routers tell of the prompts that they sent. */
+  readonly prompts: PeerPrompts = new PeerPrompts();
   /** By router, by endpoint. */
   readonly #peers = new Map<string, ReadonlyMap<EndpointId, PeerLoad>>();
   readonly #heardMs = new Map<string, number>();
@@ -53,6 +56,7 @@ export class PeerLoads {
     this.#countServed(this.#peers.get(parsed.peer), parsed.loads);
     this.#peers.set(parsed.peer, parsed.loads);
     this.#heardMs.set(parsed.peer, nowMs);
+    this.prompts.believe(parsed.prompts, nowMs);
     this.#gather();
     return null;
   }
@@ -154,9 +158,9 @@ export function backlogAt(load: EndpointLoad, peers: readonly PeerLoad[], nowMs:
   return { ownSeconds, peerSeconds };
 }
 
-/** This router's own load as a line for the others: `peer;endpoint,...|endpoint,...`. */
+/** This router's own load as a line for the others: `peer;endpoint,...|endpoint,...;prompts`. */
 export function shareLine(
-  peer: string,
+  { peer, prompts = "" }: { readonly peer: string; readonly prompts?: string },
   loads: Iterable<readonly [EndpointId, EndpointLoad]>,
   nowMs: number,
 ): string {
@@ -174,17 +178,24 @@ export function shareLine(
       ),
     );
   }
-  return `${peer};${records.join("|")}`;
+  return `${peer};${records.join("|")};${prompts}`;
 }
 
-function parseLine(
-  line: string,
-  nowMs: number,
-): { readonly peer: string; readonly loads: Map<EndpointId, PeerLoad> } | null {
-  const end = line.indexOf(";");
-  if (end < 1 || end > PEER_NAME_CHARS_MAX || line.length > LINE_CHARS_MAX) return null;
+interface ParsedLine {
+  readonly peer: string;
+  readonly loads: ReadonlyMap<EndpointId, PeerLoad>;
+  readonly prompts: readonly ToldPrompt[];
+}
+
+function parseLine(line: string, nowMs: number): ParsedLine | null {
+  if (line.length > LINE_CHARS_MAX) return null;
+  const parts = line.split(";", 4);
+  const [peer = "", loadText = "", promptText = ""] = parts;
+  if (parts.length !== 3 || peer === "" || peer.length > PEER_NAME_CHARS_MAX) return null;
+  const prompts = parsePrompts(promptText);
+  if (prompts === null) return null;
   const loads = new Map<EndpointId, PeerLoad>();
-  for (const record of line.slice(end + 1).split("|")) {
+  for (const record of loadText.split("|")) {
     if (record === "") continue;
     const [id = "", ...texts] = record.split(",");
     const numbers = texts.map(Number);
@@ -197,5 +208,5 @@ function parseLine(
       ...{ pairedTokens, pairedRequests, servedSeconds },
     });
   }
-  return { peer: line.slice(0, end), loads };
+  return { peer, loads, prompts };
 }

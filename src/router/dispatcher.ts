@@ -12,7 +12,7 @@ import type { HolderMatch } from "../indexer/block-index.ts";
 import type { InflightBlocks } from "../indexer/inflight-blocks.ts";
 import type { RouterConfig } from "./config.ts";
 import { type Decision, decide, type Routed } from "./decide.ts";
-import { endpointMatches } from "./endpoint-match.ts";
+import { endpointMatches, type InflightMatch } from "./endpoint-match.ts";
 import type { KnownState } from "./known-state.ts";
 import { Popularity } from "./popularity.ts";
 
@@ -59,7 +59,10 @@ export class Dispatcher {
     const { fleet, inflight, config, random } = this.#deps;
     const view = fleet.view(nowMs);
     const { inputTokens, subset, excluded, states } = prompt;
-    const sized = prompt.sized.map((each) => ({ ...each, inflight: inflight.leading(each.keys) }));
+    const sized = prompt.sized.map((each) => {
+      const told = fleet.peers.prompts.leading(each.keys, nowMs);
+      return { ...each, inflight: deeper(inflight.leading(each.keys), told) };
+    });
     const popularPrefix = this.#popularity.popularPrefix(finestKeys(prompt), nowMs);
     this.#turn += 1;
     return decide({
@@ -80,9 +83,12 @@ export class Dispatcher {
     const { requestId, inputTokens, sized } = prompt;
     const finest = finestKeys(prompt);
     const ofEndpoint = sized.find((each) => each.blockSizeTokens === blockSizeTokens);
-    this.#deps.fleet.ledger.dispatched({
-      ...{ requestId, endpointId: chosen.endpointId, decodeEndpointId, inputTokens },
-      keys: ofEndpoint?.keys ?? NO_KEYS,
+    const { endpointId } = chosen;
+    const keys = ofEndpoint?.keys ?? NO_KEYS;
+    const { fleet } = this.#deps;
+    fleet.peers.prompts.dispatched(endpointId, keys);
+    fleet.ledger.dispatched({
+      ...{ requestId, endpointId, decodeEndpointId, inputTokens, keys },
       blockSizeTokens,
       workSeconds: chosen.workSeconds,
       prefixKeys: this.#popularity.checkpointKeys(finest),
@@ -90,6 +96,19 @@ export class Dispatcher {
     });
     this.#popularity.observe(finest, chosen.workSeconds, nowMs);
   }
+}
+
+/** Own prompts in flight with those that other routers told of: the longer beginning of each. */
+function deeper(
+  own: readonly InflightMatch[],
+  told: ReadonlyMap<EndpointId, number>,
+): InflightMatch[] {
+  if (told.size === 0) return [...own];
+  const blocksAt = new Map(told);
+  for (const { endpointId, blocks } of own) {
+    blocksAt.set(endpointId, Math.max(blocks, blocksAt.get(endpointId) ?? 0));
+  }
+  return [...blocksAt].map(([endpointId, blocks]) => ({ endpointId, blocks }));
 }
 
 /** The finest keys say most about what prompts share. */

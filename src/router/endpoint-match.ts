@@ -23,12 +23,18 @@ export const NO_MATCH: EndpointMatch = {
   tokensByTier: { gpu: 0, cpu: 0, nvme: 0, shared: 0 },
 };
 
+/** Leading blocks of a prompt in prompts in flight at one endpoint. */
+export interface InflightMatch {
+  readonly endpointId: EndpointId;
+  readonly blocks: number;
+}
+
 /** All matches of one prompt that was keyed with one block size. */
 export interface SizedMatches {
   readonly blockSizeTokens: number;
   readonly matches: readonly HolderMatch[];
   /** Leading blocks in prompts in flight at each endpoint whose blocks have this size. */
-  readonly inflight?: readonly { readonly endpointId: EndpointId; readonly blocks: number }[];
+  readonly inflight?: readonly InflightMatch[];
 }
 
 type MatchedFleet = Pick<FleetView, "endpoints" | "positions">;

@@ -193,7 +193,8 @@ export class RouterSession implements SimulatedRouter {
   #share({ init, fleet }: Running): string {
     const { endpoints } = fleet.view(this.#nowMs);
     const loads = endpoints.map(({ spec, load }) => [spec.id, load] as const);
-    return shareLine(String(init.replica), loads, this.#nowMs);
+    const prompts = fleet.peers.prompts.takeText();
+    return shareLine({ peer: String(init.replica), prompts }, loads, this.#nowMs);
   }
 
   #setPod(running: Running, name: string, state: PodState): void {
