@@ -1,9 +1,10 @@
 /**
- * Makes the pages of docs/ that say what the code says: metrics, configuration, errors.
+ * Makes the pages of docs/ that say what the code says: metrics, configuration, errors. And the
+ * Envoy recipes that are one recipe in other modes.
  *
  * `npm run docs` writes them; test/docs.test.ts fails while a page differs from what is made here.
  */
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { configSchema } from "../src/config/schema.ts";
 import { acceptedText, type SchemaNode, schemaNode } from "../src/config/schema-text.ts";
 import { ERROR_CODES } from "../src/core/errors.ts";
@@ -18,7 +19,36 @@ export function makeDocs(): ReadonlyMap<string, string> {
     ["docs/metrics.md", metricsPage()],
     ["docs/configuration.md", configurationPage()],
     ["docs/errors.md", errorsPage()],
+    ["deploy/envoy/kvatlas-fail-open.yaml", envoyRecipe(FAIL_OPEN)],
+    ["deploy/envoy/kvatlas-buffered.yaml", envoyRecipe(BUFFERED)],
+    ["deploy/envoy/kvatlas-buffered-fail-open.yaml", envoyRecipe({ ...BUFFERED, ...FAIL_OPEN })],
   ]);
+}
+
+/** What to replace in deploy/envoy/kvatlas.yaml. */
+type Edits = Readonly<Record<string, string>>;
+
+const FAIL_OPEN: Edits = {
+  "requests fail without kvatlas": "requests pass in rotation without kvatlas",
+  "failure_mode_allow: false": "failure_mode_allow: true",
+};
+const BUFFERED: Edits = {
+  "bodies stream": "request bodies are buffered",
+  "# What is read ahead of a slow reader.":
+    "# The largest request body; extProc.bodyBytesMax of kvatlas. A larger one has the answer 413.",
+  "per_connection_buffer_limit_bytes: 1048576\n      filter_chains":
+    "per_connection_buffer_limit_bytes: 33554432\n      filter_chains",
+  "request_body_mode: FULL_DUPLEX_STREAMED": "request_body_mode: BUFFERED",
+  // Buffered as well, an answer would come at once at its end.
+  "response_body_mode: FULL_DUPLEX_STREAMED": "response_body_mode: STREAMED",
+};
+
+function envoyRecipe(edits: Edits): string {
+  const source = readFileSync(new URL("../deploy/envoy/kvatlas.yaml", import.meta.url), "utf8");
+  return Object.entries(edits).reduce((text, [from, to]) => {
+    if (text.split(from).length !== 2) throw new Error(`not exactly once in the recipe: ${from}`);
+    return text.replace(from, to);
+  }, source);
 }
 
 function metricsPage(): string {

@@ -1,10 +1,10 @@
-/** Runs a real Envoy with the recipe of envoy-config.ts. */
+/** Runs a real Envoy with a configuration of file-envoy-recipe.ts. */
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Clock } from "../core/clock.ts";
 import { KvError } from "../core/errors.ts";
-import { type EnvoyConfigOptions, envoyConfig, type JsonObject } from "./envoy-config.ts";
+import type { EnvoyConfig } from "./file-envoy-recipe.ts";
 import { type RunningChild, startChild } from "./process-child.ts";
 import { runToEnd } from "./process-run.ts";
 
@@ -13,7 +13,7 @@ const VALIDATE_LIMIT_MS = 20_000;
 
 export interface EnvoyOptions {
   readonly binary: string;
-  readonly config: EnvoyConfigOptions;
+  readonly config: EnvoyConfig;
   /** Worker threads. Default 1. */
   readonly concurrency?: number;
   readonly clock: Clock;
@@ -21,9 +21,12 @@ export interface EnvoyOptions {
 
 export interface RunningEnvoy extends RunningChild {
   readonly adminAddress: string;
+  /** Of the recipe's listener; empty when the config has no such listener. */
   readonly listenAddress: string;
   /** Null when the config has no such listener. */
   readonly roundRobinAddress: string | null;
+  /** Addresses by listener name, as bound. */
+  readonly listeners: ReadonlyMap<string, string>;
 }
 
 /** Throws KvError when Envoy refuses the config or does not become ready. */
@@ -37,7 +40,7 @@ export async function startEnvoy(options: EnvoyOptions): Promise<RunningEnvoy> {
       name: "envoy",
       command: options.binary,
       args: [
-        ...["--config-yaml", JSON.stringify(envoyConfig(options.config))],
+        ...["--config-yaml", JSON.stringify(options.config)],
         ...["--concurrency", String(options.concurrency ?? 1)],
         // Several instances on one machine must not share their restart domain sockets.
         "--use-dynamic-base-id",
@@ -58,6 +61,7 @@ export async function startEnvoy(options: EnvoyOptions): Promise<RunningEnvoy> {
       adminAddress,
       listenAddress: listeners.get("kvatlas") ?? "",
       roundRobinAddress: listeners.get("round_robin") ?? null,
+      listeners,
       pid: child.pid,
       exited: child.exited,
       outputTail: () => child.outputTail(),
@@ -73,7 +77,7 @@ export async function startEnvoy(options: EnvoyOptions): Promise<RunningEnvoy> {
 /** Null when Envoy accepts a configuration, else what it says. */
 export async function validateEnvoyConfig(
   binary: string,
-  config: JsonObject,
+  config: EnvoyConfig,
 ): Promise<string | null> {
   const args = ["--mode", "validate", "--log-level", "error"];
   const { isSuccess, output } = await runToEnd(

@@ -13,6 +13,8 @@ export interface TestRequest {
   /** Sends the body in these pieces, without content-length. */
   readonly chunks?: readonly Uint8Array[];
   readonly agent?: http.Agent;
+  /** Called at each piece of the answer. */
+  readonly onPiece?: () => void;
 }
 
 export interface TestResponse {
@@ -42,6 +44,7 @@ export function send(options: TestRequest): Promise<TestResponse> {
       const chunkMs: number[] = [];
       response.on("data", (piece: Buffer) => {
         pieces.push(piece);
+        options.onPiece?.();
         chunkMs.push(nodeClock.nowMs() - startMs);
       });
       response.on("error", reject);

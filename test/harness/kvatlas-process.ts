@@ -9,7 +9,7 @@ const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
 export interface TestEndpoint {
   readonly name: string;
   readonly address: string;
-  readonly kvEvents: { readonly address: string; readonly replay?: string };
+  readonly kvEvents?: { readonly address: string; readonly replay?: string };
 }
 
 export interface ProcessOptions {
@@ -58,6 +58,11 @@ export class KvatlasProcess {
 
   async killHard(): Promise<void> {
     await this.#child?.kill();
+  }
+
+  /** The process stands still, with its connections open, until it is killed. */
+  freeze(): void {
+    if (this.#child !== null) process.kill(this.#child.pid, "SIGSTOP");
   }
 
   async stop(): Promise<void> {

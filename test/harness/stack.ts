@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { nodeClock } from "../../src/core/node-clock.ts";
 import { type LabEngine, startLabEngine } from "../../src/lab/engine/engine.ts";
 import type { LabEngineOptions } from "../../src/lab/engine/engine-options.ts";
+import { envoyRecipe } from "../../src/lab/file-envoy-recipe.ts";
 import { type RunningEnvoy, startEnvoy } from "../../src/lab/process-envoy.ts";
 import { type RunningNats, startNats } from "../../src/lab/process-nats.ts";
 import { requireBinary } from "./binaries.ts";
@@ -164,12 +165,12 @@ export class Stack {
     this.#envoy = await startEnvoy({
       binary: path,
       clock: nodeClock,
-      config: {
+      config: envoyRecipe({
         listenAddress: "127.0.0.1:0",
         adminAddress: "127.0.0.1:0",
         extProcAddress: this.router.extProcAddress,
         endpoints: this.engines.map((e) => e.address),
-      },
+      }),
     });
   }
 }

@@ -5,6 +5,7 @@ import { nodeClock } from "../../src/core/node-clock.ts";
 /** Events of /sse and the time between them. */
 export const SSE_EVENTS = 20;
 export const SSE_INTERVAL_MS = 40;
+const METRICS = "vllm:num_requests_running 0\nvllm:num_requests_waiting 0\n";
 const USAGE =
   '{"prompt_tokens":7,"completion_tokens":10,"prompt_tokens_details":{"cached_tokens":4}}';
 
@@ -17,17 +18,21 @@ export interface TestUpstream {
 }
 
 /**
- * /echo answers with the request's body; /sse streams; /silent never answers; anything else answers
- * with the request's headers as JSON. `x-served-by` names the upstream.
+ * /echo answers with the request's body; /sse streams; /silent never answers; /metrics is an
+ * idle engine's; anything else answers
+ * with the request's headers as JSON. `x-served-by` names the upstream, `x-chosen` the endpoint that
+ * the request's destination header names, empty without one.
  */
 export function startUpstream(): Promise<TestUpstream> {
   let address = "";
   let silentRequests = 0;
   const server = http.createServer((request, response) => {
     response.setHeader("x-served-by", address);
+    response.setHeader("x-chosen", request.headers["x-gateway-destination-endpoint"] ?? "");
     if (request.url === "/echo") request.pipe(response);
     else if (request.url === "/sse") streamEvents(response);
     else if (request.url === "/silent") silentRequests += 1;
+    else if (request.url === "/metrics") response.end(METRICS);
     else request.resume().on("end", () => response.end(JSON.stringify(request.headers)));
   });
   return new Promise((resolve) => {

@@ -11,8 +11,10 @@ import { extProcConfigSchema } from "../../src/extproc/config.ts";
 import { EVENTS_BATCH } from "../../src/extproc/event-count.ts";
 import { type ExtProcServer, startExtProcServer } from "../../src/extproc/grpc-ext-proc.ts";
 import type { EndOfRequest, Picker, PickOutcome, PickRequest } from "../../src/extproc/picker.ts";
+import { envoyRecipe } from "../../src/lab/file-envoy-recipe.ts";
 import { type RunningEnvoy, startEnvoy } from "../../src/lab/process-envoy.ts";
 import { requireBinary } from "../harness/binaries.ts";
+import { withSubset } from "../harness/envoy-edits.ts";
 import { send } from "../harness/http-client.ts";
 import { recordingMeter } from "../harness/recording-meter.ts";
 import {
@@ -124,18 +126,18 @@ describe.skipIf(envoyBinary.isMissing)(`ext_proc through Envoy${envoyBinary.note
     return startExtProcServer(config, { picker, clock: nodeClock, random, log: silentLog, meter });
   }
 
-  function start(more: { subset?: readonly string[]; extProcAddress?: string } = {}) {
+  function start(subset: readonly string[] | null = null) {
+    const config = envoyRecipe({
+      listenAddress: "127.0.0.1:0",
+      adminAddress: "127.0.0.1:0",
+      extProcAddress: server.address,
+      endpoints,
+      roundRobinListenAddress: "127.0.0.1:0",
+    });
     return startEnvoy({
       binary: envoyBinary.path,
       clock: nodeClock,
-      config: {
-        listenAddress: "127.0.0.1:0",
-        adminAddress: "127.0.0.1:0",
-        extProcAddress: server.address,
-        endpoints,
-        roundRobinListenAddress: "127.0.0.1:0",
-        ...more,
-      },
+      config: subset === null ? config : withSubset(config, subset),
     });
   }
 
@@ -306,12 +308,12 @@ describe.skipIf(envoyBinary.isMissing)(`ext_proc through Envoy${envoyBinary.note
 
   it("honours the gateway's subset hint, with and without port", async () => {
     const third = endpoints[2] ?? "";
-    const narrow = await start({ subset: [third] });
+    const narrow = await start([third]);
     const answer = await send({ address: narrow.listenAddress, path: "/" });
     expect(answer.headers["x-served-by"]).toBe(third);
     await narrow.stop();
 
-    const empty = await start({ subset: [] });
+    const empty = await start([]);
     const refused = await send({ address: empty.listenAddress, path: "/" });
     expect([refused.status, refused.headers["x-kvatlas-refused"]]).toEqual([503, "subset-empty"]);
     await empty.stop();

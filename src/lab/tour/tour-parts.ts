@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { type Clock, sleep } from "../../core/clock.ts";
 import { KvError, messageOf } from "../../core/errors.ts";
 import { type LabEngine, startLabEngine } from "../engine/engine.ts";
+import { envoyRecipe } from "../file-envoy-recipe.ts";
 import { BINARIES_FOLDER, type Environment, resolveBinary } from "../process-binaries.ts";
 import type { RunningChild } from "../process-child.ts";
 import { type RunningEnvoy, startEnvoy } from "../process-envoy.ts";
@@ -137,13 +138,13 @@ async function startFront(
   return await startEnvoy({
     binary,
     clock: deps.clock,
-    config: {
+    config: envoyRecipe({
       listenAddress: address,
       roundRobinListenAddress: "127.0.0.1:0",
       adminAddress: "127.0.0.1:0",
       extProcAddress: router.extProcAddress,
       endpoints: engines.map((engine) => engine.address),
-    },
+    }),
   });
 }
 
