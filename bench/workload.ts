@@ -88,8 +88,8 @@ export function wide(block: number): bigint {
 
 /** Where only the residency is meant. */
 export const NO_INDEX: IndexWriter = {
-  store: () => {},
+  store: () => 0,
   remove: () => {},
-  storeMany: () => {},
+  storeMany: () => 0,
   removeMany: () => {},
 };

@@ -47,6 +47,8 @@ export class IndexCore {
   #opened: Opened | null = null;
   #writeBehind: WriteBehind | null = null;
   #isStopped = false;
+  /** As counted so far. */
+  #refused: HotIndex["refused"] = { table: 0, holders: 0 };
   #detail = "in memory only, as configured";
 
   constructor(config: IndexerConfig, deps: IndexCoreDeps) {
@@ -82,6 +84,12 @@ export class IndexCore {
     meter.gauge("kvatlas_index_bytes", { part: "table" }, this.#table.byteLength);
     meter.gauge("kvatlas_index_bytes", { part: "residency" }, this.residency.byteLength);
     for (const tier of TIERS) meter.gauge("kvatlas_index_entries", { tier }, entriesByTier[tier]);
+    const { refused } = this.index;
+    for (const limit of ["table", "holders"] as const) {
+      const counted = refused[limit] - this.#refused[limit];
+      if (counted > 0) meter.count("kvatlas_index_refused_total", { limit }, counted);
+    }
+    this.#refused = refused;
     const isWritten = this.#writeBehind !== null;
     meter.gauge("kvatlas_store_dirty_pages", {}, isWritten ? this.residency.dirtyPages : 0);
     meter.gauge("kvatlas_store_lag_seconds", {}, (this.#writeBehind?.lagMs ?? 0) / 1000);

@@ -151,7 +151,9 @@ export class IngestThread implements WriteSide {
         this.#detail = message.detail;
         return;
       case "open":
-        this.#reader = new TableReader(message.index);
+        this.#reader = new TableReader(message.index, () =>
+          meter.count("kvatlas_index_reads_abandoned_total"),
+        );
         this.#setTrouble(null);
         if (this.#sources !== null) {
           this.#writer?.say({ kind: "reconcile", sources: this.#sources });

@@ -32,9 +32,9 @@ export interface RunningRelay {
 }
 
 const NO_INDEX: IndexWriter = {
-  store: () => {},
+  store: () => 0,
   remove: () => {},
-  storeMany: () => {},
+  storeMany: () => 0,
   removeMany: () => {},
 };
 

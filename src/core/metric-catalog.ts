@@ -54,6 +54,14 @@ export const COUNTERS = {
     help: "Snapshots for new replicas, by operation (write, load) and outcome.",
     labels: ["operation", "outcome"],
   },
+  kvatlas_index_reads_abandoned_total: {
+    help: "Answers of the index that were given up because the write path stood still amid a write; they were empty.",
+    labels: [],
+  },
+  kvatlas_index_refused_total: {
+    help: "Entries that the index had no room for, by limit (table: blocks or sets of holders; holders).",
+    labels: ["limit"],
+  },
   kvatlas_index_evicted_blocks_total: {
     help: "Blocks that left a full index for others, by the endpoint that has them.",
     labels: ["endpoint"],

@@ -48,15 +48,18 @@ export interface IndexReader {
   stats(): IndexStats;
 }
 
-/** An entry stored twice must be removed twice; removing what is not stored changes nothing. */
+/**
+ * An entry stored twice must be removed twice; removing what is not stored changes nothing. What is
+ * stored beyond a limit is refused: stores return how many entries were.
+ */
 export interface IndexWriter {
-  store(holder: Holder, tier: Tier, key: BlockKey): void;
+  store(holder: Holder, tier: Tier, key: BlockKey): number;
   remove(holder: Holder, tier: Tier, key: BlockKey): void;
   /**
    * The keys of one event, in the order of their chain; to readers they appear at once. `parent`: the
    * key before the first one, where it is known, so that they are put behind it in memory.
    */
-  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array, parent?: bigint): void;
+  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array, parent?: bigint): number;
   removeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void;
 }
 

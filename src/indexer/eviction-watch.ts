@@ -15,8 +15,8 @@ export class EvictionWatch implements IndexWriter {
     this.#board = board;
   }
 
-  store(holder: Holder, tier: Tier, key: BlockKey): void {
-    this.#next.store(holder, tier, key);
+  store(holder: Holder, tier: Tier, key: BlockKey): number {
+    return this.#next.store(holder, tier, key);
   }
 
   remove(holder: Holder, tier: Tier, key: BlockKey): void {
@@ -25,8 +25,8 @@ export class EvictionWatch implements IndexWriter {
     this.#board.removed(holder.endpointId, this.#cell.low, this.#cell.high);
   }
 
-  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array, parent?: bigint): void {
-    this.#next.storeMany(holder, tier, keys, parent);
+  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array, parent?: bigint): number {
+    return this.#next.storeMany(holder, tier, keys, parent);
   }
 
   removeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void {

@@ -1,3 +1,4 @@
+import { Worker } from "node:worker_threads";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { MemoryIndex } from "../../test/harness/memory-index.ts";
@@ -6,6 +7,7 @@ import { TIERS } from "../tiers/tier.ts";
 import { blockIndexContract } from "./block-index.contract.ts";
 import type { PrefixMatch } from "./block-index.ts";
 import { HotIndex } from "./hot-index.ts";
+import { TableReader } from "./table-reader.ts";
 
 blockIndexContract(() => new HotIndex());
 
@@ -81,6 +83,91 @@ describe("hot index", () => {
     }
     expect(hot.stats()).toEqual(plain.stats());
   });
+});
+
+describe("slots of holders", () => {
+  const holderNumber = (number: number): Holder => ({
+    endpointId: endpointId(`10.0.0.1:${1 + (number % 60_000)}`),
+    rank: Math.floor(number / 60_000),
+  });
+  /** Of wasm/hot-table/layout.ts. */
+  const HOLDERS_MAX = 16_384;
+
+  it("go from holders without entries to others, however many there are in a life", () => {
+    const index = new HotIndex(1000);
+    const reader = new TableReader(index.share());
+    const stays = holderNumber(0);
+    index.store(stays, "gpu", keyOf(0, 0));
+    for (let number = 1; number < 3 * HOLDERS_MAX; number += 1) {
+      const holder = holderNumber(number);
+      expect(index.storeMany(holder, "cpu", promptOf(0, 2))).toBe(0);
+      if (number % 1000 === 0) {
+        expect(reader.match(promptOf(0, 2))).toMatchObject([
+          { holder: stays, blocks: 1 },
+          { holder, blocks: 2 },
+        ]);
+      }
+      index.removeMany(holder, "cpu", promptOf(0, 2));
+    }
+    expect(index.refused).toEqual({ table: 0, holders: 0 });
+    // One that was away comes back under its own name.
+    index.store(holderNumber(5), "gpu", keyOf(0, 0));
+    expect(reader.residency(keyOf(0, 0))).toHaveLength(2);
+    expect(reader.residency(keyOf(0, 0))).toContainEqual({ holder: holderNumber(5), tier: "gpu" });
+  });
+
+  it("are never read under another's name, while one is given again and again", async () => {
+    const index = new HotIndex(1000);
+    const others = promptOf(1, 64).subarray(10);
+    for (let number = 0; number < HOLDERS_MAX - 1; number += 1) {
+      index.storeMany(holderNumber(number), "gpu", others.subarray(number % 50, (number % 50) + 1));
+    }
+    // Each holder has as many blocks as its rank says, or none: whatever else is read is another's.
+    const worker = new Worker(new URL("../../test/harness/slot-reader.ts", import.meta.url), {
+      workerData: { handle: index.share(), prompt: promptOf(0, 8) },
+    });
+    await new Promise((resolve) => worker.once("message", resolve));
+    const report = new Promise<{ answers: number; names: number; wrong: string[] }>((resolve) =>
+      worker.once("message", resolve),
+    );
+    for (let number = 0; number < 300_000; number += 1) {
+      const rank = number % 8;
+      const holder = { endpointId: endpointId(`10.${number % 251}.1.1:8000`), rank };
+      const keys = promptOf(0, rank + 1);
+      index.storeMany(holder, "gpu", keys);
+      index.removeMany(holder, "gpu", keys);
+    }
+    worker.postMessage("end");
+    const { answers, names, wrong } = await report;
+    expect(wrong).toEqual([]);
+    expect(names).toBeGreaterThan(100);
+    expect(answers).toBeGreaterThan(1000);
+    await worker.terminate();
+  });
+
+  it("are refused and counted where all have entries, until one of these has none", () => {
+    const index = new HotIndex(1000);
+    for (let number = 0; number < HOLDERS_MAX; number += 1) {
+      expect(index.store(holderNumber(number), "gpu", keyOf(0, number % 64))).toBe(0);
+    }
+    const late = holderNumber(HOLDERS_MAX);
+    expect(index.storeMany(late, "gpu", promptOf(0, 3))).toBe(3);
+    expect(index.refused).toEqual({ table: 0, holders: 3 });
+    index.remove(holderNumber(70), "gpu", keyOf(0, 6));
+    expect(index.storeMany(late, "gpu", promptOf(0, 3))).toBe(0);
+    expect(index.match(promptOf(0, 3))).toContainEqual(
+      expect.objectContaining({ holder: late, blocks: 3 }),
+    );
+  });
+});
+
+it("says how many blocks it refuses when it is full", () => {
+  const index = new HotIndex(64);
+  const [podA = never()] = holders;
+  expect(index.storeMany(podA, "gpu", promptOf(0, 60))).toBe(0);
+  expect(index.storeMany(podA, "gpu", promptOf(1, 20).subarray(10))).toBe(6);
+  expect(index.refused).toEqual({ table: 6, holders: 0 });
+  expect(index.stats().blocks).toBe(64);
 });
 
 /** Holders of what can be reached, in the order of their names. */

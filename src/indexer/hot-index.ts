@@ -6,14 +6,16 @@
  * Cost: 50 to 200 ns for a block's first store, 10 for a further holder's in order, 100 for its end.
  */
 import { type BlockKey, type Holder, holderName } from "../core/ids.ts";
-import { type Tier, tierOrder } from "../tiers/tier.ts";
+import { TIERS, type Tier, tierOrder } from "../tiers/tier.ts";
 import type { BlockIndex, HolderMatch, IndexStats, PrefixMatch } from "./block-index.ts";
-import { HolderNames, NO_SLOT } from "./holder-names.ts";
+import { HolderNames } from "./holder-names.ts";
 import { createTable, openTable, type TableHandle, type TableWasm } from "./table-memory.ts";
 import { TableReader } from "./table-reader.ts";
 
 /** Distinct blocks where nothing else is said. */
 const BLOCKS_MAX_DEFAULT = 16_000_000;
+/** No slot: all holders that have one have entries. */
+const NO_SLOT = -1;
 /** The key before the first one is not known. */
 const NO_PARENT = 0n;
 /** Up to here a loop copies faster than a call of `set`. */
@@ -25,10 +27,16 @@ export class HotIndex implements BlockIndex {
   readonly #reader: TableReader;
   readonly #names: HolderNames;
   readonly #keys: BigUint64Array;
+  /** Stores that the table refused. */
   readonly #refused: Uint32Array;
   readonly #slots = new Map<string, number>();
+  readonly #slotNames: string[] = [];
   /** The same by identity, because a name costs more than a block. */
-  readonly #slotOf = new WeakMap<Holder, number>();
+  #slotOf = new WeakMap<Holder, number>();
+  /** Entries of each slot, in all tiers together. */
+  readonly #held: Uint32Array;
+  readonly #entries: Uint32Array;
+  readonly #single = new BigUint64Array(1);
   #slotless = 0;
 
   /** `blocksMax`: distinct blocks, beyond which stores are refused and counted. */
@@ -38,9 +46,11 @@ export class HotIndex implements BlockIndex {
     this.#reader = new TableReader(this.#handle);
     this.#names = new HolderNames(this.#handle, this.#wasm);
     const { buffer } = this.#handle.memory;
-    const { WRITE_KEYS_AT, WRITE_KEYS_MAX, REFUSED_AT } = this.#wasm;
+    const { WRITE_KEYS_AT, WRITE_KEYS_MAX, REFUSED_AT, ENTRIES_AT, HOLDERS_MAX } = this.#wasm;
     this.#keys = new BigUint64Array(buffer, WRITE_KEYS_AT.value, WRITE_KEYS_MAX.value);
     this.#refused = new Uint32Array(buffer, REFUSED_AT.value, 1);
+    this.#entries = new Uint32Array(buffer, ENTRIES_AT.value, TIERS.length);
+    this.#held = new Uint32Array(HOLDERS_MAX.value);
   }
 
   /** What a TableReader in another thread attaches to. */
@@ -48,38 +58,42 @@ export class HotIndex implements BlockIndex {
     return this.#handle;
   }
 
-  store(holder: Holder, tier: Tier, key: BlockKey): void {
-    const slot = this.#slotOf.get(holder) ?? this.#slotByName(holder) ?? this.#newSlot(holder);
-    this.#keys[0] = key;
-    if (slot === NO_SLOT) this.#slotless += 1;
-    else this.#wasm.storeMany(codeOf(slot, tier), 1, NO_PARENT);
+  store(holder: Holder, tier: Tier, key: BlockKey): number {
+    this.#single[0] = key;
+    return this.storeMany(holder, tier, this.#single);
   }
 
   remove(holder: Holder, tier: Tier, key: BlockKey): void {
-    const slot = this.#slotOf.get(holder) ?? this.#slotByName(holder);
-    if (slot === undefined) return;
-    this.#keys[0] = key;
-    this.#wasm.removeMany(codeOf(slot, tier), 1);
+    this.#single[0] = key;
+    this.removeMany(holder, tier, this.#single);
   }
 
-  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array, parent = NO_PARENT): void {
+  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array, parent = NO_PARENT): number {
     const slot = this.#slotOf.get(holder) ?? this.#slotByName(holder) ?? this.#newSlot(holder);
     if (slot === NO_SLOT) {
       this.#slotless += keys.length;
-      return;
+      return keys.length;
     }
+    const order = tierOrder(tier);
+    const entries = this.#entries[order] ?? 0;
+    const refused = this.#refused[0] ?? 0;
     for (let start = 0; start < keys.length; start += this.#keys.length) {
       const before = start === 0 ? parent : (keys[start - 1] ?? NO_PARENT);
-      this.#wasm.storeMany(codeOf(slot, tier), this.#load(keys, start), before);
+      this.#wasm.storeMany(4 * slot + order, this.#load(keys, start), before);
     }
+    this.#held[slot] = (this.#held[slot] ?? 0) + (this.#entries[order] ?? 0) - entries;
+    return (this.#refused[0] ?? 0) - refused;
   }
 
   removeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void {
     const slot = this.#slotOf.get(holder) ?? this.#slotByName(holder);
     if (slot === undefined) return;
+    const order = tierOrder(tier);
+    const entries = this.#entries[order] ?? 0;
     for (let start = 0; start < keys.length; start += this.#keys.length) {
-      this.#wasm.removeMany(codeOf(slot, tier), this.#load(keys, start));
+      this.#wasm.removeMany(4 * slot + order, this.#load(keys, start));
     }
+    this.#held[slot] = (this.#held[slot] ?? 0) + (this.#entries[order] ?? 0) - entries;
   }
 
   match(keys: BigUint64Array): HolderMatch[] {
@@ -98,9 +112,9 @@ export class HotIndex implements BlockIndex {
     return this.#reader.stats();
   }
 
-  /** Entries left out because blocks, holders or sets reached their limit. */
-  get refused(): number {
-    return (this.#refused[0] ?? 0) + this.#slotless;
+  /** Entries left out so far, by what was full: blocks or sets of the table, or slots of holders. */
+  get refused(): { readonly table: number; readonly holders: number } {
+    return { table: this.#refused[0] ?? 0, holders: this.#slotless };
   }
 
   /** Bytes of blocks, slots and sets; a fixed part of about 1 MB is left out. */
@@ -122,13 +136,19 @@ export class HotIndex implements BlockIndex {
     return slot;
   }
 
+  /** One that was never given, or else that of a holder without entries; NO_SLOT: there is none. */
   #newSlot(holder: Holder): number {
-    const slot = this.#names.give(holder);
-    if (slot !== NO_SLOT) this.#slots.set(holderName(holder), slot);
+    const isFresh = this.#slotNames.length < this.#held.length;
+    const slot = isFresh ? this.#slotNames.length : this.#held.indexOf(0);
+    if (slot === NO_SLOT) return NO_SLOT;
+    const name = holderName(holder);
+    if (!isFresh) {
+      this.#slots.delete(this.#slotNames[slot] ?? "");
+      this.#slotOf = new WeakMap();
+    }
+    this.#slotNames[slot] = name;
+    this.#slots.set(name, slot);
+    this.#names.give(slot, holder);
     return slot;
   }
-}
-
-function codeOf(slot: number, tier: Tier): number {
-  return slot * 4 + tierOrder(tier);
 }

@@ -99,8 +99,7 @@ export class Residency {
       if (before < COPIES_MAX) table.setCopies(row, order, before + 1);
       if (before === 0) batch.push(table.keyLow(row), table.keyHigh(row));
     }
-    this.#enter(holder, tier, batch.keys, parent);
-    return lost;
+    return lost + this.#enter(holder, tier, batch.keys, parent);
   }
 
   /** Takes one copy of each block away. Returns how many were not known in that tier. */
@@ -183,8 +182,11 @@ export class Residency {
     tenant.isWritten = true;
   }
 
-  /** Puts a page from the store back, without marking it to be written. */
-  restorePage(holder: Holder, page: number, rows: PageRows): void {
+  /**
+   * Puts a page from the store back, without marking it to be written. Returns how many of its entries
+   * the index refused.
+   */
+  restorePage(holder: Holder, page: number, rows: PageRows): number {
     const tenant = this.#tenant(holder);
     const { table } = tenant;
     table.loadPage(page, rows);
@@ -192,17 +194,18 @@ export class Residency {
     // The page goes on where the one before ended, and so do its chains.
     const parent = first === 0 ? undefined : table.record(first - 1).key;
     if (rows.copies.every((copies) => copies === ONE_GPU_COPY)) {
-      this.#enter(holder, "gpu", rows.keys, parent);
-      return;
+      return this.#enter(holder, "gpu", rows.keys, parent);
     }
+    let refused = 0;
     for (const [order, tier] of TIERS.entries()) {
       this.#batch.start(rows.rows);
       for (let row = first; row < first + rows.rows; row += 1) {
         if (table.copies(row, order) > 0) this.#batch.push(table.keyLow(row), table.keyHigh(row));
       }
       if (this.#batch.length > 0 && tier !== "gpu") tenant.hasSeenLowerTiers = true;
-      this.#enter(holder, tier, this.#batch.keys, parent);
+      refused += this.#enter(holder, tier, this.#batch.keys, parent);
     }
+    return refused;
   }
 
   /** All pages that could be read were put back; what is not whole is to be written again. */
@@ -371,10 +374,11 @@ export class Residency {
     this.#entries -= this.#evictor.makeRoom(entriesMin);
   }
 
-  #enter(holder: Holder, tier: Tier, keys: BigUint64Array, parent?: bigint): void {
-    if (keys.length === 0) return;
-    this.#index.storeMany(holder, tier, keys, parent);
+  /** Returns how many the index refused: the engine has them, and nobody will find them. */
+  #enter(holder: Holder, tier: Tier, keys: BigUint64Array, parent?: bigint): number {
+    if (keys.length === 0) return 0;
     this.#entries += keys.length;
+    return this.#index.storeMany(holder, tier, keys, parent);
   }
 
   #leave(holder: Holder, tier: Tier): void {

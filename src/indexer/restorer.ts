@@ -3,7 +3,7 @@
  *
  * A holder is DEGRADED(restoring) until its last page is in; one with damaged pages, or with another
  * number of blocks than was written, is DEGRADED(store-damaged) from then on, and its pages are written
- * anew. Cost: about 100 ns a block, most of it the index's.
+ * anew; one whose blocks the index has no room for is DEGRADED(index-full). Cost: about 100 ns a block, most of it the index's.
  */
 import { endpointId, type Holder } from "../core/ids.ts";
 import type { HolderCursor, HolderState } from "./holder-state.ts";
@@ -12,6 +12,7 @@ import type { Residency } from "./residency.ts";
 import { readPage } from "./store-page.ts";
 
 const RESTORING = { state: "DEGRADED", reason: "restoring" } as const;
+const INDEX_FULL = { state: "DEGRADED", reason: "index-full" } as const;
 const DAMAGED = { state: "DEGRADED", reason: "store-damaged" } as const;
 
 export interface RestoreOutcome {
@@ -31,6 +32,8 @@ interface Restoring {
   readonly holder: Holder;
   readonly stored: StoredHolder;
   readonly damagedPages: number[];
+  /** Entries that the index had no room for. */
+  refused: number;
   isFinished: boolean;
 }
 
@@ -49,6 +52,7 @@ export class Restorer {
       holder: { endpointId: endpointId(stored.endpoint), rank: stored.rank },
       stored,
       damagedPages: [],
+      refused: 0,
       isFinished: false,
     }));
     for (const each of this.#holders) {
@@ -67,7 +71,7 @@ export class Restorer {
       const rows = end === null ? null : readPage(bytes.subarray(start, end));
       start = end ?? start;
       if (rows === null) restoring.damagedPages.push(page);
-      else this.#residency.restorePage(restoring.holder, page, rows);
+      else restoring.refused += this.#residency.restorePage(restoring.holder, page, rows);
       if (page === restoring.stored.pages - 1) this.#finish(restoring);
     }
   }
@@ -88,11 +92,12 @@ export class Restorer {
   }
 
   #finish(restoring: Restoring): void {
-    const { holder, stored, damagedPages } = restoring;
+    const { holder, stored, damagedPages, refused } = restoring;
     restoring.isFinished = true;
     const residency = this.#residency;
     const isWhole = damagedPages.length === 0 && residency.blocksOf(holder) === stored.blocks;
-    const cursor = isWhole ? stored.cursor : marked(stored.cursor, DAMAGED);
+    const found = refused === 0 ? stored.cursor : marked(stored.cursor, INDEX_FULL);
+    const cursor = isWhole ? found : marked(stored.cursor, DAMAGED);
     residency.endRestoring(holder, { cursor, isWhole, damagedPages });
     if (!isWhole) this.#holdersDamaged += 1;
     this.#pagesDamaged += damagedPages.length;

@@ -9,6 +9,8 @@ import type { HolderMatch, IndexReader, IndexStats, PrefixMatch } from "./block-
 import { HolderNames } from "./holder-names.ts";
 import { openTable, TABLE_READERS_MAX, type TableHandle, type TableWasm } from "./table-memory.ts";
 
+/** A slot that another holder got meanwhile begins an answer anew; at most so often. */
+const RENAMED_MAX = 8;
 /** Words of a holder's progress: stamp, blocks, gpuBlocks, blocks of four tiers, reachable blocks. */
 const PROGRESS_WORDS = 8;
 
@@ -24,9 +26,11 @@ export class TableReader implements IndexReader {
   readonly #progress: Uint32Array;
   readonly #blocks: Uint32Array;
   readonly #entries: Uint32Array;
-  #abandoned = 0;
+  readonly #onAbandoned: () => void;
 
-  constructor(handle: TableHandle) {
+  /** `onAbandoned`: an answer was given up, and is empty. */
+  constructor(handle: TableHandle, onAbandoned: () => void = () => {}) {
+    this.#onAbandoned = onAbandoned;
     const { buffer } = handle.memory;
     const wasm = openTable(handle);
     this.#wasm = wasm;
@@ -48,12 +52,42 @@ export class TableReader implements IndexReader {
     this.#entries = new Uint32Array(buffer, wasm.ENTRIES_AT.value, TIERS.length);
   }
 
-  /** Answers given up because a page was being written all the time; they were empty. */
-  get abandoned(): number {
-    return this.#abandoned;
+  match(keys: BigUint64Array): HolderMatch[] {
+    for (let tries = 0; tries < RENAMED_MAX; tries += 1) {
+      const givings = this.#names.begin();
+      const matches = this.#matches(keys);
+      if (this.#names.isSame(givings)) return matches;
+    }
+    this.#onAbandoned();
+    return [];
   }
 
-  match(keys: BigUint64Array): HolderMatch[] {
+  prefix(keys: BigUint64Array): PrefixMatch {
+    for (let tries = 0; tries < RENAMED_MAX; tries += 1) {
+      const givings = this.#names.begin();
+      const prefix = this.#prefix(keys);
+      if (this.#names.isSame(givings)) return prefix;
+    }
+    this.#onAbandoned();
+    return { matches: [], reachable: [], sharedBlocks: 0, availableBlocks: 0 };
+  }
+
+  residency(key: BlockKey): { holder: Holder; tier: Tier }[] {
+    for (let tries = 0; tries < RENAMED_MAX; tries += 1) {
+      const givings = this.#names.begin();
+      const places = this.#places(key);
+      if (this.#names.isSame(givings)) return places;
+    }
+    this.#onAbandoned();
+    return [];
+  }
+
+  stats(): IndexStats {
+    const [gpu = 0, cpu = 0, nvme = 0, shared = 0] = this.#entries;
+    return { blocks: this.#blocks[0] ?? 0, entriesByTier: { gpu, cpu, nvme, shared } };
+  }
+
+  #matches(keys: BigUint64Array): HolderMatch[] {
     const holders = this.#walk(keys);
     const matches: HolderMatch[] = [];
     for (let position = 0; position < holders; position += 1) {
@@ -65,8 +99,8 @@ export class TableReader implements IndexReader {
     return matches;
   }
 
-  prefix(keys: BigUint64Array): PrefixMatch {
-    const matches = this.match(keys);
+  #prefix(keys: BigUint64Array): PrefixMatch {
+    const matches = this.#matches(keys);
     const [holders = 0, availableBlocks = 0, sharedBlocks = 0] = this.#counts;
     const reachable: { holder: Holder; blocks: number }[] = [];
     for (const slot of this.#slots.subarray(0, holders)) {
@@ -78,25 +112,20 @@ export class TableReader implements IndexReader {
     return { matches, reachable, sharedBlocks, availableBlocks };
   }
 
-  residency(key: BlockKey): { holder: Holder; tier: Tier }[] {
+  #places(key: BlockKey): { holder: Holder; tier: Tier }[] {
     const count = this.#wasm.residency(this.#reader, key);
-    if (count < 0) this.#abandoned += 1;
+    if (count < 0) this.#onAbandoned();
     return Array.from(this.#codes.subarray(0, Math.max(count, 0)), (code) => ({
       holder: this.#names.holder(code >> 2),
       tier: tierOfCode(code),
     }));
   }
 
-  stats(): IndexStats {
-    const [gpu = 0, cpu = 0, nvme = 0, shared = 0] = this.#entries;
-    return { blocks: this.#blocks[0] ?? 0, entriesByTier: { gpu, cpu, nvme, shared } };
-  }
-
   /** How many holders were met; their progress is in the shared memory until the next walk. */
   #walk(keys: BigUint64Array): number {
     const asked = keys.length > this.#keys.length ? keys.subarray(0, this.#keys.length) : keys;
     this.#keys.set(asked);
-    if (this.#wasm.match(this.#reader, asked.length) === 0) this.#abandoned += 1;
+    if (this.#wasm.match(this.#reader, asked.length) === 0) this.#onAbandoned();
     return this.#counts[0] ?? 0;
   }
 

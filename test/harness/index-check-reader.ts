@@ -31,7 +31,10 @@ interface Answer {
 
 function ask({ handle, counters, readerSeed }: ReaderTask): [Answer[], number] {
   const counts = new Int32Array(counters);
-  const reader = new TableReader(handle);
+  let abandoned = 0;
+  const reader = new TableReader(handle, () => {
+    abandoned += 1;
+  });
   const random = seededRandom(readerSeed);
   const chains = historyChains();
   const answers: Answer[] = [];
@@ -42,14 +45,14 @@ function ask({ handle, counters, readerSeed }: ReaderTask): [Answer[], number] {
       random.next() < 0.7 ? Atomics.load(counts, CHAIN) : Math.floor(random.next() * chains.length);
     const whole = chains[chain] ?? new BigUint64Array();
     const keys = whole.subarray(0, 1 + Math.floor(random.next() * whole.length));
-    const abandoned = reader.abandoned;
+    const abandonedBefore = abandoned;
     const from = Atomics.load(counts, DONE);
     const prefix = reader.prefix(keys);
     const to = Atomics.load(counts, BEGUN);
     if (to > from) Atomics.add(counts, OVERLAPPING, 1);
-    if (reader.abandoned === abandoned) answers.push({ from, to, keys, text: textOf(prefix) });
+    if (abandoned === abandonedBefore) answers.push({ from, to, keys, text: textOf(prefix) });
   }
-  return [answers, reader.abandoned];
+  return [answers, abandoned];
 }
 
 /** Every answer has to be the plain index's after one of the writes that it may have seen. */

@@ -29,12 +29,13 @@ export class MemoryIndex implements BlockIndex {
   readonly #holders: Holder[] = [];
   readonly #entries: Record<Tier, number> = { gpu: 0, cpu: 0, nvme: 0, shared: 0 };
 
-  store(holder: Holder, tier: Tier, key: BlockKey): void {
+  store(holder: Holder, tier: Tier, key: BlockKey): number {
     const code = this.#code(holder, tier);
     const codes = this.#codes.get(key);
     if (codes === undefined) this.#codes.set(key, [code]);
     else insertSorted(codes, code);
     this.#entries[tier] += 1;
+    return 0;
   }
 
   remove(holder: Holder, tier: Tier, key: BlockKey): void {
@@ -47,8 +48,9 @@ export class MemoryIndex implements BlockIndex {
     this.#entries[tier] -= 1;
   }
 
-  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void {
+  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array): number {
     for (const key of keys) this.store(holder, tier, blockKey(key));
+    return 0;
   }
 
   removeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void {
