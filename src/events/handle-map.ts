@@ -9,7 +9,7 @@
 import { type BlockKey, blockKey, type EngineKey, engineKey } from "../core/ids.ts";
 import { HandleSlots, NO_ROW } from "../indexer/handle-slots.ts";
 import { grown } from "../indexer/u64-table.ts";
-import { U64Cell } from "../indexer/u64-words.ts";
+import { U64Cell, wordsOf } from "../indexer/u64-words.ts";
 import type { KeyedRekeyed } from "./keyed-batch.ts";
 import { ownKey, PlainKeys } from "./plain-keys.ts";
 import { TombstoneQueue } from "./tombstone-queue.ts";
@@ -18,6 +18,11 @@ import { TombstoneQueue } from "./tombstone-queue.ts";
 export const HANDLES_MAX = 8_388_608;
 /** Handles remembered after their block is gone, oldest forgotten first. */
 export const TOMBSTONES_MAX = 65_536;
+
+/** Tombstones whose slots are loaded at once before they are freed: few enough to stay in the cache. */
+const FREED_AHEAD = 32;
+/** Blocks of one call from which on their slots are loaded at once. */
+const TOUCHED_MIN = 4;
 
 /** Rows before the first growth. */
 const CAPACITY_MIN = 64;
@@ -60,6 +65,8 @@ export class HandleMap {
   #size = 0;
   /** Where the last handle was found or put: its neighbour is looked for beside it. */
   #near = NO_ROW;
+  /** Tombstones to be freed for which all that is needed was loaded. */
+  #freedAhead = 0;
 
   get size(): number {
     return this.#size;
@@ -92,6 +99,10 @@ export class HandleMap {
   addAll({ handles, keys }: Blocks, start: number, identity: KeyIdentity): number {
     const cell = this.#cell;
     const isPlain = identity === "plain";
+    if (handles.length - start >= TOUCHED_MIN) {
+      this.#slots.touch(wordsOf(handles));
+      if (isPlain) this.#plain.touch(wordsOf(keys));
+    }
     for (let position = start; position < handles.length; position += 1) {
       cell.set(handles[position] ?? 0n);
       const low = cell.low;
@@ -115,6 +126,7 @@ export class HandleMap {
   /** Takes one copy of each block away; the last one leaves a tombstone. */
   removeAll(handles: BigUint64Array): void {
     const cell = this.#cell;
+    if (handles.length >= TOUCHED_MIN) this.#slots.touch(wordsOf(handles));
     for (let position = 0; position < handles.length; position += 1) {
       cell.set(handles[position] ?? 0n);
       const row = this.#find(cell.low, cell.high);
@@ -213,7 +225,7 @@ export class HandleMap {
     );
   }
 
-  /** Makes the row of a handle that has none, with one copy. */
+  /** Makes the row of a handle that was just looked for in vain, with one copy. */
   #insert(low: number, high: number): number {
     let row = this.#freeFirst;
     if (row !== NO_ROW) this.#freeFirst = (this.#handles[2 * row] ?? 0) - 1;
@@ -225,7 +237,7 @@ export class HandleMap {
     this.#handles[2 * row] = low;
     this.#handles[2 * row + 1] = high;
     this.#copies[row] = 1;
-    this.#slots.insert(row);
+    this.#slots.insertMissed(row);
     this.#size += 1;
     this.#near = row;
     return row;
@@ -255,7 +267,20 @@ export class HandleMap {
     this.#copies[row] = TOMBSTONE;
     this.#size -= 1;
     this.#tombstones.push(row);
-    if (this.#tombstones.size > TOMBSTONES_MAX) this.#free(this.#tombstones.shift());
+    if (this.#tombstones.size > TOMBSTONES_MAX) this.#free(this.#oldestTombstone());
+  }
+
+  /** Takes it out of the queue; what the next ones will need is loaded for FREED_AHEAD of them at once. */
+  #oldestTombstone(): number {
+    if (this.#freedAhead === 0) {
+      this.#freedAhead = FREED_AHEAD;
+      for (const row of this.#tombstones.next(FREED_AHEAD)) {
+        this.#slots.touchRow(row);
+        this.#plain.touchRow(row);
+      }
+    }
+    this.#freedAhead -= 1;
+    return this.#tombstones.shift();
   }
 
   #free(row: number): void {

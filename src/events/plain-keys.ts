@@ -48,17 +48,25 @@ export class PlainKeys {
     return this.#slots?.find(low, high) ?? NO_ROW;
   }
 
-  /** A row claims its key, which is not taken. */
+  /** A row claims its key, which was asked for last and is not taken. */
   claim(row: number): void {
     this.#slots ??= new HandleSlots(this.#keys);
-    this.#slots.insert(row);
+    this.#slots.insertMissed(row);
   }
 
   /** Takes back the claim of a row, if it has one. */
   unclaim(row: number): void {
-    const slots = this.#slots;
-    const [low = 0, high = 0] = [this.#keys[2 * row], this.#keys[2 * row + 1]];
-    if (slots !== null && slots.find(low, high) === row) slots.delete(row);
+    this.#slots?.delete(row);
+  }
+
+  /** Loads what looking these keys up will need; see HandleSlots. */
+  touch(keyWords: Uint32Array): void {
+    this.#slots?.touch(keyWords);
+  }
+
+  /** The same for the claim of a row. */
+  touchRow(row: number): void {
+    this.#slots?.touchRow(row);
   }
 
   isAmbiguous(key: BlockKey): boolean {

@@ -57,6 +57,11 @@ export class TombstoneQueue {
     }
   }
 
+  /** Rows that will be shifted out next, about: stale ones are among them. */
+  next(count: number): Uint32Array {
+    return this.#rows.subarray(this.#start, Math.min(this.#end, this.#start + count));
+  }
+
   clear(): void {
     this.#rows = new Uint32Array(CAPACITY_MIN);
     this.#start = 0;

@@ -9,10 +9,17 @@ function colliding(number: number): readonly [number, number] {
   return [Math.imul(number, 0x9e37_79b1) >>> 0, number];
 }
 
+/** The same at five places, whose runs grow into each other. */
+function crowded(number: number): readonly [number, number] {
+  const [low, high] = colliding(number);
+  return [(low ^ (number % 5)) >>> 0, high];
+}
+
 it.each([
   ["spread", (number: number): readonly [number, number] => [number, 0]],
   // More of them than distances fit in a slot.
   ["all at one place", colliding],
+  ["at a few places", crowded],
 ])("agrees with a map, also where handles are %s", (_, handleOf) => {
   const operation = fc.record({
     isInsert: fc.boolean(),
@@ -34,7 +41,8 @@ it.each([
             const fresh = free.pop() ?? 0;
             handles[2 * fresh] = low;
             handles[2 * fresh + 1] = high;
-            slots.insert(fresh);
+            if (number % 2 === 0) slots.insert(fresh);
+            else slots.insert(fresh);
             rows.set(number, fresh);
           }
           if (!isInsert && row !== undefined) {

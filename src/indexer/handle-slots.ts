@@ -1,10 +1,12 @@
 /**
  * Engine handle -> row of a holder's table: open addressing in four bytes a slot.
  *
- * Robin Hood hashing: a slot has its row and how far it stands from where its hash points, and whoever
- * stands farther displaces whoever stands nearer. So a look-up compares only rows of its own distance,
- * ends where nearer ones begin, and stays short at a load of 0.8; deletion shifts back without reading
- * a handle. The handles themselves are the caller's column. Memory: 5 to 10 bytes per row.
+ * Robin Hood hashing: a slot has its row, how far it stands from where its hash points, and four bits
+ * of the hash; whoever stands farther displaces whoever stands nearer. So a look-up reads only rows of
+ * its own distance and bits, ends where nearer ones begin, and stays short at a load of 0.8; deletion
+ * shifts back without reading a handle. The handles themselves are the caller's column.
+ * Memory: 5 to 10 bytes per row. Cost: a miss of the cache for each look-up in a large table, so that
+ * callers who will look up several `touch` them all before.
  */
 
 /** Rows that a slot can name. */
@@ -16,15 +18,28 @@ export const NO_ROW = -1;
 const LOAD_MAX = 0.8;
 /** Slots made at a growth, for each that is needed: the next one comes later. */
 const SLACK = 1.125;
+/** An entry: distance, bits of the hash, row + 1. 0: a free slot. */
+const DISTANCE_SHIFT = 28;
+const DISTANCE_ONE = 1 << DISTANCE_SHIFT;
+const TAG_SHIFT = 24;
+const TAG_MASK = 15;
 const ROW_BITS = 0xff_ffff;
-/** The distance is this or more, or has been: the handle itself tells. Only hostile handles get there. */
-const FAR = 255;
+const TAG_AND_ROW_BITS = 0xfff_ffff;
+/** The distance is this or more: the handle itself tells. Few get there that are not hostile. */
+const FAR = 15;
+/** No look-up has just missed. */
+const NOWHERE = -1;
 
 export class HandleSlots {
   /** Two words for each row, low first. */
   #handles: Uint32Array;
-  /** Distance in the highest byte, row + 1 below; 0: free. */
   #slots: Uint32Array;
+  /** Where the last look-up ended without a row, how far from its home, and its bits. */
+  #missSlot = NOWHERE;
+  #missDistance = 0;
+  #missTag = 0;
+  /** Written and never read, so that no compiler leaves a touch out. */
+  #touched = 0;
 
   /** `rows`: how many are to come; default: as many as the column has. */
   constructor(handles: Uint32Array, rows = handles.length / 2) {
@@ -40,6 +55,7 @@ export class HandleSlots {
   rebuild(handles: Uint32Array, isUsed: Uint8Array, rowEnd: number): void {
     this.#handles = handles;
     this.#slots = new Uint32Array(slotsFor(handles.length / 2));
+    this.#missSlot = NOWHERE;
     for (let row = 0; row < rowEnd; row += 1) if (isUsed[row] !== 0) this.insert(row);
   }
 
@@ -49,8 +65,29 @@ export class HandleSlots {
     const from = this.#slots;
     if (slotsFor(rows) <= from.length) return;
     this.#slots = new Uint32Array(slotsFor(rows * SLACK));
+    this.#missSlot = NOWHERE;
     // In the order of their slots, which they nearly keep.
     for (const entry of from) if (entry !== 0) this.insert((entry & ROW_BITS) - 1);
+  }
+
+  /**
+   * Loads the slots of handles that will be looked up, two words each: in a row they wait for memory
+   * together, later each would wait alone.
+   */
+  touch(words: Uint32Array): void {
+    const slots = this.#slots;
+    const { length } = slots;
+    let touched = 0;
+    for (let at = 0; at + 1 < words.length; at += 2) {
+      touched += slots[homeOf(hashOf(words[at] ?? 0, words[at + 1] ?? 0), length)] ?? 0;
+    }
+    this.#touched = touched;
+  }
+
+  /** The same for a row whose handle is in the column. */
+  touchRow(row: number): void {
+    const slots = this.#slots;
+    this.#touched = slots[homeOf(this.#hash(row), slots.length)] ?? 0;
   }
 
   /** The row of a handle, or NO_ROW. */
@@ -58,13 +95,20 @@ export class HandleSlots {
     const slots = this.#slots;
     const handles = this.#handles;
     const { length } = slots;
-    let slot = homeOf(low, high, length);
+    const hash = hashOf(low, high);
+    const tag = hash & TAG_MASK;
+    let slot = homeOf(hash, length);
     for (let distance = 0; ; distance += 1) {
       const entry = slots[slot] ?? 0;
-      const other = entry >>> 24;
-      const own = Math.min(distance, FAR);
-      if (entry === 0 || other < own) return NO_ROW;
-      if (other === own || other === FAR) {
+      const other = entry >>> DISTANCE_SHIFT;
+      const own = distance < FAR ? distance : FAR;
+      if (entry === 0 || other < own) {
+        this.#missSlot = slot;
+        this.#missDistance = distance;
+        this.#missTag = tag;
+        return NO_ROW;
+      }
+      if (other === own && ((entry >>> TAG_SHIFT) & TAG_MASK) === tag) {
         const row = (entry & ROW_BITS) - 1;
         if (handles[2 * row] === low && handles[2 * row + 1] === high) return row;
       }
@@ -74,48 +118,73 @@ export class HandleSlots {
 
   /** Places a row whose handle is in the column and in no slot. */
   insert(row: number): void {
-    const slots = this.#slots;
-    const { length } = slots;
-    let slot = this.#home(row);
-    let distance = 0;
-    let entry = row + 1;
-    for (;;) {
-      const other = slots[slot] ?? 0;
-      if (other === 0) break;
-      if (other >>> 24 < distance) {
-        slots[slot] = (distance << 24) | entry;
-        entry = other & ROW_BITS;
-        distance = other >>> 24;
-      }
-      slot = slot + 1 === length ? 0 : slot + 1;
-      if (distance < FAR) distance += 1;
-    }
-    slots[slot] = (distance << 24) | entry;
+    const hash = this.#hash(row);
+    this.#place(row, homeOf(hash, this.#slots.length), 0, hash & TAG_MASK);
   }
 
-  /** Takes a row out that is in a slot. */
+  /** The same for the handle that `find` has missed last: it goes on where that ended. */
+  insertMissed(row: number): void {
+    if (this.#missSlot === NOWHERE) this.insert(row);
+    else this.#place(row, this.#missSlot, this.#missDistance, this.#missTag);
+  }
+
+  /** Takes a row out if it is in a slot. */
   delete(row: number): void {
     const slots = this.#slots;
     const { length } = slots;
-    let hole = this.#home(row);
-    while (((slots[hole] ?? 0) & ROW_BITS) !== row + 1) hole = hole + 1 === length ? 0 : hole + 1;
+    let hole = homeOf(this.#hash(row), length);
+    for (let distance = 0; ; distance += 1) {
+      const entry = slots[hole] ?? 0;
+      if ((entry & ROW_BITS) === row + 1) break;
+      if (entry === 0 || entry >>> DISTANCE_SHIFT < Math.min(distance, FAR)) return;
+      hole = hole + 1 === length ? 0 : hole + 1;
+    }
+    this.#missSlot = NOWHERE;
     for (;;) {
       const next = hole + 1 === length ? 0 : hole + 1;
       const entry = slots[next] ?? 0;
-      const distance = entry >>> 24;
+      const distance = this.#distanceOf(entry, next);
       if (distance === 0) break;
-      if (distance === FAR) {
-        if (this.#home((entry & ROW_BITS) - 1) === next) break;
-        slots[hole] = entry;
-      } else slots[hole] = entry - 0x100_0000;
+      slots[hole] = distance > FAR ? entry : entry - DISTANCE_ONE;
       hole = next;
     }
     slots[hole] = 0;
   }
 
-  #home(row: number): number {
+  #place(row: number, start: number, startDistance: number, tag: number): void {
+    const slots = this.#slots;
+    const { length } = slots;
+    let slot = start;
+    let distance = startDistance;
+    let entry = (tag << TAG_SHIFT) | (row + 1);
+    this.#missSlot = NOWHERE;
+    for (;;) {
+      const other = slots[slot] ?? 0;
+      if (other === 0) break;
+      const otherDistance = this.#distanceOf(other, slot);
+      if (otherDistance < distance) {
+        slots[slot] = (Math.min(distance, FAR) << DISTANCE_SHIFT) | entry;
+        entry = other & TAG_AND_ROW_BITS;
+        distance = otherDistance;
+      }
+      slot = slot + 1 === length ? 0 : slot + 1;
+      distance += 1;
+    }
+    slots[slot] = (Math.min(distance, FAR) << DISTANCE_SHIFT) | entry;
+  }
+
+  /** How far an entry stands from its home. */
+  #distanceOf(entry: number, slot: number): number {
+    const distance = entry >>> DISTANCE_SHIFT;
+    if (distance < FAR) return distance;
+    const { length } = this.#slots;
+    const home = homeOf(this.#hash((entry & ROW_BITS) - 1), length);
+    return home <= slot ? slot - home : slot - home + length;
+  }
+
+  #hash(row: number): number {
     const handles = this.#handles;
-    return homeOf(handles[2 * row] ?? 0, handles[2 * row + 1] ?? 0, this.#slots.length);
+    return hashOf(handles[2 * row] ?? 0, handles[2 * row + 1] ?? 0);
   }
 }
 
@@ -124,9 +193,14 @@ function slotsFor(rows: number): number {
 }
 
 /** Engines may count their handles up, so the words are mixed (finalizer of MurmurHash3). */
-function homeOf(low: number, high: number, slots: number): number {
+function hashOf(low: number, high: number): number {
   let hash = low ^ Math.imul(high, 0x9e37_79b1);
   hash = Math.imul(hash ^ (hash >>> 16), 0x85eb_ca6b);
   hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2_ae35);
-  return (((hash ^ (hash >>> 16)) >>> 0) * slots * 2 ** -32) >>> 0;
+  return hash ^ (hash >>> 16);
+}
+
+/** By the hash's highest bits; its lowest are the tag. */
+function homeOf(hash: number, slots: number): number {
+  return ((hash >>> 0) * slots * 2 ** -32) >>> 0;
 }

@@ -120,7 +120,12 @@ export class HolderTable {
     return row;
   }
 
-  /** Makes the row of a handle that has none; NO_ROW when the table has ROWS_MAX. */
+  /** Loads what looking these handles up will need; see HandleSlots. */
+  touch(handleWords: Uint32Array): void {
+    this.#slots.touch(handleWords);
+  }
+
+  /** Makes the row of a handle that was just looked for in vain; NO_ROW when the table has ROWS_MAX. */
   insert(low: number, high: number): number {
     let row = this.#freeFirst;
     if (row !== NO_ROW) this.#freeFirst = (this.#handles[2 * row] ?? 0) - 1;
@@ -132,7 +137,7 @@ export class HolderTable {
     }
     this.#handles[2 * row] = low;
     this.#handles[2 * row + 1] = high;
-    this.#slots.insert(row);
+    this.#slots.insertMissed(row);
     this.#near = row;
     this.#blocks += 1;
     return row;

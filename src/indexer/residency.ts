@@ -23,6 +23,8 @@ export type { BlockRecord } from "./holder-table.ts";
 
 /** The byte of a row with one copy in the GPU tier, as nearly all have. */
 const ONE_GPU_COPY = 1;
+/** Blocks of one event from which on what they need is loaded at once. */
+const TOUCHED_MIN = 4;
 /** Entries made free at a time, of all. */
 const SPARE_SHARE = 1 / 256;
 
@@ -79,6 +81,7 @@ export class Residency {
     const keyWords = wordsOf(keys);
     const batch = this.#batch;
     batch.start(handles.length);
+    if (handles.length >= TOUCHED_MIN) table.touch(handleWords);
     for (let at = 0; at < handleWords.length; at += 2) {
       const low = handleWords[at] ?? 0;
       const high = handleWords[at + 1] ?? 0;
@@ -109,6 +112,7 @@ export class Residency {
     const words = wordsOf(handles);
     const batch = this.#batch;
     batch.start(handles.length);
+    if (handles.length >= TOUCHED_MIN) table.touch(words);
     let unknown = 0;
     for (let at = 0; at < words.length; at += 2) {
       const row = table.find(words[at] ?? 0, words[at + 1] ?? 0);

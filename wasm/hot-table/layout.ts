@@ -49,6 +49,8 @@ export const REGION_LOGS: usize = 148;
 export const FREE_SETS: usize = 160;
 /** Pages in the list of free ones. */
 export const FREE_COUNT: usize = 156;
+/** Written and never read; see touchSlots. */
+export const TOUCHED: usize = 212;
 
 export const HOLDERS_MAX: u32 = 16384;
 /** Bytes of a holder's name, and of its length before it. */

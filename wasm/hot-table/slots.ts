@@ -21,6 +21,7 @@ import {
   SLOTS_LOG_MIN,
   SLOTS_STATE,
   SLOTS_USED,
+  TOUCHED,
 } from "./layout";
 
 /** No id. */
@@ -30,6 +31,8 @@ const GRAVE: u32 = 1;
 /** Ids have 26 bits, as id + 2; six bits of the key's hash stand before them. */
 const ID_BITS: u32 = 26;
 const ID_MASK: u32 = (1 << ID_BITS) - 1;
+/** Keys whose slots are loaded ahead: they stay in the first cache until they are used. */
+const KEYS_AHEAD: u32 = 64;
 /** Ids that are copied to the next table with one insertion. */
 const SHADOW_STEP: u32 = 32;
 
@@ -136,8 +139,28 @@ function put(state: u32, key: u64, id: u32): bool {
     slot = (slot + 1) & mask;
     entry = load<u32>(at + (<usize>slot << 2));
   }
-  atomic.store<u32>(at + (<usize>slot << 2), entryOf(hash, id));
+  // The id's page is locked, or the table not yet in use: nobody goes on from here before that ends.
+  store<u32>(at + (<usize>slot << 2), entryOf(hash, id));
   return entry == EMPTY;
+}
+
+/**
+ * Loads the slots that the next keys will need, up to KEYS_AHEAD, all at once: one behind the other each
+ * would wait for memory. Returns for how many.
+ */
+export function touchSlots(keysAt: usize, count: u32): u32 {
+  const state = load<u32>(SLOTS_STATE);
+  const at = regionAt(state);
+  const log = logOf(state);
+  const length = min<u32>(count, KEYS_AHEAD);
+  let touched: u32 = 0;
+  for (let i: u32 = 0; i < length; i += 1) {
+    const key = load<u64>(keysAt + (<usize>i << 3));
+    touched += load<u32>(at + (<usize>homeOf(hashOf(key), log) << 2));
+  }
+  // Kept somewhere, or no compiler would let it happen.
+  store<u32>(TOUCHED, touched);
+  return length;
 }
 
 function slotOf(state: u32, key: u64, id: u32): u32 {

@@ -20,7 +20,7 @@ import {
   withCode,
   withoutCode,
 } from "./sets";
-import { find, insertSlot, NONE, removeSlot } from "./slots";
+import { find, insertSlot, NONE, removeSlot, touchSlots } from "./slots";
 
 /**
  * Stores the first `count` keys at WRITE_KEYS_AT under a code. `parent` is the key before them in
@@ -37,9 +37,14 @@ export function storeMany(code: u32, count: u32, parent: u64): void {
   let fromBefore = NO_SET;
   let toBefore = NO_SET;
   let stored: u32 = 0;
+  let touchedEnd: u32 = 0;
   for (let i: u32 = 0; i < count; i += 1) {
     const key = load<u64>(WRITE_KEYS_AT + (<usize>i << 3));
-    let id = findNear(key, near);
+    let id = beside(key, near);
+    if (id == NONE) {
+      if (i >= touchedEnd) touchedEnd = i + touchSlots(WRITE_KEYS_AT + (<usize>i << 3), count - i);
+      id = find(key);
+    }
     const from = id == NONE ? EMPTY_SET : load<u32>(setAt(id));
     if (from != fromBefore || isUnused(toBefore)) toBefore = withCode(from, code);
     fromBefore = from;
@@ -70,6 +75,7 @@ export function removeMany(code: u32, count: u32): void {
   let fromBefore = NO_SET;
   let toBefore = NO_SET;
   let removed: u32 = 0;
+  let touchedEnd: u32 = 0;
   for (let i: u32 = 0; i < count; i += 1) {
     const key = load<u64>(WRITE_KEYS_AT + (<usize>i << 3));
     const id = findNear(key, near);
@@ -83,6 +89,7 @@ export function removeMany(code: u32, count: u32): void {
     lock(id / 64);
     store<u32>(setAt(id), toBefore);
     if (toBefore == EMPTY_SET) {
+      if (i >= touchedEnd) touchedEnd = i + touchSlots(WRITE_KEYS_AT + (<usize>i << 3), count - i);
       store<u32>(BLOCKS, load<u32>(BLOCKS) - 1);
       removeSlot(key, id);
       releaseId(id);
@@ -108,16 +115,18 @@ function insert(key: u64, near: u32, blocksToCome: u32, set: u32): u32 {
   return id;
 }
 
-/** The id of a key: mostly beside the one before, because chains lie in order. */
 function findNear(key: u64, near: u32): u32 {
-  if (near != NONE) {
-    if (load<u64>(keyAt(near + 1)) == key && load<u32>(setAt(near + 1)) != 0) return near + 1;
-    if (load<u64>(keyAt(near)) == key && load<u32>(setAt(near)) != 0) return near;
-    if (near > 0 && load<u64>(keyAt(near - 1)) == key && load<u32>(setAt(near - 1)) != 0) {
-      return near - 1;
-    }
-  }
-  return find(key);
+  const id = beside(key, near);
+  return id == NONE ? find(key) : id;
+}
+
+/** The id of a key that lies beside the one before, as in chains most do; NONE otherwise. */
+function beside(key: u64, near: u32): u32 {
+  if (near == NONE) return NONE;
+  if (load<u64>(keyAt(near + 1)) == key && load<u32>(setAt(near + 1)) != 0) return near + 1;
+  if (load<u64>(keyAt(near)) == key && load<u32>(setAt(near)) != 0) return near;
+  if (near == 0 || load<u64>(keyAt(near - 1)) != key || load<u32>(setAt(near - 1)) == 0) return NONE;
+  return near - 1;
 }
 
 function countEntries(code: u32, change: u32): void {
