@@ -9,7 +9,7 @@ import { HotIndex } from "../src/indexer/hot-index.ts";
 import { Residency } from "../src/indexer/residency.ts";
 import type { BlockHasher } from "../src/keys/block-hasher.ts";
 import type { BenchCase } from "./harness.ts";
-import { removeMessages, storeMessages, writePath } from "./workload.ts";
+import { BLOCK, removeMessages, storeMessages, writePath } from "./workload.ts";
 
 /** Blocks of a sample. */
 const BLOCKS = 2048;
@@ -19,17 +19,31 @@ const HELD = 32;
 const ROUND = 96;
 /** Prompts that an engine works on at once while it stores block by block. */
 const CHAINS = 64;
+/** Of these prompts so many have a full block after a step, and as many blocks are evicted for them. */
+const EVENTS_PER_STEP = CHAINS / BLOCK;
+/** A step that stores a piece of a prompt evicts as many blocks for it: in one message, but one an event. */
+const PIECE = 32;
 
+/**
+ * A message has all events of one step of the engine's scheduler. `.alone`: the hardest there is, a
+ * message for each block.
+ */
 export function ingestCases(hasher: BlockHasher): BenchCase[] {
-  const prefill = once(() => samplesOf(storeMessages(ROUND * BLOCKS, 32)));
-  const decode = once(() => samplesOf(storeMessages(ROUND * BLOCKS, 1, { chains: CHAINS })));
-  const evict = once(() => samplesOf(removeMessages(ROUND * BLOCKS)));
-  const full = (store: () => Sample[]) => (): FullEngine =>
-    new FullEngine(hasher, { store: store(), evict: evict() });
+  const total = ROUND * BLOCKS;
+  const step = { chains: CHAINS, eventsPerMessage: EVENTS_PER_STEP };
+  const pieces = once(() => samplesOf(storeMessages(total, PIECE)));
+  const decode = once(() => samplesOf(storeMessages(total, 1, step)));
+  const alone = once(() => samplesOf(storeMessages(total, 1, { chains: CHAINS })));
+  const evict = once(() => samplesOf(removeMessages(total, PIECE)));
+  const evictAlone = once(() => samplesOf(removeMessages(total, 1)));
+  const full = (store: () => Sample[], remove: () => Sample[]) => (): FullEngine =>
+    new FullEngine(hasher, { store: store(), evict: remove() });
   return [
-    ingestCase("ingest.wire.32", "store", full(prefill)),
-    ingestCase("ingest.wire.1", "store", full(decode)),
-    ingestCase("ingest.remove.1", "evict", full(prefill)),
+    ingestCase("ingest.wire.32", "store", full(pieces, evict)),
+    ingestCase("ingest.wire.1", "store", full(decode, evict)),
+    ingestCase("ingest.wire.1.alone", "store", full(alone, evictAlone)),
+    ingestCase("ingest.remove.1", "evict", full(pieces, evict)),
+    ingestCase("ingest.remove.1.alone", "evict", full(pieces, evictAlone)),
   ];
 }
 

@@ -35,29 +35,43 @@ export const holderOf = (number: number): Holder => ({
 
 /**
  * What an engine says that stores `blocks`, event by event. With several `chains` (default 1) it works
- * on as many prompts at once: block n is of chain n % chains, so that parents lie far apart.
+ * on as many prompts at once: block n is of chain n % chains, so that parents lie far apart. A message
+ * has the events of one scheduler step, `eventsPerMessage` (default 1).
  */
 export function storeMessages(
   blocks: number,
   blocksPerEvent: number,
-  { chains = 1 }: { readonly chains?: number } = {},
+  {
+    chains = 1,
+    eventsPerMessage = 1,
+  }: { readonly chains?: number; readonly eventsPerMessage?: number } = {},
 ): Uint8Array[] {
   const tokens = tokensOf(blocks);
-  return Array.from({ length: blocks / blocksPerEvent }, (_, event) => {
-    const first = event * blocksPerEvent;
+  const event = (number: number): unknown[] => {
+    const first = number * blocksPerEvent;
     const part = tokens.subarray(first * BLOCK, (first + blocksPerEvent) * BLOCK);
     const handles = Array.from({ length: blocksPerEvent }, (_, i) => wide(first + i));
     const parent = first < chains ? null : wide(first - chains);
-    const stored = ["BlockStored", handles, parent, [...part], BLOCK, null, "GPU"];
-    return encoder.encode([TS, [stored], 0]);
-  });
+    return ["BlockStored", handles, parent, [...part], BLOCK, null, "GPU"];
+  };
+  return messagesOf(blocks / blocksPerEvent, eventsPerMessage, event);
 }
 
-/** One message for each block, in the order in which they were stored. */
-export function removeMessages(blocks: number): Uint8Array[] {
-  return Array.from({ length: blocks }, (_, block) =>
-    encoder.encode([TS, [["BlockRemoved", [wide(block)], "GPU"]], 0]),
-  );
+/** An event for each block, as engines evict them, in the order in which they were stored. */
+export function removeMessages(blocks: number, eventsPerMessage: number): Uint8Array[] {
+  return messagesOf(blocks, eventsPerMessage, (block) => ["BlockRemoved", [wide(block)], "GPU"]);
+}
+
+function messagesOf(
+  events: number,
+  eventsPerMessage: number,
+  event: (number: number) => unknown[],
+): Uint8Array[] {
+  return Array.from({ length: events / eventsPerMessage }, (_, message) => {
+    const first = message * eventsPerMessage;
+    const own = Array.from({ length: eventsPerMessage }, (_, at) => event(first + at));
+    return encoder.encode([TS, own, 0]);
+  });
 }
 
 /** Takes messages of one engine all the way into `residency` and its index. */

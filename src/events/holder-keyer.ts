@@ -14,6 +14,7 @@ import type { KeyedEvent, KeyedStored, LossReason } from "./keyed-batch.ts";
 import type { BlockRemoved, BlockStored, KvEvent, KvEventBatch, StoredCaveat } from "./kv-event.ts";
 import { Orphans } from "./orphans.ts";
 import { ownKey } from "./plain-keys.ts";
+import { endOfRemovals, joinedRemovals } from "./removal-runs.ts";
 
 /** Kinds of attention whose blocks make a prefix reusable by themselves. */
 const FULL_ATTENTION_KINDS: ReadonlySet<string> = new Set([
@@ -71,7 +72,14 @@ export class HolderKeyer {
   keyEvents(batch: KvEventBatch | null): KeyedEvent[] {
     if (batch === null) return [lost("undecodable")];
     const keyed: KeyedEvent[] = [];
-    for (const event of batch.events) this.#key(event, keyed);
+    const { events } = batch;
+    for (let start = 0; start < events.length; ) {
+      const event = events[start];
+      if (event === undefined) break;
+      const end = this.#isRemoval(event) ? endOfRemovals(events, start) : start + 1;
+      this.#key(end === start + 1 ? event : joinedRemovals(events, start, end), keyed);
+      start = end;
+    }
     return keyed;
   }
 
@@ -202,6 +210,12 @@ export class HolderKeyer {
     if (this.#orphans.size === 0) return;
     const waiting = Array.from(handles, (handle) => this.#orphans.take(engineKey(handle)));
     for (const each of waiting.flat()) this.#key(each, keyed);
+  }
+
+  /** Whether it is a removal of blocks that are indexed. */
+  #isRemoval(event: KvEvent): event is BlockRemoved {
+    if (event.type !== "removed" || tierOfMedium(event.medium) === "unknown") return false;
+    return event.group === null || !this.#ignoredGroups.has(event.group);
   }
 
   #keyRemoved(event: BlockRemoved, keyed: KeyedEvent[]): void {

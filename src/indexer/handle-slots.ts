@@ -30,6 +30,9 @@ const FAR = 15;
 /** No look-up has just missed. */
 const NOWHERE = -1;
 
+/** Written and never read, so that no compiler leaves a touch out. */
+const touchedCell = new Uint32Array(1);
+
 export class HandleSlots {
   /** Two words for each row, low first. */
   #handles: Uint32Array;
@@ -38,8 +41,6 @@ export class HandleSlots {
   #missSlot = NOWHERE;
   #missDistance = 0;
   #missTag = 0;
-  /** Written and never read, so that no compiler leaves a touch out. */
-  #touched = 0;
 
   /** `rows`: how many are to come; default: as many as the column has. */
   constructor(handles: Uint32Array, rows = handles.length / 2) {
@@ -81,13 +82,13 @@ export class HandleSlots {
     for (let at = 0; at + 1 < words.length; at += 2) {
       touched += slots[homeOf(hashOf(words[at] ?? 0, words[at + 1] ?? 0), length)] ?? 0;
     }
-    this.#touched = touched;
+    touchedCell[0] = touched;
   }
 
   /** The same for a row whose handle is in the column. */
   touchRow(row: number): void {
     const slots = this.#slots;
-    this.#touched = slots[homeOf(this.#hash(row), slots.length)] ?? 0;
+    touchedCell[0] = slots[homeOf(this.#hash(row), slots.length)] ?? 0;
   }
 
   /** The row of a handle, or NO_ROW. */
