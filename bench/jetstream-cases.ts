@@ -114,6 +114,7 @@ class JetstreamPath {
         .nats,
       pool: "bench",
       keySeed: 0,
+      onAsk: null,
       tailOf: null,
       onBatch: (batch: KeyedBatch): void => {
         applier.accept(batch);

@@ -183,9 +183,11 @@ export class IngestThread implements WriteSide {
     if (!this.#abort.signal.aborted) this.#begin(onOpen);
   }
 
-  /** False where no socket is here. */
+  /** False where no socket is here, and no relay can be asked. */
   #resync(holder: Holder): boolean {
-    if (this.#board.factsOf(holder) === null) return false;
+    const { transport, relay } = this.#config.events;
+    const isRelayAsked = transport === "nats" && relay === "separate";
+    if (!isRelayAsked && this.#board.factsOf(holder) === null) return false;
     this.#writer?.say({ kind: "resync", holder });
     return true;
   }

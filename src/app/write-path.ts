@@ -47,6 +47,7 @@ function startReadingWritePath(config: Config, deps: WritePathDeps, applier: App
     },
     onTruncated: (): void => applier.truncated(),
     onRestored: (): void => {},
+    onAsk: null,
     tailOf: null,
   });
   let sources: readonly EventSource[] = [];
@@ -71,7 +72,12 @@ function startReadingWritePath(config: Config, deps: WritePathDeps, applier: App
       const heard = heardMs.get(holderName(holder));
       return heard === undefined ? null : Math.max(heard, reachableMs);
     },
-    resync: () => false,
+    resync: (holder) => {
+      const epoch = residency.cursorOf(holder)?.epoch;
+      if (epoch === undefined || !log.isConnected) return false;
+      log.ask({ how: "resync", holder, epoch });
+      return true;
+    },
   };
   return { ingest, detail: () => logDetail(log), stop: () => log.stop() };
 }
@@ -104,6 +110,7 @@ export function startRelayedWritePath(
       if (isTail) ingest.adopt(batch);
       reader.onBatch(batch);
     },
+    onAsk: (ask): void => ingest.asked(ask),
     onRestored: (): void => {
       if (isTail) ingest.restore();
       if (reader.tailOf === null) ingest.forgetStrangers();

@@ -68,6 +68,15 @@ export class HolderRelay {
     return this.#isWounded;
   }
 
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  /** Something of what was handed over did not reach all readers. */
+  wound(): void {
+    this.#isWounded = true;
+  }
+
   /** Follows a batch of the log that an earlier relay published. */
   adopt(batch: KeyedBatch): void {
     const isNews = this.#sequencer.adopt(batch);

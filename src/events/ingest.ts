@@ -8,6 +8,7 @@ import type { Residency } from "../indexer/residency.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
 import { HolderRelay } from "./holder-relay.ts";
 import type { KeyedBatch } from "./keyed-batch.ts";
+import type { HolderAsk } from "./nats-asks.ts";
 import type { StreamFacts } from "./stream-facts.ts";
 import { EventStream, type EventStreamDeps, type EventStreamSource } from "./zmq-event-stream.ts";
 
@@ -86,6 +87,14 @@ export class Ingest {
     const subscription = this.#subscriptions.get(holderName(holder));
     subscription?.stream.resync();
     return subscription !== undefined;
+  }
+
+  /** A reader of the log asks for what an engine can tell again. */
+  asked({ how, holder, epoch }: HolderAsk): void {
+    const stream = this.#subscriptions.get(holderName(holder))?.stream;
+    if (stream?.relay.epoch !== epoch) return;
+    if (how === "heal") stream.heal();
+    else stream.resync();
   }
 
   /** Lets the relays begin anew with what the residency was given of an earlier process. */

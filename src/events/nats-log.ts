@@ -13,6 +13,7 @@ import type { Meter } from "../core/meter.ts";
 import type { Residency } from "../indexer/residency.ts";
 import type { EventsConfig } from "./config.ts";
 import type { KeyedBatch, KeyedSink } from "./keyed-batch.ts";
+import { askForGaps, type HolderAsk, hearAsks, publishAsk } from "./nats-asks.ts";
 import { type ConsumeDeps, consumeNatsLog } from "./nats-consumer.ts";
 import { isStreamGone, placeOf, streamReplaced } from "./nats-place.ts";
 import { NatsPublisher } from "./nats-publisher.ts";
@@ -37,6 +38,8 @@ export interface NatsLogDeps {
   readonly onRestored: () => void;
   /** Messages of the log were gone before they were read. */
   readonly onTruncated: () => void;
+  /** A reader lacks something that an engine can tell again. Null: no engine's sockets are here. */
+  readonly onAsk: ((ask: HolderAsk) => void) | null;
   /** A relay's endpoints: of these alone the tail is read, once. Null: a router, which reads on. */
   readonly tailOf: (() => readonly EndpointId[]) | null;
   readonly clock: Clock;
@@ -92,6 +95,12 @@ export class NatsLog implements KeyedSink {
     return this.#publisher.accept(batch);
   }
 
+  /** Asks the relays, of which this process may be one; while NATS is away nobody hears it. */
+  ask(ask: HolderAsk): void {
+    if (!this.#isConnected || this.#connection === null) return;
+    publishAsk(this.#connection, this.#deps.pool, ask);
+  }
+
   async stop(): Promise<void> {
     await this.#writeLastSnapshot();
     this.#abort.abort();
@@ -133,7 +142,7 @@ export class NatsLog implements KeyedSink {
 
   /** Resolves when the connection is closed for good, by either side. */
   async #serve(connection: NatsConnection, onUsable: () => void): Promise<void> {
-    const { tailOf } = this.#deps;
+    const { tailOf, onAsk } = this.#deps;
     const closed = new AbortController();
     void connection.closed().then(() => closed.abort());
     const signal = AbortSignal.any([this.#abort.signal, closed.signal]);
@@ -149,13 +158,14 @@ export class NatsLog implements KeyedSink {
     this.#startMs ??= this.#deps.clock.nowMs();
     const status = this.#watchStatus(connection);
     this.#publisher.use(jetstream(connection), payloadBytesMax);
+    const hearing = onAsk === null ? null : hearAsks(connection, { ...this.#deps, onAsk });
+    const asking = tailOf === null ? this.#askForGaps(signal) : null;
     const writing = tailOf === null ? this.#writeSnapshots(this.#snapshots, signal) : null;
     if (tailOf === null || this.#bootstrap === null) await this.#consume(manager, signal);
     // A relay that has its tail still keeps the stream standing.
     await this.#watchStream(manager, signal);
     await connection.close();
-    await status;
-    await writing;
+    await Promise.all([status, hearing, asking, writing]);
   }
 
   #consume(manager: JetStreamManager, signal: AbortSignal): Promise<void> {
@@ -174,6 +184,14 @@ export class NatsLog implements KeyedSink {
     if (subjects?.length !== 0) return consumeNatsLog(manager, deps);
     this.#caughtUp();
     return Promise.resolve();
+  }
+
+  /** What is missing before the tail is read may be in it. */
+  #askForGaps(signal: AbortSignal): Promise<void> {
+    const ask = (ask: HolderAsk): void => {
+      if (this.#bootstrap !== null) this.ask(ask);
+    };
+    return askForGaps({ ...this.#deps, ask, signal });
   }
 
   async #watchStream(manager: JetStreamManager, signal: AbortSignal): Promise<void> {

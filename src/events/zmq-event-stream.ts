@@ -83,6 +83,12 @@ export class EventStream {
     this.#take(this.relay.resync());
   }
 
+  /** A reader lacks something: has the engine tell its life again, after the pause for that. */
+  heal(): void {
+    this.relay.wound();
+    this.#healLater();
+  }
+
   async stop(): Promise<void> {
     this.#abort.abort();
     this.#replayAbort.abort();
@@ -203,7 +209,7 @@ export class EventStream {
     if (eventsLeftOut > 0) {
       meter.count("kvatlas_events_refused_total", { reason: "other-group" }, eventsLeftOut);
     }
-    for (const batch of batches) sink.accept(batch);
+    for (const batch of batches) if (!sink.accept(batch)) this.relay.wound();
     for (const reason of drops) meter.count("kvatlas_events_refused_total", { reason });
     if (replayFrom === null) {
       if (this.relay.isWounded) this.#healLater();

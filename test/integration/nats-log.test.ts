@@ -21,6 +21,7 @@ import { waitUntil } from "../harness/wait-until.ts";
 const nats = await requireBinary("nats-server");
 const WAIT_MS = 15_000;
 const STREAM = "KVATLAS";
+const NO_RELAY = { onAsk: null, tailOf: null } as const;
 const podA: Holder = { endpointId: endpointId("10.0.0.1:8000"), rank: 0 };
 const podB: Holder = { endpointId: endpointId("[fe80::1]:8000"), rank: 1 };
 
@@ -71,7 +72,7 @@ function newRouter(address: string, options: RouterOptions = {}): Router {
   const config = eventsConfigSchema.parse({
     nats: { servers: [address], snapshotSeconds: null },
   }).nats;
-  const hooks = { onRestored: () => {}, onTruncated: () => applier.truncated(), tailOf: null };
+  const hooks = { onRestored: () => {}, onTruncated: () => applier.truncated(), ...NO_RELAY };
   const place = { config, pool: options.pool ?? "pool", keySeed: 0 };
   const log = new NatsLog({ ...parts, ...hooks, ...place, onBatch });
   stops.push(() => log.stop());

@@ -221,6 +221,31 @@ describe.skipIf(nats.isMissing)(`relay and routers${nats.note}`, { timeout: 60_0
     expectExact(router);
   });
 
+  it.each(["gap", "late-subscription"])(
+    "a %s that only the log has is told again",
+    async (what) => {
+      const router = await startRouter();
+      await complete(1, 20);
+      await equalsTruth(router);
+      const epochs = engines.map((each) => router.residency.cursorOf(holderOf(each))?.epoch ?? 0);
+      await router.path.stop();
+      const manager = await streams();
+      // Nobody knows any more what these said: no router, no snapshot, and the relay has passed it on.
+      await manager.streams.purge("KVATLAS_SNAPSHOTS");
+      if (what === "gap") await manager.streams.deleteMessage("KVATLAS", 5);
+      else await manager.streams.purge("KVATLAS", { seq: 9 });
+      const later = await startRouter();
+      await complete(21, 24);
+      await equalsTruth(later);
+      expectExact(later);
+      const holders = engines.map(holderOf);
+      const isTold = (at: number): boolean =>
+        (later.residency.cursorOf(holders[at] as Holder)?.epoch ?? 0) > (epochs[at] ?? 0);
+      expect(holders.some((_, at) => isTold(at))).toBe(true);
+      expect(later.meter.total("kvatlas_events_gaps_total") > 0).toBe(what === "gap");
+    },
+  );
+
   it("a replica that starts later has a snapshot and the tail, and says how long it took", async () => {
     const first = await startRouter();
     await complete(1, 30);

@@ -1,0 +1,103 @@
+/**
+ * What readers of the log ask of the relays, over NATS core: to have an engine tell its life again.
+ *
+ * A message that the log has lost is unknown to the relay that published it, and only the engine can
+ * tell it again. An ask that is lost is repeated as long as its reason stands; one that is heard twice,
+ * or by relays of other endpoints, changes nothing.
+ */
+import type { NatsConnection } from "@nats-io/transport-node";
+import { z } from "zod";
+import { type Clock, sleep } from "../core/clock.ts";
+import { endpointId, type Holder, isEndpointAddress, RANK_MAX } from "../core/ids.ts";
+import type { Meter } from "../core/meter.ts";
+import { subjectToken } from "../core/subject-token.ts";
+import type { Residency } from "../indexer/residency.ts";
+
+/** Between two asks for the same holder, ms. */
+const ASK_MS = 2000;
+
+/**
+ * - heal: something is missing; what is known stays in use until the engine tells its life again
+ * - resync: what is known is wrong, and is given up
+ */
+export interface HolderAsk {
+  readonly how: "heal" | "resync";
+  readonly holder: Holder;
+  /** That the reader knows: an ask about another one is out of date. */
+  readonly epoch: number;
+}
+
+/** Why a holder is DEGRADED where an engine that tells its whole life again would end it. */
+const HEALABLE_REASONS: ReadonlySet<string> = new Set([
+  "gap",
+  "late-subscription",
+  "store-damaged",
+  "undecodable",
+  "unknown-parent",
+  "orphans-full",
+  "unknown-handle",
+  "unproven-life",
+]);
+
+const askSchema = z.strictObject({
+  how: z.enum(["heal", "resync"]),
+  endpoint: z.string().refine(isEndpointAddress),
+  rank: z.int().min(0).max(RANK_MAX),
+  epoch: z.int().min(1),
+});
+
+export function publishAsk(
+  connection: NatsConnection,
+  pool: string,
+  { how, holder, epoch }: HolderAsk,
+): void {
+  const { endpointId: endpoint, rank } = holder;
+  connection.publish(askSubject(pool), JSON.stringify({ how, endpoint, rank, epoch }));
+}
+
+/** Hands over every ask until the connection is closed. */
+export async function hearAsks(
+  connection: NatsConnection,
+  deps: {
+    readonly pool: string;
+    readonly onAsk: (ask: HolderAsk) => void;
+    readonly meter: Meter;
+  },
+): Promise<void> {
+  for await (const message of connection.subscribe(askSubject(deps.pool))) {
+    const ask = parseAsk(message.string());
+    if (ask !== null) deps.onAsk(ask);
+    else deps.meter.count("kvatlas_events_refused_total", { reason: "malformed-log-message" });
+  }
+}
+
+/** Asks for every holder that lacks something, again and again while it does. */
+export async function askForGaps(deps: {
+  readonly residency: Residency;
+  readonly ask: (ask: HolderAsk) => void;
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+}): Promise<void> {
+  const { residency, ask, clock, signal } = deps;
+  while (!signal.aborted) {
+    for (const holder of residency.holders()) {
+      const cursor = residency.cursorOf(holder);
+      if (cursor?.state !== "DEGRADED" || !HEALABLE_REASONS.has(cursor.reason ?? "")) continue;
+      ask({ how: "heal", holder, epoch: cursor.epoch });
+    }
+    await sleep(clock, ASK_MS, signal);
+  }
+}
+
+function parseAsk(text: string): HolderAsk | null {
+  try {
+    const { how, endpoint, rank, epoch } = askSchema.parse(JSON.parse(text));
+    return { how, holder: { endpointId: endpointId(endpoint), rank }, epoch };
+  } catch {
+    return null;
+  }
+}
+
+function askSubject(pool: string): string {
+  return `kvatlas.ask.${subjectToken(pool)}`;
+}
