@@ -21,8 +21,8 @@ import { decodeKeyedBatches } from "./keyed-batch-codec.ts";
 import { placeOf, type StreamPlace, streamReplaced } from "./nats-place.ts";
 
 const RETRY_MS = 250;
-/** Messages that the server may send ahead. */
-const AHEAD_MESSAGES_MAX = 1000;
+/** Messages that the server may send ahead, each of up to LOG_MESSAGE_BYTES_MAX. */
+const AHEAD_MESSAGES_MAX = 100;
 /** Time in which messages are handed over in one turn of the event loop, ms. */
 const TURN_MS_MAX = 2;
 
@@ -89,8 +89,9 @@ async function readStream(manager: JetStreamManager, deps: ConsumeDeps): Promise
   signal.addEventListener("abort", stop, { once: true });
   if (signal.aborted) stop();
   const seqSeen = (): number => residency.logCursor?.seq ?? 0;
-  const watch = { stream, place, seqSeen, clock: deps.clock, signal: ended.signal };
-  const watching = streamReplaced(manager, watch).then(async (isReplaced) => {
+  const look = (): Promise<StreamPlace> => placeOf(manager, stream);
+  const watch = { look, place, seqSeen, clock: deps.clock, signal: ended.signal };
+  const watching = streamReplaced(watch).then(async (isReplaced) => {
     if (!isReplaced) return;
     deps.log.warn({ stream }, "event log was recreated: reading it from its start");
     stop();

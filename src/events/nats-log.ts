@@ -15,7 +15,7 @@ import type { EventsConfig } from "./config.ts";
 import type { KeyedBatch, KeyedSink } from "./keyed-batch.ts";
 import { askForGaps, type HolderAsk, hearAsks, publishAsk } from "./nats-asks.ts";
 import { type ConsumeDeps, consumeNatsLog } from "./nats-consumer.ts";
-import { isStreamGone, placeOf, streamReplaced } from "./nats-place.ts";
+import { isStreamGone, placeOf, type StreamPlace, streamReplaced } from "./nats-place.ts";
 import { NatsPublisher } from "./nats-publisher.ts";
 import { NatsSnapshots } from "./nats-snapshots.ts";
 import { ensureStream, eventSubject, poolSubjects } from "./nats-stream.ts";
@@ -200,8 +200,9 @@ export class NatsLog implements KeyedSink {
     while (!signal.aborted) {
       try {
         const place = await placeOf(manager, stream);
-        const watch = { stream, place, seqSeen: (): number => 0, clock, signal };
-        if (await streamReplaced(manager, watch)) await this.#renew(manager, { isReplaced: true });
+        const look = (): Promise<StreamPlace> => placeOf(manager, stream);
+        const watch = { look, place, seqSeen: (): number => 0, clock, signal };
+        if (await streamReplaced(watch)) await this.#renew(manager, { isReplaced: true });
       } catch (error) {
         if (signal.aborted) return;
         if (isStreamGone(error)) await this.#renew(manager, { isReplaced: true }).catch(() => {});

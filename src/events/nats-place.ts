@@ -26,25 +26,24 @@ export function isStreamGone(error: unknown): boolean {
  * Looks every second; resolves with true once the stream is gone, another one, or shorter than it
  * was, and with false when the signal aborts. A server that is away is waited for.
  */
-export async function streamReplaced(
-  manager: JetStreamManager,
-  options: {
-    readonly stream: string;
-    readonly place: StreamPlace;
-    /** Last message known to have been in the stream. */
-    readonly seqSeen: () => number;
-    readonly clock: Clock;
-    readonly signal: AbortSignal;
-  },
-): Promise<boolean> {
-  const { stream, place, seqSeen, clock, signal } = options;
+export async function streamReplaced(options: {
+  /** Asks where the stream stands now. */
+  readonly look: () => Promise<StreamPlace>;
+  readonly place: StreamPlace;
+  /** Last message known to have been in the stream. */
+  readonly seqSeen: () => number;
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+}): Promise<boolean> {
+  const { look, place, seqSeen, clock, signal } = options;
   let { lastSeq } = place;
   while (!signal.aborted) {
     await sleep(clock, LOOK_MS, signal);
     if (signal.aborted) break;
     try {
-      const seen = await placeOf(manager, stream);
+      // Before the question: what is read until the answer is there may be beyond it.
       lastSeq = Math.max(lastSeq, seqSeen());
+      const seen = await look();
       if (seen.created !== place.created || seen.lastSeq < lastSeq) return true;
       lastSeq = seen.lastSeq;
     } catch (error) {

@@ -1,5 +1,5 @@
 /** A nats-server whose files outlive it, and that comes back at the same address. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type JetStreamManager, jetstreamManager } from "@nats-io/jetstream";
@@ -42,6 +42,13 @@ export class NatsServer {
 
   async kill(): Promise<void> {
     await this.#running?.kill();
+  }
+
+  /** Comes back without what it had stored. */
+  async startEmpty(): Promise<void> {
+    rmSync(this.#folder, { recursive: true, force: true });
+    mkdirSync(this.#folder);
+    await this.start();
   }
 
   async stop(): Promise<void> {
