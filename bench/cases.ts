@@ -4,7 +4,6 @@ import { routerConfigSchema } from "../src/router/config.ts";
 import { type DecisionInput, decide } from "../src/router/decide.ts";
 import type { EndpointMatch } from "../src/router/endpoint-match.ts";
 import { fleetViewOf, viewOf } from "../test/harness/fleet-values.ts";
-import { edgeCases } from "./edge-cases.ts";
 import type { BenchCase, ValueCase } from "./harness.ts";
 import { ingestCases } from "./ingest-cases.ts";
 import { jetstreamCases } from "./jetstream-cases.ts";
@@ -27,7 +26,6 @@ export async function benchCases(): Promise<(BenchCase | ValueCase)[]> {
     ...memoryCases(),
     ...[64, 1024].map(decideCase),
     ...promptCases(hasher),
-    ...edgeCases(),
   ];
 }
 

@@ -1,144 +1,279 @@
-/** A decision as a gateway meets it: a body of token ids in, the destination out, over real gRPC. */
-import { type ChildProcess, fork } from "node:child_process";
+/** What a gateway gets: time, CPU and throughput of decisions over real gRPC, and its errors. */
 import { nodeClock } from "../src/core/node-clock.ts";
-import { loadExtProcPackage } from "../src/extproc/grpc-definition.ts";
-import { percentiles, type ValueCase } from "./harness.ts";
+import { tokenizerFolder } from "../test/harness/tokenizers.ts";
+import { chatBody } from "./chat.ts";
+import { EdgeClient, type EdgeRequest, edgeRequest } from "./edge-client.ts";
+import { envoyErrors } from "./edge-envoy.ts";
+import type { Figures } from "./edge-figures.ts";
+import { type EdgeProcess, startProcess } from "./edge-process.ts";
+import type { EdgeRouterOptions, EdgeRouterReady } from "./edge-router.ts";
+import { type Percentiles, percentiles, type ValueCase } from "./harness.ts";
 
-const ENGINES = 4;
-const FEED_BLOCKS_PER_SECOND = 1_000_000;
-/** Envoy sends no larger body messages. */
-const CHUNK_BYTES = 65_536;
+const SIZES = [1, 8, 32] as const;
 const SAMPLE_MS = 4000;
+const QUICK_MS = 1000;
+/** Time for the compiler, before anything is measured. */
+const WARMUP_MS = 2000;
 const SETTLE_MS = 1500;
-
-type Client = ReturnType<ReturnType<typeof loadExtProcPackage>["createClient"]>;
-
-interface Edge {
-  /** Resolves when the destination is told. */
-  readonly decide: (body: Uint8Array) => Promise<void>;
-  /** Blocks in applied events so far. */
-  readonly blocks: () => Promise<number>;
-  readonly stop: () => Promise<void>;
-}
+const FEED = { engines: 4, blocksPerSecond: 1_000_000 };
+/** Requests under way at once, for throughput: on so many connections, as of so many Envoy workers. */
+const CONCURRENCY = 64;
+const CONNECTIONS = 2;
+const CHATS_PER_SECOND = 50;
+const OPEN_STREAMS = 10_000;
+const MESSAGE_PREFIX_BYTES = 5;
 
 export function edgeCases(): ValueCase[] {
   return [
-    edgeCase({ tokens: 2048, isFed: false }),
-    edgeCase({ tokens: 2048, isFed: true }),
-    edgeCase({ tokens: 32_768, isFed: false }),
+    transportCase(),
+    ...SIZES.flatMap(decisionCases),
+    duringIngestCase(),
+    ...SIZES.map(throughputCase),
+    chatCase(),
+    lagCase(),
+    memoryCase(),
+    { name: "envoy.errors", unit: "count", value: envoyErrors },
   ];
 }
 
-function edgeCase({
-  tokens,
-  isFed,
-}: {
-  readonly tokens: number;
-  readonly isFed: boolean;
-}): ValueCase {
-  const name = `edge.tokens.${tokens}`;
+/** All phases of requests with 2 KB, and a picker that costs nothing. */
+function transportCase(): ValueCase {
   return {
-    ...(isFed ? { name: `${name}.during-ingest`, reference: name } : { name }),
+    name: "transport.cpu",
     unit: "us",
     value: async (isQuick) => {
-      const edge = await startEdge(isFed);
-      const body = bodyOf(tokens);
-      for (let warmup = 0; warmup < (isQuick ? 1 : 50); warmup += 1) await edge.decide(body);
-      const samples: number[] = [];
-      const [beganMs, before] = [nodeClock.nowMs(), await edge.blocks()];
-      const endMs = beganMs + (isQuick ? 50 : SAMPLE_MS);
-      while (nodeClock.nowMs() < endMs) {
-        const startMs = nodeClock.nowMs();
-        await edge.decide(body);
-        samples.push(1000 * (nodeClock.nowMs() - startMs));
-      }
-      const seconds = (nodeClock.nowMs() - beganMs) / 1000;
-      const rate = ((await edge.blocks()) - before) / seconds;
-      if (isFed && !isQuick) process.stderr.write(`${Math.round(rate)} blocks/s were ingested\n`);
-      await edge.stop();
-      return percentiles(samples);
+      const server = await startProcess<{ edge: string }>("./edge-server.ts", null);
+      const request = edgeRequest("/v1/completions", Buffer.alloc(2048, "x"), true);
+      const { cpuMs } = await load(server, request, isQuick);
+      await server.stop();
+      return cpuMs * 1000;
     },
   };
 }
 
-async function startEdge(isFed: boolean): Promise<Edge> {
-  const feed = isFed ? await startFeed() : null;
-  const router = child("./edge-router.ts", feed?.addresses ?? []);
-  const { edge, admin } = await message<{ edge: string; admin: string }>(router);
-  const client = loadExtProcPackage().createClient(edge);
-  if (feed !== null) {
-    await wait(SETTLE_MS);
-    feed.process.send("go");
-    await wait(SETTLE_MS);
-  }
+/** One request at a time, each with the same token ids; time and CPU of one run. */
+function decisionCases(thousands: number): ValueCase[] {
+  const run = once((isQuick) => withRouter({}, (router) => oneByOne(router, thousands, isQuick)));
+  return [
+    {
+      name: `decision.tokens.${thousands}k`,
+      unit: "ms",
+      value: async (isQuick) => (await run(isQuick)).told,
+    },
+    {
+      name: `decision.cpu.${thousands}k`,
+      unit: "ms",
+      value: async (isQuick) => (await run(isQuick)).cpuMs,
+    },
+  ];
+}
+
+/** While engines store and remove blocks as fast as they can. */
+function duringIngestCase(): ValueCase {
   return {
-    decide: (body) => decide(client, body),
-    blocks: async (): Promise<number> => {
-      const text = await (await fetch(`http://${admin}/metrics`)).text();
-      const counts = [...text.matchAll(/^kvatlas_events_blocks_total\{.*\} (\d+)$/gm)];
-      return counts.reduce((sum, [, count]) => sum + Number(count), 0);
-    },
-    stop: async (): Promise<void> => {
-      client.close();
-      for (const each of [router, feed?.process]) {
-        if (each === undefined) continue;
-        const ended = new Promise((resolve) => each.once("exit", resolve));
-        each.disconnect();
-        await ended;
-      }
+    name: "decision.tokens.1k.during-ingest",
+    reference: "decision.tokens.1k",
+    unit: "ms",
+    value: async (isQuick) => {
+      const feed = await startProcess<{ addresses: readonly string[] }>("./edge-feed.ts", FEED);
+      const figures = await withRouter({ feeds: feed.ready.addresses }, async (router) => {
+        await wait(SETTLE_MS);
+        feed.send("go");
+        await wait(SETTLE_MS);
+        const [beganMs, before] = [nodeClock.nowMs(), await ingestedBlocks(router)];
+        const { told } = await oneByOne(router, 1, isQuick);
+        const blocks = (await ingestedBlocks(router)) - before;
+        const rate = Math.round((1000 * blocks) / (nodeClock.nowMs() - beganMs));
+        if (!isQuick) process.stderr.write(`${rate} blocks/s were ingested\n`);
+        return told;
+      });
+      await feed.stop();
+      return figures;
     },
   };
 }
 
-async function startFeed(): Promise<{ process: ChildProcess; addresses: readonly string[] }> {
-  const process = child("./edge-feed.ts", {
-    ...{ engines: ENGINES, blocksPerSecond: FEED_BLOCKS_PER_SECOND },
-  });
-  const { addresses } = await message<{ addresses: readonly string[] }>(process);
-  return { process, addresses };
+function throughputCase(thousands: number): ValueCase {
+  return {
+    name: `throughput.tokens.${thousands}k`,
+    unit: "requests/s",
+    value: (isQuick) =>
+      withRouter({}, async (router) => {
+        const request = edgeRequest("/v1/completions", tokensBody(thousands), true);
+        return (await load(router, request, isQuick)).perSecond;
+      }),
+  };
 }
 
-function decide(client: Client, body: Uint8Array): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const stream = client.Process();
-    stream.on("error", () => {});
-    stream.on("data", ({ request_headers: headers, immediate_response: refusal }) => {
-      if (refusal !== undefined) reject(new Error("the router refused"));
-      if (headers === undefined) return;
-      stream.cancel();
-      resolve();
-    });
-    const header = (key: string, value: string): object => ({ key, raw_value: Buffer.from(value) });
-    stream.write({
-      request_headers: {
-        headers: { headers: [header(":method", "POST"), header(":path", "/v1/completions")] },
-      },
-      protocol_config: {
-        request_body_mode: "FULL_DUPLEX_STREAMED",
-        response_body_mode: "FULL_DUPLEX_STREAMED",
-      },
-    });
-    for (let at = 0; at < body.length; at += CHUNK_BYTES) {
-      stream.write({ request_body: { body: body.subarray(at, at + CHUNK_BYTES) } });
-    }
-    stream.write({ request_body: { end_of_stream: true } });
-  });
+/** A chat's next turns, at a fixed rate: all but the last message was seen before. */
+function chatCase(): ValueCase {
+  return {
+    name: "chat.220k.warm",
+    unit: "ms",
+    value: (isQuick) =>
+      withRouter({ tokenizerPath: tokenizerFolder("qwen2_5") }, async ({ ready }) => {
+        const client = new EdgeClient(ready.edge);
+        const turn = (n: number): EdgeRequest =>
+          edgeRequest("/v1/chat/completions", chatBody(`${n}?`), false);
+        for (let warmup = 0; warmup < 100; warmup += 1) await client.exchange(turn(-warmup));
+        const turns = isQuick ? 100 : 500;
+        const told = await atRate(turns, CHATS_PER_SECOND, (n) => client.exchange(turn(n)));
+        client.close();
+        return percentiles(told);
+      }),
+  };
 }
 
-function bodyOf(tokens: number): Uint8Array {
-  const prompt = Array.from({ length: tokens }, (_, at) => (at * 7919) % 128_000);
+/** How late the event loop is while there is always a chat of which nothing was seen before. */
+function lagCase(): ValueCase {
+  const options = { tokenizerPath: tokenizerFolder("qwen2_5"), isLagWatched: true };
+  return {
+    name: "lag.chat.220k.cold",
+    unit: "ms",
+    value: (isQuick) =>
+      withRouter(options, async (router) => {
+        const client = new EdgeClient(router.ready.edge);
+        let chats = 0;
+        const during = async (ms: number): Promise<void> => {
+          const endMs = nodeClock.nowMs() + ms;
+          while (nodeClock.nowMs() < endMs) {
+            chats += 1;
+            const body = chatBody("?", chats);
+            await client.exchange(edgeRequest("/v1/chat/completions", body, false));
+          }
+        };
+        await during(WARMUP_MS);
+        await router.figures();
+        await during(isQuick ? QUICK_MS : SAMPLE_MS);
+        client.close();
+        return (await router.figures()).lagMs;
+      }),
+  };
+}
+
+/** Requests that wait for their body. */
+function memoryCase(): ValueCase {
+  return {
+    name: "memory.streams.10k",
+    unit: "bytes",
+    value: async () => {
+      const server = await startProcess<{ edge: string }>("./edge-server.ts", null);
+      const client = new EdgeClient(server.ready.edge, 4);
+      const { request } = edgeRequest("/v1/completions", Buffer.alloc(0), true);
+      const headers = request.subarray(0, MESSAGE_PREFIX_BYTES + request.readUInt32BE(1));
+      const opened = async (streams: number): Promise<number> => {
+        for (let n = 0; n < streams; n += 1) client.open(headers).on("error", () => {});
+        for (let open = 0; open < streams; ) {
+          await wait(SETTLE_MS);
+          open = (await server.figures()).openStreams;
+        }
+        return (await server.figures("after gc")).residentBytes;
+      };
+      const before = await opened(10);
+      const bytes = (await opened(OPEN_STREAMS)) - before;
+      client.close();
+      await server.stop();
+      return bytes;
+    },
+  };
+}
+
+async function oneByOne(
+  router: EdgeProcess<EdgeRouterReady>,
+  thousands: number,
+  isQuick: boolean,
+): Promise<{ told: Percentiles; cpuMs: number }> {
+  const client = new EdgeClient(router.ready.edge);
+  const request = edgeRequest("/v1/completions", tokensBody(thousands), false);
+  const warmMs = nodeClock.nowMs() + WARMUP_MS;
+  while (nodeClock.nowMs() < warmMs) await client.exchange(request);
+  const before = await router.figures();
+  const told: number[] = [];
+  const endMs = nodeClock.nowMs() + (isQuick ? QUICK_MS : SAMPLE_MS);
+  while (nodeClock.nowMs() < endMs) told.push(await client.exchange(request));
+  const cpuMs = cpuOf(before, await router.figures()) / told.length;
+  client.close();
+  return { told: percentiles(told), cpuMs };
+}
+
+/** As many requests as go through, with `CONCURRENCY` under way. */
+async function load(
+  { ready, figures }: EdgeProcess<{ edge: string }>,
+  request: EdgeRequest,
+  isQuick: boolean,
+): Promise<{ cpuMs: number; perSecond: number }> {
+  const client = new EdgeClient(ready.edge, CONNECTIONS);
+  let requests = 0;
+  const during = async (ms: number): Promise<void> => {
+    const endMs = nodeClock.nowMs() + ms;
+    const work = async (): Promise<void> => {
+      while (nodeClock.nowMs() < endMs) {
+        await client.exchange(request);
+        requests += 1;
+      }
+    };
+    await Promise.all(Array.from({ length: CONCURRENCY }, work));
+  };
+  await during(WARMUP_MS);
+  const [before, startMs] = [await figures(), nodeClock.nowMs()];
+  requests = 0;
+  await during(isQuick ? QUICK_MS : SAMPLE_MS);
+  const seconds = (nodeClock.nowMs() - startMs) / 1000;
+  const cpuMs = cpuOf(before, await figures()) / requests;
+  client.close();
+  return { cpuMs, perSecond: requests / seconds };
+}
+
+/** Begins one each 1/`perSecond` seconds, whether the one before is done or not. */
+async function atRate(
+  times: number,
+  perSecond: number,
+  run: (n: number) => Promise<number>,
+): Promise<number[]> {
+  const startMs = nodeClock.nowMs();
+  const all: Promise<number>[] = [];
+  for (let n = 0; n < times; n += 1) {
+    await wait(Math.max(0, startMs + (1000 * n) / perSecond - nodeClock.nowMs()));
+    all.push(run(n));
+  }
+  return await Promise.all(all);
+}
+
+async function withRouter<Value>(
+  options: EdgeRouterOptions,
+  use: (router: EdgeProcess<EdgeRouterReady>) => Promise<Value>,
+): Promise<Value> {
+  const router = await startProcess<EdgeRouterReady>("./edge-router.ts", options);
+  try {
+    return await use(router);
+  } finally {
+    await router.stop();
+  }
+}
+
+async function ingestedBlocks({ ready }: EdgeProcess<EdgeRouterReady>): Promise<number> {
+  const text = await (await fetch(`http://${ready.admin}/metrics`)).text();
+  const counts = [...text.matchAll(/^kvatlas_events_blocks_total\{.*\} (\d+)$/gm)];
+  return counts.reduce((sum, [, count]) => sum + Number(count), 0);
+}
+
+function cpuOf(before: Figures, after: Figures): number {
+  return after.cpuMs - before.cpuMs;
+}
+
+function tokensBody(thousands: number): Uint8Array {
+  const prompt = Array.from({ length: thousands * 1024 }, (_, at) => (at * 7919) % 128_000);
   return Buffer.from(JSON.stringify({ model: "bench", prompt, max_tokens: 1 }));
 }
 
-function child(file: string, argument: unknown): ChildProcess {
-  return fork(new URL(file, import.meta.url), [JSON.stringify(argument)]);
-}
-
-function message<Message>(from: ChildProcess): Promise<Message> {
-  return new Promise((resolve, reject) => {
-    from.once("message", (each) => resolve(each as Message));
-    from.once("exit", (code) => reject(new Error(`a process of the bench ended: ${code}`)));
-  });
+function once<Value>(
+  make: (isQuick: boolean) => Promise<Value>,
+): (isQuick: boolean) => Promise<Value> {
+  let made: Promise<Value> | null = null;
+  return (isQuick) => {
+    made ??= make(isQuick);
+    return made;
+  };
 }
 
 function wait(ms: number): Promise<void> {

@@ -1,9 +1,11 @@
 /** Measures rows of a bench: repeats a piece of work until its time is stable enough to report. */
 import { nodeClock } from "../src/core/node-clock.ts";
 
+type Unit = "ns/block" | "us" | "ms" | "s" | "bytes" | "blocks/s" | "requests/s" | "count";
+
 export interface BenchRow {
   readonly name: string;
-  readonly unit: "ns/block" | "us" | "ms" | "bytes" | "blocks/s" | "s";
+  readonly unit: Unit;
   /** Median over the samples, or the only value. */
   readonly p50: number;
   readonly p99?: number;
@@ -33,7 +35,7 @@ export interface BenchCase {
 /** A row that is one value, found out by its own means. */
 export interface ValueCase {
   readonly name: string;
-  readonly unit: "ms" | "us" | "bytes" | "blocks/s" | "s";
+  readonly unit: Exclude<Unit, "ns/block">;
   /** `isQuick`: as little as shows that it works. */
   readonly value: (isQuick: boolean) => Promise<number | Percentiles>;
   readonly reference?: string;

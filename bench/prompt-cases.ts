@@ -8,6 +8,7 @@ import { PromptReader } from "../src/prompt/prompt-reader.ts";
 import { readRequestBody } from "../src/prompt/request-body.ts";
 import { type ChosenTokenizer, startTokenizer } from "../src/prompt/tokenizer-choice.ts";
 import { tokenizerFolder } from "../test/harness/tokenizers.ts";
+import { chatBody } from "./chat.ts";
 import type { BenchCase } from "./harness.ts";
 import { BLOCK, NAMESPACE, tokensOf } from "./workload.ts";
 
@@ -42,8 +43,6 @@ function idsCases(hasher: BlockHasher, thousands: number): BenchCase[] {
   ];
 }
 
-const CHAT_MESSAGES = 100;
-const MESSAGE_WORDS = 350;
 const NEVER = new AbortController().signal;
 
 /**
@@ -52,20 +51,8 @@ const NEVER = new AbortController().signal;
  */
 function chatCases(hasher: BlockHasher): BenchCase[] {
   let turn = 0;
-  const words = (seed: number): string =>
-    Array.from({ length: MESSAGE_WORDS }, (_, i) => WORDS[(seed * 7 + i * i) % WORDS.length]).join(
-      " ",
-    );
-  const messages = Array.from({ length: CHAT_MESSAGES }, (_, i) => ({
-    role: i % 2 === 0 ? "user" : "assistant",
-    content: words(i),
-  }));
-  const body = (content: string): Buffer =>
-    Buffer.from(
-      JSON.stringify({ model: "bench", messages: [...messages, { role: "user", content }] }),
-    );
   const chat = (name: string, memoBytesMax: number): BenchCase => {
-    let next: Buffer = body("?");
+    let next = chatBody("?");
     let started: Promise<{ chosen: ChosenTokenizer; reader: PromptReader }> | null = null;
     return {
       name,
@@ -73,7 +60,7 @@ function chatCases(hasher: BlockHasher): BenchCase[] {
       blocks: 1,
       prepare: (): void => {
         turn += 1;
-        next = body(`${turn}?`);
+        next = chatBody(`${turn}?`);
       },
       run: async (): Promise<void> => {
         started ??= startReader(hasher, memoBytesMax);
@@ -103,8 +90,3 @@ async function startReader(
   const ports = { hasher, meter: silentMeter };
   return { chosen, reader: new PromptReader({ ...ports, tokensMax, tokenizer, model: "bench" }) };
 }
-
-const WORDS = (
-  "the quick brown fox jumps over a lazy dog while engineers measure caches, blocks & tokens " +
-  "in 2026; nobody (really) knows how much of a prompt is new. Antworten k\u00f6nnen l\u00e4nger sein"
-).split(" ");
