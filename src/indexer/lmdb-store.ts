@@ -86,9 +86,9 @@ interface Place {
 }
 
 export class LmdbStore {
-  readonly #root: RootDatabase<string, string>;
+  readonly #root: RootDatabase<Buffer, string>;
   readonly #blocks: Database<Buffer, Buffer>;
-  readonly #holders: Database<string, string>;
+  readonly #holders: Database<Buffer, string>;
   readonly #owner = randomUUID();
   /** Who had the store before; it gets it back from one that ends without having written. */
   #ownerBefore: string | undefined;
@@ -99,6 +99,11 @@ export class LmdbStore {
   #pageNext = 0;
   /** Place of the page that is read or written: LMDB takes a copy. */
   readonly #place = Buffer.alloc(PLACE_BYTES);
+  /**
+   * Memory of each text that is written, by its key. This thread makes so little garbage that it is
+   * hardly ever collected: what a flush leaves behind would be there for an hour.
+   */
+  readonly #texts = new Map<string, Buffer>();
   readonly contents: StoreContents;
 
   /**
@@ -111,14 +116,14 @@ export class LmdbStore {
     // Texts, and parsed here: the library's own parser would throw at a damaged row.
     // Pages as the guard of the file knows them.
     const form = { path, noSubdir: false, maxDbs: 4, pageSize: 4096 } as const;
-    this.#root = open<string, string>({ ...form, encoding: "string" });
+    this.#root = open<Buffer, string>({ ...form, encoding: "binary" });
     try {
       this.#blocks = this.#root.openDB({
         name: "blocks",
         encoding: "binary",
         keyEncoding: "binary",
       });
-      this.#holders = this.#root.openDB({ name: "holders", encoding: "string" });
+      this.#holders = this.#root.openDB({ name: "holders", encoding: "binary" });
       this.contents = this.#prepare(JSON.stringify(`${LAYOUT}/${keySeed}`));
     } catch (error) {
       void this.#root.close();
@@ -165,12 +170,10 @@ export class LmdbStore {
     // Synchronous: where the disk is full, the library's asynchronous commit ends the process by
     // a rejection that nobody can catch.
     this.#root.transactionSync(() => {
-      if (this.#root.get("owner") !== this.#owner) throw new StoreTaken();
+      if (this.#textAt("owner") !== this.#owner) throw new StoreTaken();
       for (const holder of forgotten) this.#drop(holderName(holder), places);
       for (const holder of holders) this.#writeHolder(holder, bytes, places);
-      if (logCursor !== null) {
-        this.#root.putSync("logCursor", sealed("logCursor", JSON.stringify(logCursor)));
-      }
+      if (logCursor !== null) this.#root.putSync("logCursor", this.#sealed("logCursor", logCursor));
     });
     this.#places = places;
     this.#ownerBefore = undefined;
@@ -182,7 +185,9 @@ export class LmdbStore {
     try {
       if (owner !== undefined) {
         this.#root.transactionSync(() => {
-          if (this.#root.get("owner") === this.#owner) this.#root.putSync("owner", owner);
+          if (this.#textAt("owner") === this.#owner) {
+            this.#root.putSync("owner", Buffer.from(owner));
+          }
         });
       }
     } finally {
@@ -191,22 +196,22 @@ export class LmdbStore {
   }
 
   #prepare(layout: string): StoreContents {
-    const found = this.#root.get("layout");
+    const found = this.#textAt("layout");
     const isForeign = found !== undefined && found !== layout;
     let rowsRefused = 0;
     let logCursor: LogCursor | null = null;
     const holders: StoredHolder[] = [];
     this.#root.transactionSync(() => {
-      this.#ownerBefore = this.#root.get("owner");
-      this.#root.putSync("owner", this.#owner);
+      this.#ownerBefore = this.#textAt("owner");
+      this.#root.putSync("owner", Buffer.from(this.#owner));
       if (found !== layout) {
         this.#blocks.clearSync();
         this.#holders.clearSync();
         this.#root.removeSync("logCursor");
-        this.#root.putSync("layout", layout);
+        this.#root.putSync("layout", Buffer.from(layout));
         return;
       }
-      const text = this.#root.get("logCursor");
+      const text = this.#textAt("logCursor");
       const cursor = logCursorSchema.safeParse(parsed("logCursor", text));
       if (cursor.success) logCursor = cursor.data;
       else if (text !== undefined) {
@@ -225,7 +230,7 @@ export class LmdbStore {
     const refused: string[] = [];
     const slots = new Set<number>();
     for (const { key: name, value } of this.#holders.getRange({})) {
-      const row = holderRowSchema.safeParse(parsed(name, value));
+      const row = holderRowSchema.safeParse(parsed(name, value.toString()));
       if (!row.success || slots.has(row.data.slot)) {
         refused.push(name);
         continue;
@@ -261,6 +266,7 @@ export class LmdbStore {
       this.#blocks.removeSync(this.#placeAt(place.slot, page));
     }
     this.#holders.removeSync(name);
+    this.#texts.delete(name);
     places.delete(name);
   }
 
@@ -280,8 +286,25 @@ export class LmdbStore {
     }
     const { endpointId: endpoint, rank } = holder;
     const row = { slot, pages, blocks, endpoint, rank, cursor };
-    this.#holders.putSync(name, sealed(name, JSON.stringify(row)));
+    this.#holders.putSync(name, this.#sealed(name, row));
     places.set(name, { slot, pages });
+  }
+
+  #textAt(key: string): string | undefined {
+    return this.#root.get(key)?.toString();
+  }
+
+  /** Valid until the same key is sealed again. */
+  #sealed(key: string, value: object): Buffer {
+    const text = sealed(key, JSON.stringify(value));
+    const bytes = Buffer.byteLength(text);
+    let memory = this.#texts.get(key);
+    if (memory === undefined || memory.length < bytes) {
+      memory = Buffer.allocUnsafeSlow(2 * bytes);
+      this.#texts.set(key, memory);
+    }
+    memory.write(text);
+    return memory.subarray(0, bytes);
   }
 
   #placeAt(slot: number, page: number): Buffer {
