@@ -1,9 +1,11 @@
 /**
  * Reads the fleet's event log in order, from where the log cursor stands.
  *
- * An ordered consumer heals a lost connection by itself. A stream that was deleted and made anew it
- * does not notice (it waits for a sequence that never comes), so the stream's creation time and last
- * sequence are looked at every second, and reading starts over when they do not fit.
+ * What an ordered consumer does to heal itself is not relied on: it stands still for ever where the
+ * connection is lost twice in a row, and in a stream that was deleted and made anew it waits for a
+ * sequence that never comes. So reading begins anew at the cursor after every lost connection, when
+ * heartbeats are missing, and when the stream's creation time and last sequence, looked at every
+ * second, do not fit.
  */
 import {
   type ConsumerMessages,
@@ -21,8 +23,8 @@ import { decodeKeyedBatches } from "./keyed-batch-codec.ts";
 import { placeOf, type StreamPlace, streamReplaced } from "./nats-place.ts";
 
 const RETRY_MS = 250;
-/** Messages that the server may send ahead, each of up to LOG_MESSAGE_BYTES_MAX. */
-const AHEAD_MESSAGES_MAX = 100;
+/** Messages that the server may send ahead: of LOG_MESSAGE_BYTES_MAX each, below its max_pending of 64 MiB. */
+const AHEAD_MESSAGES_MAX = 50;
 /** Time in which messages are handed over in one turn of the event loop, ms. */
 const TURN_MS_MAX = 2;
 
@@ -41,6 +43,8 @@ export interface ConsumeDeps {
   readonly onTruncated: () => void;
   /** Makes the stream again where it is gone. */
   readonly renew: (options: { readonly isReplaced: boolean }) => Promise<void>;
+  /** Aborts when the connection that is now in use was lost and is there again. */
+  readonly reconnected: () => AbortSignal;
   readonly clock: Clock;
   readonly log: Log;
   readonly meter: Meter;
@@ -66,7 +70,8 @@ export async function consumeNatsLog(manager: JetStreamManager, deps: ConsumeDep
 
 /** Reads until the stream is another one, the reader ends or the signal aborts; true: all is read. */
 async function readStream(manager: JetStreamManager, deps: ConsumeDeps): Promise<boolean> {
-  const { stream, subjects, residency, onCaughtUp, isTailOnly, signal } = deps;
+  const { stream, subjects, residency, onCaughtUp, isTailOnly } = deps;
+  const signal = AbortSignal.any([deps.signal, deps.reconnected()]);
   const place = await placeOf(manager, stream);
   const start = await startOf(place, deps);
   const consumer = await manager.jetstream().consumers.get(stream, {
@@ -97,14 +102,19 @@ async function readStream(manager: JetStreamManager, deps: ConsumeDeps): Promise
     stop();
     await deps.renew({ isReplaced }).catch(() => {});
   });
+  const beating = stopWhenSilent(messages);
   try {
     return await readMessages(messages, place, deps);
   } finally {
     signal.removeEventListener("abort", stop);
     stop();
     ended.abort();
-    await watching;
+    await Promise.all([watching, beating]);
   }
+}
+
+async function stopWhenSilent(messages: ConsumerMessages): Promise<void> {
+  for await (const { type } of messages.status()) if (type === "heartbeats_missed") messages.stop();
 }
 
 /** The first sequence to read; loads a snapshot where the cursor does not lead into the stream. */

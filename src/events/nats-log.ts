@@ -23,6 +23,8 @@ import { ensureStream, eventSubject, poolSubjects } from "./nats-stream.ts";
 /** Pause before the next attempt to reach a server, ms: doubled from the first to the last. */
 const CONNECT_RETRY_MS = 500;
 const CONNECT_RETRY_MS_MAX = 15_000;
+/** Wait for an answer of the server: one that was lost with its connection never comes. */
+const REQUEST_MS_MAX = 2000;
 /** Time for the last snapshot of a router that stops. */
 const LAST_SNAPSHOT_MS = 5000;
 
@@ -65,6 +67,7 @@ export class NatsLog implements KeyedSink {
   /** Creation time of the stream as it was last seen. */
   #streamCreated: string | null = null;
   #isConnected = false;
+  #reconnect = new AbortController();
   #startMs: number | null = null;
   #snapshotRows: number | null = null;
   #bootstrap: Bootstrap | null = null;
@@ -146,7 +149,7 @@ export class NatsLog implements KeyedSink {
     const closed = new AbortController();
     void connection.closed().then(() => closed.abort());
     const signal = AbortSignal.any([this.#abort.signal, closed.signal]);
-    const manager = await jetstreamManager(connection);
+    const manager = await jetstreamManager(connection, { timeout: REQUEST_MS_MAX });
     const payloadBytesMax = (): number => connection.info?.max_payload ?? Number.POSITIVE_INFINITY;
     this.#snapshots = new NatsSnapshots(manager, {
       ...this.#deps,
@@ -179,6 +182,7 @@ export class NatsLog implements KeyedSink {
       onCaughtUp: () => this.#caughtUp(),
       bootstrap: () => this.#loadSnapshot(),
       renew: (options) => this.#renew(manager, options),
+      reconnected: () => this.#reconnect.signal,
       signal,
     };
     if (subjects?.length !== 0) return consumeNatsLog(manager, deps);
@@ -276,7 +280,10 @@ export class NatsLog implements KeyedSink {
   async #watchStatus(connection: NatsConnection): Promise<void> {
     for await (const status of connection.status()) {
       if (status.type === "disconnect") this.#setConnected(false);
-      if (status.type === "reconnect") this.#setConnected(true);
+      if (status.type !== "reconnect") continue;
+      this.#setConnected(true);
+      this.#reconnect.abort();
+      this.#reconnect = new AbortController();
     }
   }
 
