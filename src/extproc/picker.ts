@@ -8,7 +8,7 @@ export interface PickRequest {
   /** Unique among the open streams; the key of the calls that follow. */
   readonly requestId: string;
   readonly method: string;
-  /** With query string, as received. */
+  /** With query string, as received; empty when the gateway does not tell it. */
   readonly path: string;
   /** Names in lower case. Routing headers that a client sent are not in it, pseudo headers neither. */
   readonly headers: ReadonlyMap<string, string>;

@@ -225,7 +225,7 @@ describe("request headers", () => {
     };
     const request = pickOf(feed(newSession(), message));
     expect(request.headers.get("model")).toBe("m, n");
-    expect(request).toMatchObject({ method: "POST", path: "/" });
+    expect(request).toMatchObject({ method: "POST", path: "" });
   });
 
   it("makes a request id where there is none, and hands it to the endpoint", () => {

@@ -240,7 +240,7 @@ export class Session {
     this.#pickRequest = {
       requestId: this.#requestId ?? "",
       method: this.#headers.pseudo.get(":method") ?? "POST",
-      path: this.#headers.pseudo.get(":path") ?? "/",
+      path: this.#headers.pseudo.get(":path") ?? "",
       headers: this.#headers.fields,
       body: this.#body.take(),
       subset: this.#subset,

@@ -216,3 +216,27 @@ describe("request bodies", () => {
     expect(readRequestBody("/v1/completions", Buffer.from(deep)).ok).toBe(false);
   });
 });
+
+describe("a request whose gateway does not tell its path", () => {
+  it.each([
+    ["/v1/chat/completions", { messages: [{ role: "user", content: "hello" }] }],
+    ["/v1/messages", { system: "be brief", messages: [{ role: "user", content: "hello" }] }],
+    ["/v1/completions", { prompt: Array.from({ length: 2000 }, (_, i) => i) }],
+    ["/v1/responses", { input: "hello" }],
+    ["/inference/v1/generate", { token_ids: Array.from({ length: 2000 }, (_, i) => i) }],
+    ["/generate", { input_ids: [1, 2, 3] }],
+  ])("is read as one to %s by the fields of its body", (path, fields) => {
+    const body = { model: "m", ...fields };
+    expect(read("", body)).toEqual(read(path, body));
+    expect(read(path, body).ok).toBe(true);
+  });
+
+  it.each([
+    ["other fields", bytes({ model: "m" })],
+    ["a prompt of another type", bytes({ prompt: 3 })],
+    ["no JSON", Buffer.from("{")],
+    ["no body", Buffer.alloc(0)],
+  ])("is routed by load with %s", (_, body) => {
+    expect(readRequestBody("", body)).toMatchObject({ ok: false, reason: "path-unknown" });
+  });
+});

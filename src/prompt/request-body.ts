@@ -40,9 +40,29 @@ const APIS: ReadonlyMap<string, Api> = new Map([
   ["/generate", { tokensField: "input_ids", readPrompt: readSglangBody }],
 ]);
 
-/** `path` may carry a query string. */
+/** `path` may carry a query string; empty: the gateway does not tell it, and the fields decide. */
 export function readRequestBody(path: string, body: Uint8Array): Result<RequestBody, BodyRefusal> {
   const [route = ""] = path.split("?", 1);
+  if (route !== "") return readBodyOf(route, body);
+  const guessed = guessRoute(body);
+  const read = guessed === null ? null : readBodyOf(guessed, body);
+  // What a guess does not fit is no fault of the client.
+  return read?.ok === true ? read : refused("path-unknown", "no path, and no body that is known");
+}
+
+/** The route whose field the body has; null: none is known. */
+function guessRoute(body: Uint8Array): string | null {
+  const parsed = parseJsonBody(body, "prompt");
+  if (!parsed.ok) return null;
+  const has = (field: string): boolean => Object.hasOwn(parsed.value, field);
+  if (has("messages")) return has("system") ? "/v1/messages" : "/v1/chat/completions";
+  if (has("prompt")) return "/v1/completions";
+  if (has("input")) return "/v1/responses";
+  if (has("token_ids")) return "/inference/v1/generate";
+  return has("input_ids") || has("text") ? "/generate" : null;
+}
+
+function readBodyOf(route: string, body: Uint8Array): Result<RequestBody, BodyRefusal> {
   const api = APIS.get(route);
   if (api === undefined) return refused("path-unknown", `path ${route.slice(0, 100)}`);
   const parsed = parseJsonBody(body, api.tokensField);
