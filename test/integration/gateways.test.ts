@@ -1,55 +1,115 @@
-/** Every gateway of docs/gateways.md: its Envoy, or its messages, before the real router and lab engines. */
+/** The gateways of docs/gateways.md: their Envoy, or their messages, before the real router and lab engines. */
+import http2 from "node:http2";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { nodeClock } from "../../src/core/node-clock.ts";
-import { ENVOY_RECIPES, type EnvoyConfig, envoyRecipe } from "../../src/lab/file-envoy-recipe.ts";
-import { startEnvoy } from "../../src/lab/process-envoy.ts";
+import {
+  ENVOY_RECIPES,
+  type EnvoyConfig,
+  placeEnvoy,
+  readEnvoyFile,
+  recipeFile,
+} from "../../src/lab/file-envoy-recipe.ts";
+import { type RunningEnvoy, startEnvoy } from "../../src/lab/process-envoy.ts";
 import { requireBinary } from "../harness/binaries.ts";
 import { withSubset } from "../harness/envoy-edits.ts";
+import { bodyOf, callPicker, destinationOf } from "../harness/ext-proc-call.ts";
+import { readManifests, withEnvoyFilter, withTrafficPolicy } from "../harness/gateway-patches.ts";
+import { send } from "../harness/http-client.ts";
 import { promptOf, Stack } from "../harness/stack.ts";
+import { startUpstream, type TestUpstream } from "../harness/test-upstream.ts";
 
-const envoy = await requireBinary("envoy");
-const ENGINES = 3;
+const envoyBinary = await requireBinary("envoy");
 const PROMPT_TOKENS = 512;
+/** Nobody listens there. */
+const NO_ROUTER = "127.0.0.1:1";
 
-describe.skipIf(envoy.isMissing)(`gateways${envoy.note}`, () => {
+/** What the controller of a gateway makes. */
+function madeBy(name: string): EnvoyConfig {
+  return readEnvoyFile(new URL(`../gateways/${name}.yaml`, import.meta.url));
+}
+
+function buffered(config: EnvoyConfig): EnvoyConfig {
+  return JSON.parse(JSON.stringify(config).replaceAll("FULL_DUPLEX_STREAMED", "BUFFERED"));
+}
+
+const istio = withEnvoyFilter(madeBy("istio"), readManifests("istio.yaml"));
+const aiGatewayPolicy = readManifests("envoy-ai-gateway.yaml");
+const aiGateway = withTrafficPolicy(madeBy("envoy-ai-gateway"), aiGatewayPolicy);
+const aiGatewayOpen = withTrafficPolicy(madeBy("envoy-ai-gateway-fail-open"), aiGatewayPolicy);
+
+const GATEWAYS: readonly (readonly [name: string, config: EnvoyConfig])[] = [
+  ...ENVOY_RECIPES.map((name) => [name, readEnvoyFile(recipeFile(name))] as const),
+  ["Istio", istio],
+  ["Envoy AI Gateway", aiGateway],
+  ["Envoy AI Gateway, buffered", buffered(aiGateway)],
+  ["Envoy AI Gateway, failing open", aiGatewayOpen],
+];
+
+/** As with an empty `meshConfig.defaultHttpRetryPolicy`. */
+function withoutRetries(config: EnvoyConfig): EnvoyConfig {
+  return JSON.parse(
+    JSON.stringify(config, (key, value) => (key === "retry_policy" ? undefined : value)),
+  );
+}
+
+function postWithTrailers(address: string, body: string): Promise<number> {
+  const session = http2.connect(`http://${address}`);
+  return new Promise<number>((resolve, reject) => {
+    const stream = session.request(
+      { ":method": "POST", ":path": "/v1/completions", "content-type": "application/json" },
+      { waitForTrailers: true, endStream: false },
+    );
+    stream.on("wantTrailers", () => stream.sendTrailers({ "x-checksum": "1" }));
+    stream.on("response", (headers) => resolve(Number(headers[":status"])));
+    stream.on("error", reject);
+    stream.resume().end(body);
+  }).finally(() => session.close());
+}
+
+function start(
+  config: EnvoyConfig,
+  to: { readonly extProcAddress: string; readonly endpoints: readonly string[] },
+): Promise<RunningEnvoy> {
+  const pickers = config.static_resources.clusters.filter(({ name }) => name !== "pool");
+  const clusters = Object.fromEntries(pickers.map(({ name }) => [name, [to.extProcAddress]]));
+  const placed = placeEnvoy(config, {
+    admin: "127.0.0.1:0",
+    listeners: { kvatlas: "127.0.0.1:0" },
+    clusters: { ...clusters, pool: to.endpoints },
+  });
+  return startEnvoy({ binary: envoyBinary.path, clock: nodeClock, config: placed });
+}
+
+describe.skipIf(envoyBinary.isMissing)(`gateways before the router${envoyBinary.note}`, () => {
   let stack: Stack;
+  let seed = 0;
 
   beforeAll(async () => {
-    stack = await Stack.start({ engines: ENGINES, engine: { timeScale: 0 } });
+    stack = await Stack.start({ engines: 3, engine: { timeScale: 0 } });
   });
   afterAll(() => stack?.stop());
 
-  const recipe = (name: (typeof ENVOY_RECIPES)[number]): EnvoyConfig =>
-    envoyRecipe({
-      recipe: name,
-      listenAddress: "127.0.0.1:0",
-      adminAddress: "127.0.0.1:0",
+  const front = (config: EnvoyConfig): Promise<RunningEnvoy> =>
+    start(config, {
       extProcAddress: stack.router.extProcAddress,
       endpoints: stack.engines.map((engine) => engine.address),
     });
 
-  /** Statuses and engines of one request for each engine, whose prompt that engine alone holds. */
-  async function routed(config: EnvoyConfig, firstSeed: number): Promise<[number, number][]> {
-    const running = await startEnvoy({ binary: envoy.path, clock: nodeClock, config });
-    const address = running.listenAddress;
-    const outcomes: [number, number][] = [];
-    try {
-      for (let engine = 0; engine < ENGINES; engine += 1) {
-        const prompt = promptOf(firstSeed + engine, PROMPT_TOKENS);
+  it.each(GATEWAYS)(
+    "sends a prompt to the endpoint that holds it, through %s",
+    async (_, config) => {
+      const gateway = await front(config);
+      const outcomes: [number, number][] = [];
+      for (const engine of stack.engines.keys()) {
+        seed += 1;
+        const prompt = promptOf(seed, PROMPT_TOKENS);
         await stack.seed(engine, prompt);
-        const answer = await stack.post(address, { model: "lab-8b", prompt, max_tokens: 1 });
+        const body = { model: "lab-8b", prompt, max_tokens: 1, user: "x".repeat(100_000) };
+        const answer = await stack.post(gateway.listenAddress, body);
         outcomes.push([answer.status, answer.engine]);
       }
-    } finally {
-      await running.stop();
-    }
-    return outcomes;
-  }
-
-  it.each(ENVOY_RECIPES.map((name, position) => ({ name, seed: 100 * (position + 1) })))(
-    "sends a prompt to the endpoint that holds it, through $name.yaml",
-    async ({ name, seed }) => {
-      expect(await routed(recipe(name), seed)).toEqual([
+      await gateway.stop();
+      expect(outcomes).toEqual([
         [200, 0],
         [200, 1],
         [200, 2],
@@ -57,12 +117,120 @@ describe.skipIf(envoy.isMissing)(`gateways${envoy.note}`, () => {
     },
   );
 
+  it("sends a prompt to the endpoint that holds it, through NGINX Gateway Fabric's messages", async () => {
+    for (const [position, engine] of stack.engines.entries()) {
+      seed += 1;
+      const prompt = promptOf(seed, PROMPT_TOKENS);
+      await stack.seed(position, prompt);
+      // Headers as text, no pseudo headers and no modes; the body in one message; then half-closed.
+      const headers = [{ key: "Content-Type", value: "application/json" }];
+      const body = Buffer.from(JSON.stringify({ model: "lab-8b", prompt }));
+      const responses = await callPicker(stack.router.extProcAddress, [
+        { request_headers: { headers: { headers } } },
+        { request_body: { body, end_of_stream: true } },
+      ]);
+      expect(destinationOf(responses)).toBe(engine.address);
+    }
+  });
+
+  it("sends a prompt to the endpoint that holds it, through agentgateway's messages", async () => {
+    const header = (key: string, value: string) => ({ key, raw_value: Buffer.from(value) });
+    for (const [position, engine] of stack.engines.entries()) {
+      seed += 1;
+      const prompt = promptOf(seed, PROMPT_TOKENS);
+      await stack.seed(position, prompt);
+      const text = JSON.stringify({ model: "lab-8b", prompt });
+      const headers = [header(":method", "POST"), header(":path", "/v1/completions")];
+      const modes = {
+        request_body_mode: "FULL_DUPLEX_STREAMED",
+        response_body_mode: "FULL_DUPLEX_STREAMED",
+      } as const;
+      const request = [
+        { request_headers: { headers: { headers } }, protocol_config: modes },
+        { request_body: { body: Buffer.from(text.slice(0, 700)) } },
+        { request_body: { body: Buffer.from(text.slice(700)) } },
+        { request_body: { end_of_stream: true } },
+      ];
+      const response = [
+        { response_headers: { headers: { headers: [header(":status", "200")] } } },
+        { response_body: { body: Buffer.from("{}"), end_of_stream: true } },
+      ];
+      const responses = await callPicker(stack.router.extProcAddress, request, response);
+      // It reads one address, and no list of them.
+      expect(destinationOf(responses)).toBe(engine.address);
+      expect(bodyOf(responses)).toBe(text);
+    }
+  });
+
+  it("refuses long prompts that Envoy AI Gateway buffers without the ClientTrafficPolicy", async () => {
+    const gateway = await front(buffered(madeBy("envoy-ai-gateway")));
+    const long = { model: "lab-8b", prompt: promptOf(1, 16_384) };
+    const answer = await stack.post(gateway.listenAddress, long);
+    await gateway.stop();
+    expect(answer.status).toBe(413);
+  });
+
+  it("loses a request with HTTP/2 trailers to Istio's retries, and not without them", async () => {
+    const body = JSON.stringify({ model: "lab-8b", prompt: [1, 2, 3], max_tokens: 1 });
+    const statuses: number[] = [];
+    for (const config of [istio, withoutRetries(istio)]) {
+      const gateway = await front(config);
+      statuses.push(await postWithTrailers(gateway.listenAddress, body));
+      await gateway.stop();
+    }
+    expect(statuses).toEqual([400, 200]);
+  });
+
   it("answers 503 when the subset names no endpoint of the pool", async () => {
-    const config = withSubset(recipe("kvatlas"), ["127.0.0.1:1"]);
-    const running = await startEnvoy({ binary: envoy.path, clock: nodeClock, config });
-    const answer = await stack.post(running.listenAddress, { model: "lab-8b", prompt: [1, 2, 3] });
-    await running.stop();
+    const recipe = readEnvoyFile(recipeFile("kvatlas"));
+    const gateway = await front(withSubset(recipe, ["127.0.0.1:1"]));
+    const answer = await stack.post(gateway.listenAddress, { model: "lab-8b", prompt: [1, 2, 3] });
+    await gateway.stop();
     expect([answer.status, answer.engine]).toEqual([503, -1]);
     expect(answer.text).toContain("subset-empty");
+  });
+});
+
+describe.skipIf(envoyBinary.isMissing)(`gateways without a router${envoyBinary.note}`, () => {
+  let upstreams: TestUpstream[] = [];
+  const body = Buffer.alloc(200_000, "x");
+
+  beforeAll(async () => {
+    upstreams = await Promise.all([startUpstream(), startUpstream()]);
+  });
+  afterAll(() => Promise.all(upstreams.map((upstream) => upstream.close())));
+
+  const front = (config: EnvoyConfig): Promise<RunningEnvoy> =>
+    start(config, {
+      extProcAddress: NO_ROUTER,
+      endpoints: upstreams.map((upstream) => upstream.address),
+    });
+
+  it.each([
+    ["kvatlas-fail-open", readEnvoyFile(recipeFile("kvatlas-fail-open"))],
+    ["Istio", istio],
+    ["Envoy AI Gateway", aiGatewayOpen],
+  ] as const)("%s fails open, and hands no client's destination on", async (_, config) => {
+    const gateway = await front(config);
+    const headers = { "x-gateway-destination-endpoint": "127.0.0.1:9" };
+    const answer = await send({ address: gateway.listenAddress, path: "/echo", headers, body });
+    await gateway.stop();
+    expect(answer.status).toBe(200);
+    expect(answer.body.equals(body)).toBe(true);
+    expect(answer.headers["x-chosen"]).toBe("");
+  });
+
+  it("Istio without the EnvoyFilter fails requests with a body, though it is to fail open", async () => {
+    const gateway = await front(madeBy("istio"));
+    const answer = await send({ address: gateway.listenAddress, path: "/echo", body });
+    await gateway.stop();
+    expect(answer.status).toBe(500);
+  });
+
+  it("Envoy AI Gateway fails closed", async () => {
+    const gateway = await front(aiGateway);
+    const answer = await send({ address: gateway.listenAddress, path: "/echo", body });
+    await gateway.stop();
+    expect(answer.status).toBe(500);
   });
 });
