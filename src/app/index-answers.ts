@@ -2,6 +2,7 @@
 import type { Clock } from "../core/clock.ts";
 import { blockKey, type EndpointId } from "../core/ids.ts";
 import type { Fleet, FleetView } from "../fleet/fleet.ts";
+import type { HolderMatch, IndexReader, PrefixMatch } from "../indexer/block-index.ts";
 import type {
   BlockPlace,
   EndpointHolding,
@@ -19,10 +20,12 @@ import {
 } from "../router/endpoint-match.ts";
 import { type KnownState, NO_EVENT_SOURCE, worstState } from "../router/known-state.ts";
 import { TIERS } from "../tiers/tier.ts";
-import { matchKeys, matchPrompt, type PromptMatchDeps } from "./prompt-match.ts";
+import { type MatchInput, matchKeys, matchPrompt, type PromptMatchDeps } from "./prompt-match.ts";
+import { type Supply, supplyOf } from "./prompt-supply.ts";
 
 export interface IndexAnswersDeps extends PromptMatchDeps {
-  readonly fleet: Fleet;
+  readonly index: IndexReader;
+  readonly fleet: Pick<Fleet, "view">;
   readonly clock: Clock;
 }
 
@@ -36,17 +39,23 @@ export class IndexAnswers implements IndexQueries {
   match(query: PromptQuery): MatchAnswer {
     const view = this.#view();
     const known = this.#deps.knowledge.known(view.endpoints, view.nowMs);
-    const matches = endpointMatches(view, this.#sized(query, { ...view, known }));
+    const { sized, supply } = this.#sized(query, { ...view, known });
+    const matches = endpointMatches(view, sized);
     const endpoints = view.endpoints.flatMap(({ spec }) => {
       const match = matches.get(spec.id);
+      if (match === undefined) return [];
       const state = known.states.get(spec.id) ?? NO_EVENT_SOURCE;
-      return match === undefined ? [] : [holdingOf(spec.id, state, match)];
+      const reachable = supply.reachableTokens(spec.id, spec.kvEvents?.ranks ?? 1);
+      return [holdingOf(spec.id, { state, match, reachable })];
     });
-    const best = endpoints.reduce<EndpointHolding | null>(
-      (deepest, each) => (each.prefixTokens > (deepest?.prefixTokens ?? 0) ? each : deepest),
-      null,
-    );
-    return { endpoints, best, promptTokens: promptTokensOf(query) };
+    const deepest = endpoints.reduce((most, each) => Math.max(most, each.prefixTokens), 0);
+    return {
+      endpoints,
+      best: endpoints.reduce<EndpointHolding | null>(better, null),
+      promptTokens: promptTokensOf(query),
+      sharedPrefixTokens: supply.sharedTokens,
+      availableTokens: Math.max(supply.availableTokens, deepest),
+    };
   }
 
   residency(key: bigint): readonly BlockPlace[] {
@@ -81,19 +90,47 @@ export class IndexAnswers implements IndexQueries {
     return fleet.view(clock.nowMs());
   }
 
-  #sized(query: PromptQuery, input: Parameters<typeof matchPrompt>[2]): readonly SizedMatches[] {
-    if (query.kind === "tokens") return matchPrompt(this.#deps, query, input).sized;
-    return [matchKeys(this.#deps, query, input)];
+  /** Matches as decisions have them, with what else there is at the same moment. */
+  #sized(
+    query: PromptQuery,
+    input: MatchInput,
+  ): { sized: readonly SizedMatches[]; supply: Supply } {
+    const { index } = this.#deps;
+    const prefixes: PrefixMatch[] = [];
+    const match = (keys: BigUint64Array): HolderMatch[] => {
+      const prefix = index.prefix(keys);
+      prefixes.push(prefix);
+      return prefix.matches;
+    };
+    const deps = { ...this.#deps, index: { match } };
+    const sized =
+      query.kind === "tokens"
+        ? matchPrompt(deps, query, input).sized
+        : [matchKeys(deps, query, input)];
+    const supply = supplyOf(
+      prefixes.map((prefix, at) => ({ prefix, blockSizeTokens: sized[at]?.blockSizeTokens ?? 0 })),
+    );
+    return { sized, supply };
   }
 }
 
 function holdingOf(
   endpointId: EndpointId,
-  state: KnownState,
-  { gpuTokens, tokensByTier }: EndpointMatch,
+  known: { readonly state: KnownState; readonly match: EndpointMatch; readonly reachable: number },
 ): EndpointHolding {
+  const { gpuTokens, tokensByTier } = known.match;
   const prefixTokens = TIERS.reduce((sum, tier) => sum + tokensByTier[tier], 0);
-  return { endpointId, state, gpuPrefixTokens: gpuTokens, prefixTokens, tokensByTier };
+  return {
+    ...{ endpointId, state: known.state, gpuPrefixTokens: gpuTokens, prefixTokens, tokensByTier },
+    // What is assumed, where no events are heard, is not in the index.
+    reachableTokens: Math.max(known.reachable, prefixTokens),
+  };
+}
+
+function better(best: EndpointHolding | null, each: EndpointHolding): EndpointHolding {
+  if (best === null || each.reachableTokens > best.reachableTokens) return each;
+  const isEqual = each.reachableTokens === best.reachableTokens;
+  return isEqual && each.prefixTokens > best.prefixTokens ? each : best;
 }
 
 function promptTokensOf(query: PromptQuery): number {

@@ -8,7 +8,7 @@ import type { KnownFleet, PodKnowledge } from "./pod-knowledge.ts";
 import type { KnownHolders } from "./write-side.ts";
 
 export interface PromptMatchDeps {
-  readonly index: IndexReader;
+  readonly index: Pick<IndexReader, "match">;
   readonly holders: KnownHolders;
   readonly prompt: PromptReader;
   readonly knowledge: PodKnowledge;

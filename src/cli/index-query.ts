@@ -36,11 +36,14 @@ const holdingSchema = z.object({
   gpuPrefixTokens: z.number(),
   prefixTokens: z.number(),
   tokensByTier: tiersSchema,
+  reachableTokens: z.number(),
 });
 const matchSchema = z.object({
   endpoints: z.array(holdingSchema),
   best: holdingSchema.nullable(),
   promptTokens: z.number(),
+  sharedPrefixTokens: z.number(),
+  availableTokens: z.number(),
 });
 const statsSchema = z.object({
   blocks: z.number(),
@@ -67,12 +70,14 @@ export async function queryIndex(file: string, flags: QueryFlags): Promise<void>
     String(prefix.gpuPrefixTokens),
     String(prefix.prefixTokens),
     ...TIERS.map((tier) => String(tokensByTier[tier])),
+    String(prefix.reachableTokens),
   ]);
   const tiers = TIERS.map((tier) => tier.toUpperCase());
-  await printTable([["ENDPOINT", "STATE", "IN GPU", "ANY TIER", ...tiers], ...rows]);
-  const { best, promptTokens } = answer;
-  const found = best === null ? "none" : `${best.prefixTokens} at ${best.endpointId}`;
+  await printTable([["ENDPOINT", "STATE", "IN GPU", "ANY TIER", ...tiers, "WITH SHARED"], ...rows]);
+  const { best, promptTokens, sharedPrefixTokens, availableTokens } = answer;
+  const found = best === null ? "none" : `${best.reachableTokens} at ${best.endpointId}`;
   await printLine(`best of ${promptTokens} tokens: ${found}`);
+  await printLine(`from shared tiers: ${sharedPrefixTokens}; anywhere: ${availableTokens}`);
 }
 
 export async function showIndexStats({ url, output }: StatsFlags): Promise<void> {

@@ -1,5 +1,6 @@
 /** Answers -> messages of proto/kvatlas/v1. Pure. */
 import type { KnownState } from "../router/known-state.ts";
+import type { BestMatch } from "./gen/kvatlas/v1/BestMatch.ts";
 import type { EndpointMatch } from "./gen/kvatlas/v1/EndpointMatch.ts";
 import type { KnownState as KnownStateMessage } from "./gen/kvatlas/v1/KnownState.ts";
 import type { MatchResponse } from "./gen/kvatlas/v1/MatchResponse.ts";
@@ -16,11 +17,13 @@ import type {
 
 const TIER_NAMES = { gpu: "GPU", cpu: "CPU", nvme: "NVME", shared: "SHARED" } as const;
 
-export function matchResponse({ endpoints, best, promptTokens }: MatchAnswer): MatchResponse {
+export function matchResponse(answer: MatchAnswer): MatchResponse {
   return {
-    endpoints: endpoints.map(endpointMatch),
-    best: best === null ? null : { endpoint: best.endpointId, prefix_tokens: best.prefixTokens },
-    prompt_tokens: promptTokens,
+    endpoints: answer.endpoints.map(endpointMatch),
+    best: answer.best === null ? null : bestMatch(answer.best),
+    prompt_tokens: answer.promptTokens,
+    shared_prefix_tokens: answer.sharedPrefixTokens,
+    available_tokens: answer.availableTokens,
   };
 }
 
@@ -64,6 +67,13 @@ function endpointMatch(holding: EndpointHolding): EndpointMatch {
     gpu_prefix_tokens: holding.gpuPrefixTokens,
     prefix_tokens: holding.prefixTokens,
     ...{ gpu_tokens: gpu, cpu_tokens: cpu, nvme_tokens: nvme, shared_tokens: shared },
+    reachable_tokens: holding.reachableTokens,
+  };
+}
+
+function bestMatch({ endpointId, prefixTokens, reachableTokens }: EndpointHolding): BestMatch {
+  return {
+    ...{ endpoint: endpointId, prefix_tokens: prefixTokens, reachable_tokens: reachableTokens },
   };
 }
 

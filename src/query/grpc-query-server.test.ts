@@ -19,6 +19,7 @@ const holding: EndpointHolding = {
   state: { state: "DEGRADED", reason: "gap" },
   ...{ gpuPrefixTokens: 16, prefixTokens: 48 },
   tokensByTier: { gpu: 16, cpu: 16, nvme: 0, shared: 16 },
+  reachableTokens: 64,
 };
 
 const cleanups: (() => Promise<void> | void)[] = [];
@@ -32,7 +33,8 @@ async function start(more: Partial<IndexQueries> = {}) {
   const queries: IndexQueries = {
     match: (query) => {
       asked.push(query);
-      return { endpoints: [holding], best: holding, promptTokens: 64 };
+      const more = { sharedPrefixTokens: 32, availableTokens: 80 };
+      return { endpoints: [holding], best: holding, promptTokens: 96, ...more };
     },
     residency: (key) =>
       key === 5n ? [{ holder: { endpointId: holding.endpointId, rank: 1 }, tier: "nvme" }] : [],
@@ -78,10 +80,11 @@ describe("the query service", () => {
           state: { knowledge: "DEGRADED", reason: "gap" },
           ...{ gpu_prefix_tokens: 16, prefix_tokens: 48 },
           ...{ gpu_tokens: 16, cpu_tokens: 16, nvme_tokens: 0, shared_tokens: 16 },
+          reachable_tokens: 64,
         },
       ],
-      best: { endpoint: "10.0.0.1:8000", prefix_tokens: 48 },
-      prompt_tokens: 64,
+      best: { endpoint: "10.0.0.1:8000", prefix_tokens: 48, reachable_tokens: 64 },
+      ...{ prompt_tokens: 96, shared_prefix_tokens: 32, available_tokens: 80 },
     });
     const keys = Buffer.from(BigUint64Array.of(7n).buffer);
     await match(client, { keyed: { keys, block_size_tokens: 32 } });
@@ -105,22 +108,47 @@ describe("the query service", () => {
   it("refuses what is hostile with a status and a counted reason, and goes on", async () => {
     const { client, refused, asked } = await start();
     const { INVALID_ARGUMENT, RESOURCE_EXHAUSTED } = grpc.status;
+    const keyed = (bytes: number, size = 16): MatchRequest => ({
+      keyed: { keys: Buffer.alloc(bytes), block_size_tokens: size },
+    });
+    // Each with the field and the limit.
     const cases: [MatchRequest, grpc.status, string][] = [
-      [{}, INVALID_ARGUMENT, "no-prompt"],
-      [{ tokens: Buffer.alloc(3) }, INVALID_ARGUMENT, "malformed-tokens"],
-      [{ tokens: Buffer.alloc(4_194_308) }, RESOURCE_EXHAUSTED, "too-many-tokens"],
-      [{ tokens: Buffer.alloc(4), lora: "x".repeat(2000) }, INVALID_ARGUMENT, "text-too-long"],
-      [{ keyed: {} }, INVALID_ARGUMENT, "block-size"],
-      [{ keyed: { keys: Buffer.alloc(9) } }, INVALID_ARGUMENT, "malformed-keys"],
+      [{}, INVALID_ARGUMENT, "no-prompt: neither tokens nor keys"],
+      [{ tokens: Buffer.alloc(3) }, INVALID_ARGUMENT, "malformed-tokens: tokens: 3 bytes"],
+      [
+        { tokens: Buffer.alloc(4_194_308) },
+        RESOURCE_EXHAUSTED,
+        "too-many-tokens: tokens: 1048577 tokens are over 1048576",
+      ],
+      [
+        { tokens: Buffer.alloc(4), lora: "x".repeat(2000) },
+        INVALID_ARGUMENT,
+        "text-too-long: lora: 2000 characters are over 1024",
+      ],
+      [{ keyed: {} }, INVALID_ARGUMENT, "block-size: block_size_tokens: 0 is not"],
+      [keyed(9), INVALID_ARGUMENT, "malformed-keys: keys: 9 bytes"],
+      [
+        keyed(8 * 131_073, 1),
+        RESOURCE_EXHAUSTED,
+        "too-many-keys: keys: 131073 keys are over 131072",
+      ],
     ];
-    for (const [request, code, reason] of cases) {
+    for (const [request, code, said] of cases) {
       const outcome = await match(client, request);
-      expect(outcome).toMatchObject({ code, details: expect.stringContaining(`${reason}: `) });
-      expect(refused(reason)).toBe(1);
+      expect(outcome).toMatchObject({ code, details: expect.stringContaining(said) });
+      expect(refused(said.split(":")[0] ?? "")).toBe(1);
     }
     const tooLarge = await match(client, { tokens: Buffer.alloc(9_000_000) });
-    expect(tooLarge.code).toBe(RESOURCE_EXHAUSTED);
+    expect(tooLarge).toMatchObject({
+      ...{ code: RESOURCE_EXHAUSTED, details: expect.stringContaining("4259840") },
+    });
     expect(refused("transport")).toBe(1);
+    const wrongKey = await new Promise<Partial<grpc.ServiceError> | null>((resolve) =>
+      client.Residency({ key: Buffer.alloc(7) }, (error) => resolve(error)),
+    );
+    expect(wrongKey).toMatchObject({
+      ...{ code: INVALID_ARGUMENT, details: "malformed-keys: key: 7 bytes are not the 8 of a key" },
+    });
     expect(asked).toEqual([]);
     expect(await match(client, { tokens: Buffer.alloc(4) })).toMatchObject({ code: 0 });
   });

@@ -12,11 +12,11 @@ import type { IndexHandlers } from "./gen/kvatlas/v1/Index.ts";
 import type { MatchRequest__Output } from "./gen/kvatlas/v1/MatchRequest.ts";
 import { loadQueryPackage, QUERY_SERVICE } from "./grpc-query-definition.ts";
 import type { IndexQueries, PodState, PromptQuery } from "./index-queries.ts";
-import { PodWatchers } from "./pod-watchers.ts";
+import { PodWatchers, WATCHES_MAX } from "./pod-watchers.ts";
 import { keyOf, keysQuery, type QueryRefusal, tokensQuery } from "./prompt-query.ts";
 
-/** Bytes of a request: the longest prompt's keys, at one token a block, and its names. */
-const REQUEST_BYTES_MAX = 8_454_144;
+/** Bytes of a request: the longest prompt's tokens, and its names. */
+const REQUEST_BYTES_MAX = 4_259_840;
 /** Calls under way on one connection; HTTP/2 lets the caller wait. */
 const CALLS_PER_CONNECTION_MAX = 1024;
 
@@ -30,6 +30,7 @@ type CallRefusal = QueryRefusal | "watch-limit" | "failed" | "transport" | "conn
 
 const STATUS_OF: Partial<Record<CallRefusal, grpc.status>> = {
   "too-many-tokens": grpc.status.RESOURCE_EXHAUSTED,
+  "too-many-keys": grpc.status.RESOURCE_EXHAUSTED,
   "watch-limit": grpc.status.RESOURCE_EXHAUSTED,
   failed: grpc.status.INTERNAL,
 };
@@ -112,9 +113,11 @@ function handlers(deps: QueryDeps): IndexHandlers {
       }),
     Residency: ({ request }, callback): void =>
       guarded("Residency", callback, () => {
-        const key = keyOf(request.key ?? NO_BYTES);
+        const bytes = request.key ?? NO_BYTES;
+        const key = keyOf(bytes);
+        const detail = `key: ${bytes.length} bytes are not the 8 of a key`;
         return key === null
-          ? { ok: false, reason: "malformed-keys", detail: "a key is 8 bytes" }
+          ? { ok: false, reason: "malformed-keys", detail }
           : { ok: true, value: residencyResponse(queries.residency(key)) };
       }),
     Stats: (_, callback): void =>
@@ -122,7 +125,10 @@ function handlers(deps: QueryDeps): IndexHandlers {
     WatchPods: (call): void => {
       meter.count("kvatlas_query_requests_total", { method: "WatchPods" });
       if (!watchers.add(call)) {
-        call.emit("error", refuse("watch-limit", "too many watches are open"));
+        call.emit(
+          "error",
+          refuse("watch-limit", `${WATCHES_MAX} watches are open, as many as may be`),
+        );
         return;
       }
       call.on("drain", () => watchers.drained(call));

@@ -23,14 +23,20 @@ export interface EndpointHolding {
   readonly prefixTokens: number;
   /** Each block counted under its fastest tier. */
   readonly tokensByTier: Readonly<Record<Tier, number>>;
+  /** Leading tokens that it has or a shared tier, also one of another endpoint, could supply. */
+  readonly reachableTokens: number;
 }
 
 export interface MatchAnswer {
   /** In the order of the endpoints file; endpoints without the first block are left out. */
   readonly endpoints: readonly EndpointHolding[];
-  /** The deepest, the first of equals; null: nothing is held anywhere. */
+  /** Which can reach the most, then has the most, the first of equals; null: nothing is held. */
   readonly best: EndpointHolding | null;
   readonly promptTokens: number;
+  /** Leading tokens that shared tiers alone could supply. */
+  readonly sharedPrefixTokens: number;
+  /** Leading tokens of which each block is somewhere, in whatever tier: what was possible. */
+  readonly availableTokens: number;
 }
 
 export interface BlockPlace {

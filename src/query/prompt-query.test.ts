@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { keyOf, keysQuery, QUERY_TOKENS_MAX, tokensQuery } from "./prompt-query.ts";
+import { keyOf, keysQuery, QUERY_KEYS_MAX, QUERY_TOKENS_MAX, tokensQuery } from "./prompt-query.ts";
 
 const names = { lora: "", cacheSalt: "" };
 const le = (values: readonly (number | bigint)[], bytes: 4 | 8): Uint8Array => {
@@ -45,8 +45,11 @@ describe("a query's bytes", () => {
     const tooMany = { ok: false, reason: "too-many-tokens" };
     expect(tokensQuery(bytes(4 * QUERY_TOKENS_MAX + 4), names)).toMatchObject(tooMany);
     expect(keysQuery(bytes(QUERY_TOKENS_MAX), 4096)).toMatchObject(tooMany);
+    const tooManyKeys = { ok: false, reason: "too-many-keys" };
+    expect(keysQuery(bytes(8 * QUERY_KEYS_MAX + 8), 1)).toMatchObject(tooManyKeys);
+    expect(keysQuery(bytes(8 * QUERY_KEYS_MAX), 1)).toMatchObject({ ok: true });
     expect(keysQuery(bytes(9), 16)).toMatchObject({ reason: "malformed-keys" });
-    for (const size of [0, -1, 4097, Number.NaN, Number.POSITIVE_INFINITY]) {
+    for (const size of [0, -1, 1.5, 4097, Number.NaN, Number.POSITIVE_INFINITY]) {
       expect(keysQuery(bytes(8), size)).toMatchObject({ reason: "block-size" });
     }
     const long = { lora: "x".repeat(1025), cacheSalt: "" };

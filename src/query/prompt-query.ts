@@ -4,8 +4,10 @@ import type { PromptQuery } from "./index-queries.ts";
 
 /** Tokens of one query, or of the blocks that its keys stand for. */
 export const QUERY_TOKENS_MAX = 1_048_576;
-/** Bytes of a list of tokens or keys: the longest prompt's keys, at one token a block. */
-export const QUERY_BODY_BYTES_MAX = 8_388_608;
+/** Keys of one query: as many as the index looks at. */
+export const QUERY_KEYS_MAX = 131_072;
+/** Bytes of a list of tokens or keys: the longest prompt's tokens. */
+export const QUERY_BODY_BYTES_MAX = 4_194_304;
 /** Tokens of a block. */
 const QUERY_BLOCK_TOKENS_MAX = 4096;
 /** Characters of an adapter's name, and of a salt. */
@@ -20,6 +22,7 @@ export type QueryRefusal =
   | "malformed-keys"
   | "block-size"
   | "too-many-tokens"
+  | "too-many-keys"
   | "text-too-long";
 
 type Parsed = Result<PromptQuery, QueryRefusal>;
@@ -30,12 +33,17 @@ export function tokensQuery(
   { lora, cacheSalt }: { readonly lora: string; readonly cacheSalt: string },
 ): Parsed {
   if (bytes.length % TOKEN_BYTES !== 0) {
-    return refused("malformed-tokens", `${bytes.length} bytes are no list of 4-byte token ids`);
+    return refused(
+      "malformed-tokens",
+      `tokens: ${bytes.length} bytes are no list of 4-byte token ids`,
+    );
   }
   const tokens = bytes.length / TOKEN_BYTES;
-  if (tokens > QUERY_TOKENS_MAX) return tooMany(tokens);
-  if (Math.max(lora.length, cacheSalt.length) > QUERY_TEXT_CHARS_MAX) {
-    return refused("text-too-long", `adapter or salt is over ${QUERY_TEXT_CHARS_MAX} characters`);
+  if (tokens > QUERY_TOKENS_MAX) return tooMany("tokens", tokens);
+  for (const [field, text] of [["lora", lora] as const, ["cache_salt", cacheSalt] as const]) {
+    if (text.length <= QUERY_TEXT_CHARS_MAX) continue;
+    const detail = `${field}: ${text.length} characters are over ${QUERY_TEXT_CHARS_MAX}`;
+    return refused("text-too-long", detail);
   }
   return ok({
     kind: "tokens",
@@ -48,13 +56,18 @@ export function tokensQuery(
 /** `bytes`: u64 little endian each. */
 export function keysQuery(bytes: Uint8Array, blockSizeTokens: number): Parsed {
   if (bytes.length % KEY_BYTES !== 0) {
-    return refused("malformed-keys", `${bytes.length} bytes are no list of 8-byte keys`);
+    return refused("malformed-keys", `keys: ${bytes.length} bytes are no list of 8-byte keys`);
   }
-  if (!(blockSizeTokens >= 1 && blockSizeTokens <= QUERY_BLOCK_TOKENS_MAX)) {
-    return refused("block-size", `${blockSizeTokens} is not from 1 to ${QUERY_BLOCK_TOKENS_MAX}`);
+  const isSize = Number.isInteger(blockSizeTokens) && blockSizeTokens >= 1;
+  if (!isSize || blockSizeTokens > QUERY_BLOCK_TOKENS_MAX) {
+    const expected = `a whole number from 1 to ${QUERY_BLOCK_TOKENS_MAX}`;
+    return refused("block-size", `block_size_tokens: ${blockSizeTokens} is not ${expected}`);
   }
-  const tokens = (bytes.length / KEY_BYTES) * blockSizeTokens;
-  if (tokens > QUERY_TOKENS_MAX) return tooMany(tokens);
+  const keys = bytes.length / KEY_BYTES;
+  if (keys > QUERY_KEYS_MAX) {
+    return refused("too-many-keys", `keys: ${keys} keys are over ${QUERY_KEYS_MAX}`);
+  }
+  if (keys * blockSizeTokens > QUERY_TOKENS_MAX) return tooMany("keys", keys * blockSizeTokens);
   return ok({ kind: "keys", keys: new BigUint64Array(aligned(bytes)), blockSizeTokens });
 }
 
@@ -68,6 +81,6 @@ function aligned(bytes: Uint8Array): ArrayBuffer {
   return Uint8Array.from(bytes).buffer;
 }
 
-function tooMany(tokens: number): Parsed {
-  return refused("too-many-tokens", `${tokens} tokens are over ${QUERY_TOKENS_MAX}`);
+function tooMany(field: string, tokens: number): Parsed {
+  return refused("too-many-tokens", `${field}: ${tokens} tokens are over ${QUERY_TOKENS_MAX}`);
 }

@@ -87,7 +87,8 @@ it("tells what each engine holds, by tokens, by keys, in a stream and to people"
       { ...held, endpoint: first, gpu_prefix_tokens: 320, gpu_tokens: 320 },
       { ...held, endpoint: second, gpu_prefix_tokens: 96, gpu_tokens: 96 },
     ],
-    best: { endpoint: first, prefix_tokens: 320 },
+    best: { endpoint: first, prefix_tokens: 320, reachable_tokens: 320 },
+    ...{ available_tokens: 320, shared_prefix_tokens: 0 },
     prompt_tokens: 320,
   });
 
@@ -115,8 +116,9 @@ it("tells what each engine holds, by tokens, by keys, in a stream and to people"
   const file = join(folder, "prompt.json");
   writeFileSync(file, JSON.stringify(prompt));
   const lines = (await run("index", "query", file, "--url", url)).split("\n");
-  expect(lines[1]?.split(/ +/)).toEqual([first, "EXACT", ..."320 320 320 0 0 0".split(" ")]);
+  expect(lines[1]?.split(/ +/)).toEqual([first, "EXACT", ..."320 320 320 0 0 0 320".split(" ")]);
   expect(lines[3]).toBe(`best of 320 tokens: 320 at ${first}`);
+  expect(lines[4]).toBe("from shared tiers: 0; anywhere: 320");
   writeFileSync(file, [...keys].map((each) => each.toString(16)).join("\n"));
   const byKeys = await run("index", "query", file, "--keys", "--url", url);
   expect(byKeys.split("\n")).toEqual(lines);

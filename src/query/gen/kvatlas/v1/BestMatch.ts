@@ -4,9 +4,11 @@
 export interface BestMatch {
   'endpoint'?: (string);
   'prefix_tokens'?: (number);
+  'reachable_tokens'?: (number);
 }
 
 export interface BestMatch__Output {
   'endpoint'?: (string);
   'prefix_tokens'?: (number);
+  'reachable_tokens'?: (number);
 }

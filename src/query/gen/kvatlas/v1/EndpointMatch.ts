@@ -11,6 +11,7 @@ export interface EndpointMatch {
   'cpu_tokens'?: (number);
   'nvme_tokens'?: (number);
   'shared_tokens'?: (number);
+  'reachable_tokens'?: (number);
 }
 
 export interface EndpointMatch__Output {
@@ -22,4 +23,5 @@ export interface EndpointMatch__Output {
   'cpu_tokens'?: (number);
   'nvme_tokens'?: (number);
   'shared_tokens'?: (number);
+  'reachable_tokens'?: (number);
 }

@@ -7,10 +7,14 @@ export interface MatchResponse {
   'endpoints'?: (_kvatlas_v1_EndpointMatch)[];
   'best'?: (_kvatlas_v1_BestMatch | null);
   'prompt_tokens'?: (number);
+  'shared_prefix_tokens'?: (number);
+  'available_tokens'?: (number);
 }
 
 export interface MatchResponse__Output {
   'endpoints'?: (_kvatlas_v1_EndpointMatch__Output)[];
   'best'?: (_kvatlas_v1_BestMatch__Output);
   'prompt_tokens'?: (number);
+  'shared_prefix_tokens'?: (number);
+  'available_tokens'?: (number);
 }

@@ -1,0 +1,49 @@
+/**
+ * What of one prompt could be had beyond what each endpoint holds: from shared tiers, and anywhere.
+ *
+ * As the index has it, in tokens; of prefixes of the same prompt in each block size of the fleet.
+ */
+import type { EndpointId } from "../core/ids.ts";
+import type { PrefixMatch } from "../indexer/block-index.ts";
+
+export interface SizedPrefix {
+  readonly blockSizeTokens: number;
+  readonly prefix: PrefixMatch;
+}
+
+export interface Supply {
+  /** Leading tokens that shared tiers alone could supply. */
+  readonly sharedTokens: number;
+  /** Leading tokens of which each block is somewhere. */
+  readonly availableTokens: number;
+  /** How far an endpoint comes by its own blocks and shared tiers: its shallowest rank. */
+  reachableTokens(endpointId: EndpointId, ranks: number): number;
+}
+
+interface Reached {
+  ranks: number;
+  tokens: number;
+}
+
+export function supplyOf(prefixes: readonly SizedPrefix[]): Supply {
+  const reached = new Map<EndpointId, Reached>();
+  let sharedTokens = 0;
+  let availableTokens = 0;
+  for (const { blockSizeTokens, prefix } of prefixes) {
+    sharedTokens = Math.max(sharedTokens, prefix.sharedBlocks * blockSizeTokens);
+    availableTokens = Math.max(availableTokens, prefix.availableBlocks * blockSizeTokens);
+    for (const { holder, blocks } of prefix.reachable) {
+      const each = reached.get(holder.endpointId) ?? { ranks: 0, tokens: Number.POSITIVE_INFINITY };
+      each.ranks += 1;
+      each.tokens = Math.min(each.tokens, blocks * blockSizeTokens);
+      reached.set(holder.endpointId, each);
+    }
+  }
+  const reachableTokens = (endpointId: EndpointId, ranks: number): number => {
+    const each = reached.get(endpointId);
+    // A rank that is not told of comes as far as the shared tiers.
+    if (each === undefined || each.ranks < ranks) return sharedTokens;
+    return Math.max(sharedTokens, each.tokens);
+  };
+  return { sharedTokens, availableTokens, reachableTokens };
+}
