@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
+import { seededRandom } from "../core/random.ts";
 import { HandleSlots, NO_ROW } from "./handle-slots.ts";
 
 const ROWS = 800;
@@ -59,4 +60,23 @@ it.each([
     }),
     { numRuns: 30 },
   );
+});
+
+it("finds every row of a full table whose rows are replaced over and over", () => {
+  const handles = new Uint32Array(2 * ROWS);
+  const slots = new HandleSlots(handles);
+  const random = seededRandom(1);
+  for (let number = 1; number < 400 * ROWS; number += 1) {
+    const row = Math.floor(random.next() * ROWS);
+    if (handles[2 * row + 1] !== 0) slots.delete(row);
+    const [low, high] = number % 4 === 0 ? crowded(number) : [7 * number, number];
+    expect(slots.find(low, high)).toBe(NO_ROW);
+    handles[2 * row] = low;
+    handles[2 * row + 1] = high;
+    slots.insertMissed(row);
+  }
+  for (let row = 0; row < ROWS; row += 1) {
+    const [low = 0, high = 0] = [handles[2 * row], handles[2 * row + 1]];
+    expect(slots.find(low, high)).toBe(high === 0 ? NO_ROW : row);
+  }
 });

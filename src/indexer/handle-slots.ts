@@ -104,7 +104,8 @@ export class HandleSlots {
       const other = entry >>> DISTANCE_SHIFT;
       const own = distance < FAR ? distance : FAR;
       if (entry === 0 || other < own) {
-        this.#missSlot = slot;
+        // From FAR on an insertion may displace someone earlier.
+        this.#missSlot = distance > FAR ? NOWHERE : slot;
         this.#missDistance = distance;
         this.#missTag = tag;
         return NO_ROW;
