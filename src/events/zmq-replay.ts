@@ -9,6 +9,7 @@ import { Dealer } from "zeromq";
 import { type Clock, sleep } from "../core/clock.ts";
 import { ok, type Result, refused } from "../core/result.ts";
 import type { EventMessage } from "./frames.ts";
+import { zmqContext } from "./zmq-context.ts";
 
 /** Longest wait for the next reply, ms: the engine serves replays between its own steps. */
 const REPLY_MS_MAX = 5000;
@@ -33,6 +34,7 @@ export async function replayZmqEvents(
   const { clock, onMessage, signal } = deps;
   if (signal.aborted) return "failed";
   const socket = new Dealer({
+    context: zmqContext,
     linger: 0,
     receiveTimeout: REPLY_MS_MAX,
     sendTimeout: REPLY_MS_MAX,

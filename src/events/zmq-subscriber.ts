@@ -8,6 +8,7 @@
  */
 import { Subscriber } from "zeromq";
 import { type Clock, sleep } from "../core/clock.ts";
+import { zmqContext } from "./zmq-context.ts";
 
 /** Messages that libzmq holds while the reader is busy: a burst, not a backlog. */
 const RECEIVE_MESSAGES_MAX = 16_384;
@@ -51,6 +52,7 @@ export async function readZmqEvents(source: ZmqSource, deps: ZmqReaderDeps): Pro
 async function readSocket(source: ZmqSource, deps: ZmqReaderDeps): Promise<void> {
   const { clock, ready, onFrames, signal } = deps;
   const socket = new Subscriber({
+    context: zmqContext,
     receiveHighWaterMark: RECEIVE_MESSAGES_MAX,
     maxMessageSize: MESSAGE_BYTES_MAX,
     reconnectInterval: 100,
