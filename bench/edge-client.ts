@@ -12,12 +12,16 @@ const CHUNK_BYTES = 65_536;
 const STREAM_WINDOW_BYTES = 1_048_576;
 const CONNECTION_WINDOW_BYTES = 16_777_216;
 const PREFIX_BYTES = 5;
+/** Stands where each request has an id of its own, as Envoy gives one. */
+const ID_PLACE = "00000000-0000-0000-0000-000000000000";
 
 const { requestSerialize, responseDeserialize } = loadExtProcPackage().definition.Process;
 
 /** Messages of one request, ready to be sent again and again. */
 export interface EdgeRequest {
   readonly request: Buffer;
+  /** Place of its id in it. */
+  readonly idAt: number;
   /** Of the answer; null: it is not shown. */
   readonly responseHeaders: Buffer | null;
   readonly responseBody: Buffer;
@@ -29,6 +33,7 @@ export function edgeRequest(path: string, body: Uint8Array, isAnswered: boolean)
     ...[header(":method", "POST"), header(":path", path), header(":scheme", "http")],
     ...[header(":authority", "router"), header("content-type", "application/json")],
     ...[header("user-agent", "bench"), header("accept", "*/*")],
+    header("x-request-id", ID_PLACE),
   ];
   const messages: ProcessingRequest[] = [
     {
@@ -52,7 +57,8 @@ export function edgeRequest(path: string, body: Uint8Array, isAnswered: boolean)
     response_body: { body: Buffer.from('{"choices":[{"text":"a"}]}'), end_of_stream: true },
   });
   const request = Buffer.concat(messages.map(framed));
-  return { request, responseHeaders: isAnswered ? responseHeaders : null, responseBody };
+  const idAt = request.indexOf(ID_PLACE);
+  return { request, idAt, responseHeaders: isAnswered ? responseHeaders : null, responseBody };
 }
 
 export class EdgeClient {
@@ -64,9 +70,11 @@ export class EdgeClient {
   }
 
   /** Runs one request to its end; resolves with the time until the destination was told, ms. */
-  exchange({ request, responseHeaders, responseBody }: EdgeRequest): Promise<number> {
+  exchange({ request, idAt, responseHeaders, responseBody }: EdgeRequest): Promise<number> {
     const startMs = nodeClock.nowMs();
-    const stream = this.open(request);
+    const bytes = Buffer.from(request);
+    bytes.write(String(this.#turn).padStart(ID_PLACE.length, "0"), idAt);
+    const stream = this.open(bytes);
     return new Promise((resolve, reject) => {
       let toldMs = 0;
       const end = (): void => {

@@ -2,6 +2,7 @@
 import { readFileSync, statSync } from "node:fs";
 import path from "node:path";
 import { KvError, messageOf } from "../core/errors.ts";
+import type { TlsConfig } from "../extproc/config.ts";
 import { problemLine } from "./problems.ts";
 import { readYaml } from "./read-yaml.ts";
 import { type Config, configSchema } from "./schema.ts";
@@ -20,15 +21,24 @@ export function loadConfig(file: string): Config {
     throw new KvError("ERR_CONFIG_INVALID", read.problems.map(problemLine).join("\n"));
   }
   const folder = path.dirname(path.resolve(file));
-  const { fleet, index, prompt } = read.value;
+  const { extProc, fleet, index, prompt } = read.value;
   const resolved = (at: string | null): string | null =>
     at === null ? null : path.resolve(folder, at);
   return deepFrozen({
     ...read.value,
     fleet: { ...fleet, endpointsFile: path.resolve(folder, fleet.endpointsFile) },
     index: { ...index, path: resolved(index.path) },
+    extProc: { ...extProc, tls: extProc.tls === null ? null : resolvedTls(extProc.tls, folder) },
     prompt: { ...prompt, tokenizerPath: resolved(prompt.tokenizerPath) },
   });
+}
+
+function resolvedTls({ certFile, keyFile, clientCaFile }: TlsConfig, folder: string): TlsConfig {
+  return {
+    certFile: path.resolve(folder, certFile),
+    keyFile: path.resolve(folder, keyFile),
+    clientCaFile: clientCaFile === null ? null : path.resolve(folder, clientCaFile),
+  };
 }
 
 function textOf(file: string): string {

@@ -142,6 +142,10 @@ export const COUNTERS = {
     help: "Requests decided by load alone because the decision was late or failed, by reason.",
     labels: ["reason"],
   },
+  kvatlas_extproc_tls_reloads_total: {
+    help: "Changed certificate files of the ext_proc address, by outcome (taken, refused).",
+    labels: ["outcome"],
+  },
   kvatlas_query_requests_total: {
     help: "Calls of the gRPC query service, by method.",
     labels: ["method"],

@@ -8,6 +8,26 @@ const listenAddress = z
     error: "expected a port from 0 to 65535",
   });
 
+const tlsConfigSchema = z.strictObject({
+  certFile: z
+    .string()
+    .min(1)
+    .describe(
+      "certificate chain, PEM, relative to the configuration file; read again when it changes",
+    ),
+  keyFile: z.string().min(1).describe("its private key, PEM"),
+  clientCaFile: z
+    .string()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe(
+      "authorities of gateways' certificates, PEM: who shows none is turned away; null: none is asked for",
+    ),
+});
+
+export type TlsConfig = z.infer<typeof tlsConfigSchema>;
+
 export const extProcConfigSchema = z.strictObject({
   listen: listenAddress
     .default("127.0.0.1:9002")
@@ -15,6 +35,12 @@ export const extProcConfigSchema = z.strictObject({
   healthListen: listenAddress
     .default("127.0.0.1:9003")
     .describe("address of the gRPC health service, which the ext_proc address serves as well"),
+  tls: tlsConfigSchema
+    .nullable()
+    .default(null)
+    .describe(
+      "TLS of the ext_proc address; null: plain HTTP/2. The health address is always plain",
+    ),
   bodyMode: z
     .enum(["full-duplex", "buffered"])
     .default("full-duplex")

@@ -6,7 +6,10 @@ import type {
   ExternalProcessorDefinition,
 } from "./gen/envoy/service/ext_proc/v3/ExternalProcessor.ts";
 import type { ProcessingRequest__Output } from "./gen/envoy/service/ext_proc/v3/ProcessingRequest.ts";
+import type { ProcessingResponse } from "./gen/envoy/service/ext_proc/v3/ProcessingResponse.ts";
 import type { ProtoGrpcType } from "./gen/external_processor.ts";
+
+export const PROCESS_PATH = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
 
 /** Full name of the service; also its name in health checks. */
 export const EXT_PROC_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor";
@@ -28,20 +31,22 @@ export function loadExtProcPackage(): ExtProcPackage {
   };
 }
 
-/**
- * The definition with a decoder that does not throw: bytes that are no ProcessingRequest become a
- * message of no kind, which the session counts as unknown.
- */
-export function withTolerantDecoder(
-  definition: ExternalProcessorDefinition,
-): ExternalProcessorDefinition {
-  const decode = definition.Process.requestDeserialize;
-  const requestDeserialize = (bytes: Buffer): ProcessingRequest__Output => {
-    try {
-      return decode(bytes);
-    } catch {
-      return {};
-    }
+/** The messages of the service as bytes. */
+export interface ExtProcCodec {
+  /** Bytes that are no ProcessingRequest become a message of no kind, which the session counts. */
+  readonly decode: (bytes: Buffer) => ProcessingRequest__Output;
+  readonly encode: (response: ProcessingResponse) => Uint8Array;
+}
+
+export function extProcCodec({ Process }: ExternalProcessorDefinition): ExtProcCodec {
+  return {
+    decode: (bytes): ProcessingRequest__Output => {
+      try {
+        return Process.requestDeserialize(bytes);
+      } catch {
+        return {};
+      }
+    },
+    encode: Process.responseSerialize,
   };
-  return { ...definition, Process: { ...definition.Process, requestDeserialize } };
 }

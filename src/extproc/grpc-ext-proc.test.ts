@@ -189,6 +189,29 @@ describe("the ext_proc server", () => {
     ]);
   });
 
+  it("refuses a message over its limit, a method it does not have, and a call past its deadline", async () => {
+    const { client, server } = await start(newPicker(), { bodyBytesMax: 1024 });
+    const large = client.Process();
+    const refused = collect(large);
+    large.write({ request_body: { body: Buffer.alloc(2_000_000) } });
+    expect((await refused).code).toBe(grpc.status.RESOURCE_EXHAUSTED);
+
+    const raw = new grpc.Client(server.address, grpc.credentials.createInsecure());
+    cleanups.push(() => raw.close());
+    const identity = (bytes: Buffer): Buffer => bytes;
+    const unknown = raw.makeBidiStreamRequest("/some.Service/Method", identity, identity);
+    unknown.on("error", () => {});
+    unknown.on("data", () => {});
+    const code = await new Promise((resolve) => unknown.on("status", (end) => resolve(end.code)));
+    expect(code).toBe(grpc.status.UNIMPLEMENTED);
+
+    const late = client.Process({ deadline: nodeClock.wallMs() + 50 });
+    const ended = collect(late);
+    late.write(headers);
+    expect((await ended).code).toBe(grpc.status.DEADLINE_EXCEEDED);
+    await waitUntil("the streams to be over", () => server.openStreams === 0);
+  });
+
   it("names the address that is in use", async () => {
     const { server } = await start(newPicker());
     for (const taken of [{ listen: server.address }, { healthListen: server.healthAddress }]) {

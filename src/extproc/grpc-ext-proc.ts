@@ -1,25 +1,28 @@
 /** The ext_proc server: one gRPC stream for each HTTP request that a gateway asks about. */
-import grpc from "@grpc/grpc-js";
 import { type Clock, sleep } from "../core/clock.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
 import type { Random } from "../core/random.ts";
 import { BodyBudget } from "./body-budget.ts";
 import type { ExtProcConfig } from "./config.ts";
-import { EXT_PROC_SERVICE, loadExtProcPackage, withTolerantDecoder } from "./grpc-definition.ts";
+import { Deadlines } from "./deadlines.ts";
+import { FileTls } from "./file-tls.ts";
+import {
+  EXT_PROC_SERVICE,
+  extProcCodec,
+  loadExtProcPackage,
+  PROCESS_PATH,
+} from "./grpc-definition.ts";
 import { GrpcHealth } from "./grpc-health.ts";
-import { type GrpcListener, listenGrpc } from "./grpc-listener.ts";
-import { GrpcStream, type ProcessCall } from "./grpc-stream.ts";
+import { GrpcStream } from "./grpc-stream.ts";
+import type { Http2GrpcCall } from "./http2-grpc-call.ts";
+import { type Http2GrpcServer, listenHttp2Grpc } from "./http2-grpc-server.ts";
 import type { Picker } from "./picker.ts";
 import { type ClaimedId, RequestIds } from "./request-ids.ts";
 import { Session } from "./session.ts";
 
 /** What a message may hold beside a whole body: headers, metadata, framing; bytes. */
 const MESSAGE_OVERHEAD_BYTES = 1_048_576;
-/** Open streams on one connection; each is an HTTP request from its start to its last byte. */
-const STREAMS_PER_CONNECTION_MAX = 16_384;
-const KEEPALIVE_MS = 30_000;
-const KEEPALIVE_TIMEOUT_MS = 10_000;
 
 export interface ExtProcDeps {
   readonly picker: Picker;
@@ -62,29 +65,19 @@ class RunningServer implements ExtProcServer {
   readonly #deps: ExtProcDeps;
   readonly #requestIds: RequestIds;
   readonly #bodyBudget: BodyBudget;
+  readonly #deadlines: Deadlines;
   readonly #stopping = new AbortController();
-  readonly #server: grpc.Server;
-  readonly #healthServer = new grpc.Server();
-  #listeners: GrpcListener[] = [];
+  readonly #codec = extProcCodec(loadExtProcPackage().definition);
+  #listeners: Http2GrpcServer[] = [];
   #openStreams = 0;
   #onIdle: () => void = () => {};
 
   constructor(config: ExtProcConfig, deps: ExtProcDeps) {
     this.#config = config;
     this.#deps = deps;
+    this.#deadlines = new Deadlines(deps.clock, config.deadlineMs);
     this.#requestIds = new RequestIds(deps.random);
     this.#bodyBudget = new BodyBudget(config.bodiesBytesMax);
-    this.#server = new grpc.Server({
-      "grpc.max_receive_message_length": config.bodyBytesMax + MESSAGE_OVERHEAD_BYTES,
-      "grpc.max_concurrent_streams": STREAMS_PER_CONNECTION_MAX,
-      "grpc.keepalive_time_ms": KEEPALIVE_MS,
-      "grpc.keepalive_timeout_ms": KEEPALIVE_TIMEOUT_MS,
-      "grpc.enable_channelz": 0,
-    });
-    const definition = withTolerantDecoder(loadExtProcPackage().definition);
-    this.#server.addService(definition, { Process: (call: ProcessCall) => this.#serve(call) });
-    this.health.addTo(this.#server);
-    this.health.addTo(this.#healthServer);
   }
 
   get address(): string {
@@ -103,12 +96,23 @@ class RunningServer implements ExtProcServer {
     const onRefused = (): void => {
       this.#deps.meter.count("kvatlas_extproc_refused_total", { reason: "connection-limit" });
     };
-    const bindings = [
-      { server: this.#server, address: this.#config.listen, onRefused },
-      { server: this.#healthServer, address: this.#config.healthListen, onRefused },
-    ];
+    const { listen, healthListen, bodyBytesMax, tls } = this.#config;
+    const { clock } = this.#deps;
+    const health = this.health.handlers();
+    const process = [PROCESS_PATH, (call: Http2GrpcCall): void => this.#serve(call)] as const;
+    const messageBytesMax = bodyBytesMax + MESSAGE_OVERHEAD_BYTES;
+    const common = { messageBytesMax, clock, onRefused };
+    const files = tls === null ? null : new FileTls(tls, this.#deps);
     try {
-      for (const binding of bindings) this.#listeners.push(await listenGrpc(binding));
+      const main = await listenHttp2Grpc({
+        ...{ ...common, address: listen, tls: (await files?.read()) ?? null },
+        handlers: new Map([...health, process]),
+      });
+      this.#listeners.push(main);
+      this.#listeners.push(
+        await listenHttp2Grpc({ ...common, address: healthListen, tls: null, handlers: health }),
+      );
+      void files?.follow((material) => main.setTls(material), this.#stopping.signal);
     } catch (reason) {
       await this.stop();
       throw reason;
@@ -142,12 +146,10 @@ class RunningServer implements ExtProcServer {
     this.#stopping.abort();
     const closed = this.#listeners.map((listener) => listener.close());
     this.#listeners = [];
-    this.#server.forceShutdown();
-    this.#healthServer.forceShutdown();
     await Promise.all(closed);
   }
 
-  #serve(call: ProcessCall): void {
+  #serve(call: Http2GrpcCall): void {
     const { bodyBytesMax, bodyMode, deadlineMs } = this.#config;
     const session = new Session({
       bodyBytesMax,
@@ -162,6 +164,12 @@ class RunningServer implements ExtProcServer {
       this.#openStreams -= 1;
       if (this.#openStreams === 0) this.#onIdle();
     };
-    new GrpcStream(call, session, { ...this.#deps, deadlineMs, onClosed }).start();
+    new GrpcStream(call, session, {
+      ...this.#deps,
+      codec: this.#codec,
+      deadlines: this.#deadlines,
+      deadlineMs,
+      onClosed,
+    }).start();
   }
 }

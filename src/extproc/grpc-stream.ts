@@ -4,44 +4,46 @@
  * Whatever fails here, the stream gets an answer or an error: in duplex mode a gateway has no
  * timer of its own, so silence would hang the HTTP request.
  */
-import grpc from "@grpc/grpc-js";
 import { assertNever } from "../core/assert.ts";
 import type { Clock } from "../core/clock.ts";
 import { messageOf } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
-import type { ProcessingRequest__Output } from "./gen/envoy/service/ext_proc/v3/ProcessingRequest.ts";
+import type { Deadlines } from "./deadlines.ts";
 import type { ProcessingResponse } from "./gen/envoy/service/ext_proc/v3/ProcessingResponse.ts";
+import type { ExtProcCodec } from "./grpc-definition.ts";
+import { GRPC_STATUS, type Http2GrpcCall } from "./http2-grpc-call.ts";
 import type { Picker, PickOutcome, PickRequest } from "./picker.ts";
 import type { Session } from "./session.ts";
 import type { SessionInput, SessionOutput, StreamOutcome } from "./session-io.ts";
 
-export type ProcessCall = grpc.ServerDuplexStream<ProcessingRequest__Output, ProcessingResponse>;
-
-const CLOSE_STATUS: Readonly<Record<StreamOutcome, grpc.status>> = {
-  complete: grpc.status.OK,
-  routed: grpc.status.OK,
-  refused: grpc.status.OK,
-  aborted: grpc.status.ABORTED,
-  failed: grpc.status.INTERNAL,
+const CLOSE_STATUS: Readonly<Record<StreamOutcome, number>> = {
+  complete: GRPC_STATUS.ok,
+  routed: GRPC_STATUS.ok,
+  refused: GRPC_STATUS.ok,
+  aborted: GRPC_STATUS.aborted,
+  failed: GRPC_STATUS.internal,
 };
 
 export interface StreamDeps {
+  readonly codec: ExtProcCodec;
   readonly picker: Picker;
   readonly clock: Clock;
   readonly log: Log;
   readonly meter: Meter;
-  /** Time for `pick`, ms. */
+  /** Time for `pick`. */
+  readonly deadlines: Deadlines;
   readonly deadlineMs: number;
   /** Called once, after the last output. */
   readonly onClosed: () => void;
 }
 
 export class GrpcStream {
-  readonly #call: ProcessCall;
+  readonly #call: Http2GrpcCall;
   readonly #session: Session;
   readonly #deps: StreamDeps;
-  #pickAbort = new AbortController();
+  /** Of a pick under way. */
+  #pickAbort: AbortController | null = null;
   #cancelDeadline: () => void = () => {};
   #pickStartMs = 0;
   #routedMs = 0;
@@ -49,25 +51,29 @@ export class GrpcStream {
   #isHeld = false;
   #isClosed = false;
 
-  constructor(call: ProcessCall, session: Session, deps: StreamDeps) {
+  constructor(call: Http2GrpcCall, session: Session, deps: StreamDeps) {
     this.#call = call;
     this.#session = session;
     this.#deps = deps;
   }
 
   start(): void {
-    const call = this.#call;
-    call.on("data", (message) => this.#receive({ kind: "message", message }));
-    // Comes before "cancelled" when the peer resets the stream.
-    call.on("end", () => this.#receive({ kind: "half-closed" }));
-    // grpc-js reports the end of every stream so, also after an orderly one.
-    call.on("cancelled", () => this.#receive({ kind: "cancelled" }));
-    call.on("drain", () => call.resume());
+    const { codec } = this.#deps;
+    this.#call.start({
+      onMessage: (bytes) => this.#receive({ kind: "message", message: codec.decode(bytes) }),
+      onHalfClosed: () => this.#receive({ kind: "half-closed" }),
+      onDrain: () => this.#call.resume(),
+      onClosed: () => this.#receive({ kind: "cancelled" }),
+    });
   }
 
   #receive(input: SessionInput): void {
     try {
-      for (const output of this.#session.receive(input)) this.#carryOut(output);
+      const outputs = this.#session.receive(input);
+      if (outputs.length === 0) return;
+      this.#call.together(() => {
+        for (const output of outputs) this.#carryOut(output);
+      });
     } catch (reason) {
       this.#fail(reason);
     }
@@ -76,8 +82,7 @@ export class GrpcStream {
   #carryOut(output: SessionOutput): void {
     switch (output.kind) {
       case "send":
-        // A gateway that does not read gets no more read from it: memory stays bounded.
-        if (!this.#isClosed && !this.#call.write(output.response)) this.#call.pause();
+        this.#send(output.response);
         return;
       case "pick":
         void this.#pick(output.request);
@@ -86,8 +91,7 @@ export class GrpcStream {
         this.#pickByLoad(output.request);
         return;
       case "cancel-pick":
-        this.#cancelDeadline();
-        this.#pickAbort.abort();
+        this.#cancelPick();
         return;
       case "response-started":
         this.#deps.picker.responseStarted(output.requestId, output.status, output.servedBy);
@@ -113,21 +117,30 @@ export class GrpcStream {
     }
   }
 
+  #send(response: ProcessingResponse): void {
+    if (this.#isClosed) return;
+    // A gateway that does not read gets no more read from it: memory stays bounded.
+    if (!this.#call.write(this.#deps.codec.encode(response))) this.#call.pause();
+  }
+
   async #pick(request: PickRequest): Promise<void> {
-    const { picker, clock, deadlineMs } = this.#deps;
-    this.#pickStartMs = clock.nowMs();
-    this.#cancelDeadline = clock.after(deadlineMs, () => this.#onDeadline(request));
+    const { picker, clock, deadlines } = this.#deps;
+    const abort = new AbortController();
     try {
+      this.#pickAbort = abort;
+      this.#pickStartMs = clock.nowMs();
+      this.#cancelDeadline = deadlines.add(() => this.#onDeadline(request));
       const onHeld = (): void => {
         this.#cancelDeadline();
         this.#isHeld = true;
       };
-      const outcome = await picker.pick(request, this.#pickAbort.signal, onHeld);
+      const outcome = await picker.pick(request, abort.signal, onHeld);
+      this.#pickAbort = null;
       this.#cancelDeadline();
       this.#onPicked("pick", outcome);
     } catch (reason) {
       this.#cancelDeadline();
-      if (this.#pickAbort.signal.aborted) return;
+      if (abort.signal.aborted) return;
       this.#countFallback("error");
       this.#deps.log.error(
         { request_id: request.requestId, error: messageOf(reason) },
@@ -135,6 +148,12 @@ export class GrpcStream {
       );
       this.#receive({ kind: "pick-failed" });
     }
+  }
+
+  #cancelPick(): void {
+    this.#cancelDeadline();
+    this.#pickAbort?.abort();
+    this.#pickAbort = null;
   }
 
   #onDeadline(request: PickRequest): void {
@@ -192,13 +211,11 @@ export class GrpcStream {
   #close(outcome: StreamOutcome): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#cancelDeadline();
-    this.#pickAbort.abort();
+    this.#cancelPick();
     this.#deps.meter.count("kvatlas_extproc_streams_total", { outcome });
     this.#deps.onClosed();
-    if (this.#call.cancelled) return;
-    const code = CLOSE_STATUS[outcome];
-    if (code === grpc.status.OK) this.#call.end();
-    else this.#call.emit("error", { code, details: `ext_proc stream ${outcome}` });
+    const details =
+      outcome === "failed" || outcome === "aborted" ? `ext_proc stream ${outcome}` : "";
+    this.#call.end({ code: CLOSE_STATUS[outcome], details });
   }
 }

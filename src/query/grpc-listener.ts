@@ -1,23 +1,22 @@
 /**
  * Binds a grpc-js server to an address with HTTP/2 settings that grpc-js does not pass on.
  *
- * Envoy resets every ext_proc stream when its HTTP request is over. Node's HTTP/2 server takes
- * resets beyond 33 a second on a connection for an attack and closes the connection, which fails
- * the requests under way; Node 24 can raise that limit, and this is the place. The peers of this
- * service are gateways of the same operator, and streams are bounded without it.
+ * Node's HTTP/2 server takes resets beyond 33 a second on a connection for an attack and closes the
+ * connection; a scheduler that gives up queries may send more. Node 24 can raise that limit, and this
+ * is the place.
  */
 import http2 from "node:http2";
 import net from "node:net";
 import grpc from "@grpc/grpc-js";
-import { KvError, messageOf } from "../core/errors.ts";
+import { listenOn } from "../extproc/net-listen.ts";
 
 /** Stream resets that a connection may bring at once and per second: in effect no limit. */
 const STREAM_RESETS_MAX = 4_000_000_000;
-/** Receive window of one stream, bytes; the HTTP/2 default of 64 KiB stalls on large bodies. */
+/** Receive window of one stream, bytes; the HTTP/2 default of 64 KiB stalls on long prompts. */
 const STREAM_WINDOW_BYTES = 1_048_576;
-/** Receive window of one connection, which carries all streams of an Envoy worker, bytes. */
+/** Receive window of one connection, bytes. */
 const CONNECTION_WINDOW_BYTES = 16_777_216;
-/** Open connections; a gateway holds one for each worker thread, some open one for each request. */
+/** Open connections; a scheduler holds a few. */
 const CONNECTIONS_MAX = 16_384;
 
 export interface GrpcListener {
@@ -45,11 +44,9 @@ export async function listenGrpc(options: {
   });
   listener.maxConnections = CONNECTIONS_MAX;
   listener.on("drop", options.onRefused);
-  await listen(listener, options.address);
-  const bound = listener.address();
-  const port = typeof bound === "object" && bound !== null ? bound.port : 0;
+  const address = await listenOn(listener, options.address);
   return {
-    address: `${splitAddress(options.address).hostText}:${port}`,
+    address,
     close: () =>
       new Promise((resolve) => {
         listener.close(() => resolve());
@@ -83,35 +80,4 @@ function withHttp2Settings<Created>(create: () => Created): Created {
   } finally {
     http2.createServer = original;
   }
-}
-
-function listen(listener: net.Server, address: string): Promise<void> {
-  const { host, port } = splitAddress(address);
-  return new Promise((resolve, reject) => {
-    listener.once("error", (cause: NodeJS.ErrnoException) => {
-      const isTaken = cause.code === "EADDRINUSE";
-      reject(
-        isTaken
-          ? new KvError("ERR_PORT_IN_USE", `address ${address} is in use`, { cause })
-          : new KvError("ERR_CONFIG_INVALID", `cannot listen on ${address}: ${messageOf(cause)}`, {
-              cause,
-            }),
-      );
-    });
-    listener.listen({ host, port }, () => resolve());
-  });
-}
-
-function splitAddress(address: string): {
-  readonly hostText: string;
-  readonly host: string;
-  readonly port: number;
-} {
-  const colon = address.lastIndexOf(":");
-  const hostText = address.slice(0, colon);
-  return {
-    hostText,
-    host: hostText.replace(/^\[|\]$/g, ""),
-    port: Number(address.slice(colon + 1)),
-  };
 }

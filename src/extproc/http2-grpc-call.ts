@@ -1,0 +1,105 @@
+/** One gRPC call on a stream of node:http2: messages in and out, and a status at its end. */
+import type { ServerHttp2Stream } from "node:http2";
+import { FrameReader, type FrameRefusal, framed } from "./grpc-frames.ts";
+
+/** Of gRPC's status codes those that are given here. */
+export const GRPC_STATUS = {
+  ok: 0,
+  deadlineExceeded: 4,
+  notFound: 5,
+  resourceExhausted: 8,
+  aborted: 10,
+  unimplemented: 12,
+  internal: 13,
+} as const;
+
+export interface CallEnd {
+  readonly code: number;
+  readonly details: string;
+}
+
+export interface CallEvents {
+  readonly onMessage: (message: Buffer) => void;
+  /** The peer sends nothing more and reads on. */
+  readonly onHalfClosed: () => void;
+  /** What was written has gone, after `write` had said that it has not. */
+  readonly onDrain: () => void;
+  /** Last of all: the call has ended, or the peer reset it, or its connection is gone. */
+  readonly onClosed: () => void;
+}
+
+/** Names and values in turn, which Node need not sort and check for each call. */
+const HEADERS = [":status", "200", "content-type", "application/grpc"] as const;
+const REFUSALS: Readonly<Record<FrameRefusal, CallEnd>> = {
+  compressed: { code: GRPC_STATUS.unimplemented, details: "messages must not be compressed" },
+  "too-large": { code: GRPC_STATUS.resourceExhausted, details: "message over the limit" },
+};
+
+export class Http2GrpcCall {
+  readonly #stream: ServerHttp2Stream;
+  readonly #messageBytesMax: number;
+  #isEnded = false;
+
+  constructor(stream: ServerHttp2Stream, messageBytesMax: number) {
+    this.#stream = stream;
+    this.#messageBytesMax = messageBytesMax;
+    // A stream without a listener would throw its errors; 'close' follows each.
+    stream.on("error", () => {});
+  }
+
+  start(events: CallEvents): void {
+    const stream = this.#stream;
+    const reader = new FrameReader(this.#messageBytesMax, events.onMessage);
+    stream.on("data", (chunk: Buffer) => {
+      const refusal = this.#isEnded ? null : reader.push(chunk);
+      if (refusal !== null) this.end(REFUSALS[refusal]);
+    });
+    // A reset ends the reading side too.
+    stream.on("end", () => {
+      if (!stream.aborted) events.onHalfClosed();
+    });
+    stream.on("drain", events.onDrain);
+    stream.on("close", events.onClosed);
+  }
+
+  /** False when more waits to be sent than should; nothing is lost. */
+  write(message: Uint8Array): boolean {
+    if (this.#isEnded || this.#stream.destroyed) return true;
+    if (!this.#stream.headersSent) this.#stream.respond([...HEADERS], { waitForTrailers: true });
+    return this.#stream.write(framed(message));
+  }
+
+  /** What is written in `work` goes out together. */
+  together(work: () => void): void {
+    this.#stream.cork();
+    try {
+      work();
+    } finally {
+      this.#stream.uncork();
+    }
+  }
+
+  pause(): void {
+    this.#stream.pause();
+  }
+
+  resume(): void {
+    this.#stream.resume();
+  }
+
+  /** Sends the status; the first one counts. */
+  end({ code, details }: CallEnd): void {
+    const stream = this.#stream;
+    if (this.#isEnded || stream.destroyed) return;
+    this.#isEnded = true;
+    const status = { "grpc-status": String(code), "grpc-message": encodeURIComponent(details) };
+    // The peer may go on sending; what comes is dropped.
+    stream.resume();
+    if (!stream.headersSent) {
+      stream.respond([...HEADERS, ...Object.entries(status).flat()], { endStream: true });
+      return;
+    }
+    stream.once("wantTrailers", () => stream.sendTrailers(status));
+    stream.end();
+  }
+}
