@@ -113,23 +113,27 @@ describe("the write-behind", () => {
     expect(store.isClosed).toBe(true);
   });
 
-  it("tries again after failures, ever more seldom, and says why it does not write", async () => {
-    const { clock, store, residency, meter, behind, add } = parts();
-    store.problem = "disk-full";
-    add(1);
-    await clock.advance(FLUSH_MS);
-    expect([behind.problem, behind.detail]).toEqual(["disk-full", "not written: disk-full"]);
-    expect(residency.dirtyPages).toBe(1);
-    await clock.advance(FLUSH_MS);
-    expect(meter.total("kvatlas_store_flushes_total", { outcome: "failed" })).toBe(1);
-    await clock.advance(FLUSH_MS);
-    expect(meter.total("kvatlas_store_flushes_total", { outcome: "failed" })).toBe(2);
-    store.problem = null;
-    await clock.advance(4 * FLUSH_MS);
-    expect(store.written).toHaveLength(1);
-    expect([behind.problem, behind.detail]).toEqual([null, "written behind"]);
-    await behind.stop();
-  });
+  it.each(["disk-full", "map-full", "unwritable", "failed"] as const)(
+    "tries again after %s, ever more seldom, and says why it does not write",
+    async (problem) => {
+      const { clock, store, residency, meter, behind, add } = parts();
+      store.problem = problem;
+      add(1);
+      await clock.advance(FLUSH_MS);
+      expect([behind.problem, behind.detail]).toEqual([problem, `not written: ${problem}`]);
+      expect(meter.value("kvatlas_store_problem", { problem })).toBe(1);
+      expect(residency.dirtyPages).toBe(1);
+      await clock.advance(FLUSH_MS);
+      expect(meter.total("kvatlas_store_flushes_total", { outcome: "failed" })).toBe(1);
+      await clock.advance(FLUSH_MS);
+      expect(meter.total("kvatlas_store_flushes_total", { outcome: "failed" })).toBe(2);
+      store.problem = null;
+      await clock.advance(4 * FLUSH_MS);
+      expect(store.written).toHaveLength(1);
+      expect([behind.problem, behind.detail]).toEqual([null, "written behind"]);
+      await behind.stop();
+    },
+  );
 
   it("looks whether a store that another process has taken is left again", async () => {
     const { clock, store, behind, add } = parts();

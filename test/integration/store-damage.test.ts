@@ -1,6 +1,6 @@
 /** A disk that is full and a store that is damaged cost the restart's warmth, not the service. */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, statSync, truncateSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmSync, statSync, truncateSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
@@ -55,6 +55,50 @@ it("a write that finds the disk full fails, and all is written when there is roo
   expect(problems["disk-full"]).toBeGreaterThan(10);
   expect(dirty).toBeGreaterThan(200);
   expect(left).toBe(0);
+});
+
+it.each([
+  ["a folder that may not be written", "mkdirSync(path); chmodSync(path, 0o555);"],
+  [
+    "a store whose files may not be written",
+    `const { LmdbStore } = await import("${SOURCE}indexer/lmdb-store.ts");
+     await new LmdbStore(path).close();
+     for (const file of readdirSync(path)) chmodSync(path + "/" + file, 0o444);
+     chmodSync(path, 0o555);`,
+  ],
+])("%s is said, and the index serves from memory", (_, prepare) => {
+  const script = `
+    const { chmodSync, mkdirSync, readdirSync } = await import("node:fs");
+    const { IndexCore } = await import("${SOURCE}app/index-core.ts");
+    const { indexerConfigSchema } = await import("${SOURCE}indexer/config.ts");
+    const { EvictionBoard } = await import("${SOURCE}indexer/eviction-board.ts");
+    const { silentLog } = await import("${SOURCE}core/log.ts");
+    const { nodeClock } = await import("${SOURCE}core/node-clock.ts");
+    const { recordingMeter } = await import("${SOURCE}../test/harness/recording-meter.ts");
+    const path = process.argv[1];
+    ${prepare}
+    // The superuser may write anywhere.
+    if (process.getuid() === 0) process.setuid(65534);
+    const meter = recordingMeter();
+    const ports = { clock: nodeClock, log: silentLog, meter, evictions: new EvictionBoard() };
+    const core = new IndexCore(indexerConfigSchema.parse({ path, flushMs: 10 }), ports);
+    await core.restored;
+    const words = BigUint64Array.of(1n, 2n);
+    core.residency.stored({ endpointId: "10.0.0.1:8000", rank: 0 }, "gpu", words, words);
+    const [match] = core.index.match(words);
+    const degraded = meter.value("kvatlas_degraded", { component: "store" });
+    const problem = meter.value("kvatlas_store_problem", { problem: "unwritable" });
+    const said = { blocks: match.blocks, detail: core.storeDetail, degraded, problem };
+    await core.stop();
+    process.stdout.write(JSON.stringify(said));
+  `;
+  chmodSync(folder, 0o755);
+  const args = ["--input-type=module", "-e", script, join(folder, "store")];
+  const said = JSON.parse(execFileSync(process.execPath, args, { encoding: "utf8" }));
+  expect(said).toEqual({
+    ...{ blocks: 2, degraded: 1, problem: 1 },
+    detail: expect.stringContaining("not usable (unwritable)"),
+  });
 });
 
 it("a store whose file was cut short costs the holders whose pages are lost, not the start", async () => {
