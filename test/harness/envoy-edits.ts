@@ -16,10 +16,13 @@ export function withSubset(config: EnvoyConfig, subset: readonly string[]): Envo
     },
   };
   const changed = structuredClone(config);
-  for (const listener of changed.static_resources.listeners) {
-    for (const { filters } of listener.filter_chains) {
-      for (const { typed_config: manager } of filters) manager.http_filters.unshift(filter);
-    }
-  }
+  for (const manager of managersOf(changed)) manager.http_filters.unshift(filter);
   return changed;
+}
+
+/** The HTTP connection managers of all listeners. */
+export function managersOf(config: EnvoyConfig) {
+  return config.static_resources.listeners.flatMap(({ filter_chains: chains }) =>
+    chains.flatMap(({ filters }) => filters.map((filter) => filter.typed_config)),
+  );
 }

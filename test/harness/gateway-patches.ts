@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { parseAllDocuments } from "yaml";
 import { z } from "zod";
 import type { EnvoyConfig } from "../../src/lab/file-envoy-recipe.ts";
+import { managersOf } from "./envoy-edits.ts";
 
 const manifestSchema = z.looseObject({ kind: z.string() });
 export type Manifest = z.infer<typeof manifestSchema>;
@@ -94,10 +95,4 @@ export function withTrafficPolicy(
 
 function manifestOf(manifests: readonly Manifest[], kind: string): Manifest | undefined {
   return manifests.find((manifest) => manifest.kind === kind);
-}
-
-function managersOf(config: EnvoyConfig) {
-  return config.static_resources.listeners.flatMap(({ filter_chains: chains }) =>
-    chains.flatMap(({ filters }) => filters.map((filter) => filter.typed_config)),
-  );
 }

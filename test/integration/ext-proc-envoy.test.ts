@@ -11,7 +11,7 @@ import { extProcConfigSchema } from "../../src/extproc/config.ts";
 import { EVENTS_BATCH } from "../../src/extproc/event-count.ts";
 import { type ExtProcServer, startExtProcServer } from "../../src/extproc/grpc-ext-proc.ts";
 import type { EndOfRequest, Picker, PickOutcome, PickRequest } from "../../src/extproc/picker.ts";
-import { envoyRecipe } from "../../src/lab/file-envoy-recipe.ts";
+import { type EnvoyRecipe, envoyRecipe } from "../../src/lab/file-envoy-recipe.ts";
 import { type RunningEnvoy, startEnvoy } from "../../src/lab/process-envoy.ts";
 import { requireBinary } from "../harness/binaries.ts";
 import { withSubset } from "../harness/envoy-edits.ts";
@@ -126,8 +126,9 @@ describe.skipIf(envoyBinary.isMissing)(`ext_proc through Envoy${envoyBinary.note
     return startExtProcServer(config, { picker, clock: nodeClock, random, log: silentLog, meter });
   }
 
-  function start(subset: readonly string[] | null = null) {
+  function start(subset: readonly string[] | null = null, recipe: EnvoyRecipe = "kvatlas") {
     const config = envoyRecipe({
+      recipe,
       listenAddress: "127.0.0.1:0",
       adminAddress: "127.0.0.1:0",
       extProcAddress: server.address,
@@ -191,25 +192,36 @@ describe.skipIf(envoyBinary.isMissing)(`ext_proc through Envoy${envoyBinary.note
     expect(answer.body.equals(body)).toBe(true);
   });
 
-  it("streams server-sent events as they come and observes usage and endpoint", async () => {
-    const headers = { "x-test-pick": "2", "x-request-id": "sse-1" };
-    const answer = await send({ address, path: "/sse", headers, body: "{}" });
-    expect(answer.body.toString().match(/token \d/g)).toHaveLength(SSE_EVENTS);
-    const spreadMs = (answer.chunkMs.at(-1) ?? 0) - (answer.chunkMs[0] ?? 0);
-    expect(spreadMs).toBeGreaterThan((SSE_EVENTS * SSE_INTERVAL_MS) / 2);
-    expect(picker.seen.get("sse-1")).toMatchObject({
-      status: 200,
-      servedBy: endpoints[2],
-      firstBytes: 1,
-      streamedTokens: EVENTS_BATCH,
-      ends: [
-        {
-          outcome: "complete",
-          usage: { promptTokens: 7, cachedTokens: 4, completionTokens: 10 },
-        },
-      ],
-    });
-  });
+  it.each(["kvatlas", "kvatlas-buffered"] as const)(
+    "streams server-sent events as they come and observes usage and endpoint: %s",
+    async (recipe) => {
+      const gateway = await start(null, recipe);
+      const requestId = `sse-${recipe}`;
+      const headers = { "x-test-pick": "2", "x-request-id": requestId };
+      const answer = await send({
+        address: gateway.listenAddress,
+        path: "/sse",
+        headers,
+        body: "{}",
+      });
+      await gateway.stop();
+      expect(answer.body.toString().match(/token \d/g)).toHaveLength(SSE_EVENTS);
+      const spreadMs = (answer.chunkMs.at(-1) ?? 0) - (answer.chunkMs[0] ?? 0);
+      expect(spreadMs).toBeGreaterThan((SSE_EVENTS * SSE_INTERVAL_MS) / 2);
+      expect(picker.seen.get(requestId)).toMatchObject({
+        status: 200,
+        servedBy: endpoints[2],
+        firstBytes: 1,
+        streamedTokens: EVENTS_BATCH,
+        ends: [
+          {
+            outcome: "complete",
+            usage: { promptTokens: 7, cachedTokens: 4, completionTokens: 10 },
+          },
+        ],
+      });
+    },
+  );
 
   it("tells the picker when a client goes away in the answer", async () => {
     const headers = { "x-request-id": "gone-1" };

@@ -11,7 +11,7 @@ import {
 } from "../../src/lab/file-envoy-recipe.ts";
 import { type RunningEnvoy, startEnvoy } from "../../src/lab/process-envoy.ts";
 import { requireBinary } from "../harness/binaries.ts";
-import { withSubset } from "../harness/envoy-edits.ts";
+import { managersOf, withSubset } from "../harness/envoy-edits.ts";
 import { bodyOf, callPicker, destinationOf } from "../harness/ext-proc-call.ts";
 import { readManifests, withEnvoyFilter, withTrafficPolicy } from "../harness/gateway-patches.ts";
 import { send } from "../harness/http-client.ts";
@@ -168,6 +168,21 @@ describe.skipIf(envoyBinary.isMissing)(`gateways before the router${envoyBinary.
     const answer = await stack.post(gateway.listenAddress, long);
     await gateway.stop();
     expect(answer.status).toBe(413);
+  });
+
+  it("loses kvatlas's choice where the route removes the header, and the gateway goes by it", async () => {
+    const config = structuredClone(madeBy("envoy-ai-gateway"));
+    for (const manager of managersOf(config)) {
+      for (const { routes } of manager.route_config.virtual_hosts) {
+        for (const route of routes) {
+          route["request_headers_to_remove"] = ["x-gateway-destination-endpoint"];
+        }
+      }
+    }
+    const gateway = await front(config);
+    const answer = await stack.post(gateway.listenAddress, { model: "lab-8b", prompt: [1, 2, 3] });
+    await gateway.stop();
+    expect([answer.status, answer.text]).toEqual([503, "no healthy upstream"]);
   });
 
   it("loses a request with HTTP/2 trailers to Istio's retries, and not without them", async () => {
