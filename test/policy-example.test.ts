@@ -23,6 +23,8 @@ const CONSTANT_FILES = [
     (name) => `src/fleet/${name}.ts`,
   ),
 ];
+/** That of the example's popular prefix. */
+const TIGHT = routerConfigSchema.parse({ popularity: { slack: 0.25, floorSeconds: 0.5 } });
 const NOW_MS = 10_000;
 const INPUT_TOKENS = 8192;
 
@@ -77,7 +79,10 @@ const PODS: readonly Pod[] = [
   },
 ];
 
-const POPULAR: PopularPrefix = { key: blockKey(1n), blocks: 128, workRate: 1.2, holdersNeeded: 2 };
+const POPULAR: PopularPrefix = {
+  ...{ key: blockKey(1n), blocks: 128, workRate: 1.2, holdersNeeded: 2 },
+  holders: [endpointId("10.0.0.1:8000")],
+};
 
 describe("docs/policy.md", () => {
   it("has one row for each constant of the decision, with the value of the code", () => {
@@ -142,6 +147,7 @@ describe("docs/policy.md", () => {
         row("KV pressure, ms", ({ terms }) => ms(terms.kvPressure)),
         row("KV memory, ms", ({ terms }) => ms(terms.kvMemory)),
         row("faults, ms", ({ terms }) => ms(terms.faults)),
+        row("surplus, ms", ({ terms }) => ms(terms.surplus)),
         row("**cost, ms**", ({ costSeconds }) => `**${ms(costSeconds)}**`),
       ]),
     );
@@ -154,9 +160,9 @@ describe("docs/policy.md", () => {
     const [first] = candidates;
     const work = first?.workSeconds ?? 0;
     const outstanding = PODS.reduce((sum, { prefixSeconds }) => sum + prefixSeconds, 0);
-    const { slack, floorSeconds } = config.popularity;
+    const { slack, floorSeconds } = TIGHT.popularity;
     const share = ((1 + slack) * (outstanding + work)) / POPULAR.holdersNeeded;
-    expect(candidates.map(({ isCapped }) => isCapped)).toEqual([true, false, false]);
+    expect(candidates.map(({ cap }) => cap?.isCapped)).toEqual([true, false, false]);
     expect(page).toContain(
       `${text(outstanding)} s + ${ms(work)} ms = ${ms(outstanding + work)} ms is over max(${ms(floorSeconds)} ms, ${ms(share)} ms)`,
     );
@@ -177,7 +183,7 @@ function routed(popularPrefix: PopularPrefix | null): Routed {
         { requests: 1, workSeconds: prefixSeconds },
       ]),
     ),
-    ...{ config, random: 0, turn: 0 },
+    ...{ config: popularPrefix === null ? config : TIGHT, random: 0, turn: 0 },
   });
   if (decision.kind === "none") throw new Error(decision.reason);
   return decision;

@@ -215,7 +215,9 @@ export class KvPicker implements Picker {
     answers.decided({ requestId, decision, inputTokens, keysBySize, known, nowMs });
     meter.count("kvatlas_decisions_total", { outcome: "routed" });
     meter.count("kvatlas_endpoint_decisions_total", { endpoint: chosen.endpointId });
-    if (reason === "popularity-cap") meter.count("kvatlas_popularity_capped_total");
+    if (reason === "popularity-cap" || reason === "next-holder") {
+      meter.count("kvatlas_popularity_capped_total", { outcome: reason });
+    }
     meter.count("kvatlas_prompt_tokens_total", {}, inputTokens);
     meter.count("kvatlas_predicted_tokens_total", {}, chosen.reusedTokens);
     meter.count("kvatlas_possible_tokens_total", {}, decision.possibleTokens);

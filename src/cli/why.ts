@@ -20,7 +20,14 @@ const candidateSchema = z.object({
   speed: z.number(),
   signalAgeMs: z.number().nullable(),
   state: z.string(),
-  isCapped: z.boolean(),
+  cap: z
+    .object({
+      outstandingMs: z.number(),
+      limitMs: z.number(),
+      isCapped: z.boolean(),
+      holder: z.string(),
+    })
+    .nullable(),
 });
 type Candidate = z.infer<typeof candidateSchema>;
 
@@ -35,7 +42,12 @@ const recordSchema = z.object({
   candidateCount: z.number(),
   candidates: z.array(candidateSchema),
   popularPrefix: z
-    .object({ blocks: z.number(), workRate: z.number(), holdersNeeded: z.number() })
+    .object({
+      blocks: z.number(),
+      workRate: z.number(),
+      holdersNeeded: z.number(),
+      holders: z.number(),
+    })
     .nullable(),
   possibleTokens: z.number(),
   queueMeanMs: z.number(),
@@ -78,7 +90,7 @@ function summary(decision: DecisionRecord): string[] {
       ? []
       : [
           `its first ${popularPrefix.blocks} blocks are popular: ${popularPrefix.workRate} s of work ` +
-            `a second, which needs ${popularPrefix.holdersNeeded} holders`,
+            `a second, which needs ${popularPrefix.holdersNeeded} holders, and has ${popularPrefix.holders}`,
         ];
   return [
     `${decision.requestId}: ${chosen.endpoint} (${decision.reason})${decode}${held}`,
@@ -115,8 +127,15 @@ function rowsOf({ candidates, chosen, runnerUp }: DecisionRecord): string[][] {
     String(candidate.speed),
     candidate.signalAgeMs === null ? "none" : `${candidate.signalAgeMs}`,
     candidate.state,
-    candidate.isCapped ? "capped" : "-",
+    capOf(candidate),
   ]);
+}
+
+/** Outstanding of what may be of the popular prefix, ms. */
+function capOf({ cap }: Candidate): string {
+  if (cap === null) return "-";
+  const holder = cap.holder === "none" ? "" : ` ${cap.holder}`;
+  return `${cap.outstandingMs} of ${cap.limitMs}${holder}${cap.isCapped ? " capped" : ""}`;
 }
 
 function tiersOf({ tokensByTier }: Candidate): string {

@@ -102,8 +102,8 @@ export const COUNTERS = {
   },
   kvatlas_endpoint_decisions_total: { help: "Requests sent to an endpoint.", labels: ["endpoint"] },
   kvatlas_popularity_capped_total: {
-    help: "Decisions in which the popularity cap moved a request off its cheapest endpoint.",
-    labels: [],
+    help: "Decisions in which the popularity cap moved a request off its cheapest endpoint: to another holder of the prefix (popularity-cap), or to a new one (next-holder).",
+    labels: ["outcome"],
   },
   kvatlas_holds_total: {
     help: "Requests that came in overload, by what became of them (held, full).",

@@ -65,14 +65,14 @@ export const routerConfigSchema = z.strictObject({
         .number()
         .min(0)
         .max(10)
-        .default(0.25)
+        .default(1)
         .describe(
           "eps: outstanding work of a prefix at one endpoint stays within (1 + eps) x share",
         ),
       floorSeconds: z
         .number()
         .min(0)
-        .default(0.5)
+        .default(2)
         .describe("outstanding work of a prefix that one endpoint may always have, seconds"),
       halfLifeMs: z
         .number()

@@ -30,6 +30,8 @@ export interface CostTerms {
   readonly kvMemory: number;
   /** Refused connections and broken answers of late. */
   readonly faults: number;
+  /** Where a popular prefix would have a holder that its arrivals do not need. */
+  readonly surplus: number;
 }
 
 /** What a decode step costs a prefill beside it, against one chunk's time. */
@@ -57,6 +59,8 @@ const KV_MEMORY_SECONDS = 300;
 const KV_USEFUL_FACTOR = 5;
 /** Seconds that one refused connection or broken answer costs at once. */
 const FAULT_SECONDS = 2;
+/** Seconds by which each holder too many of a popular prefix is dearer than the one before it. */
+const SURPLUS_SECONDS = 0.02;
 
 /** Places of one endpoint's numbers: first the terms of the cost, then what they are made of. */
 const AT = {
@@ -68,10 +72,11 @@ const AT = {
     kvPressure: 4,
     kvMemory: 5,
     faults: 6,
+    surplus: 7,
   },
-  ...{ cost: 7, work: 8, reused: 9, waiting: 10, context: 11, decoding: 12, used: 13 },
+  ...{ cost: 8, work: 9, reused: 10, waiting: 11, context: 12, decoding: 13, used: 14 },
   // Freshness of the scrape, and of its slower values.
-  ...{ fresh: 14, lasting: 15 },
+  ...{ fresh: 15, lasting: 16 },
 } as const;
 const TERMS: number = AT.cost;
 const ROW: number = AT.lasting + 1;
@@ -82,6 +87,8 @@ export interface CostInput {
   readonly candidates: Int32Array;
   readonly matches: ReadonlyMap<EndpointId, EndpointMatch>;
   readonly inputTokens: number;
+  /** By how many it would be a holder too many of the prompt's popular prefix. */
+  readonly surplus: (endpointId: EndpointId) => number;
   readonly config: RouterConfig;
 }
 
@@ -130,8 +137,8 @@ export class CostTable {
   terms(row: number): CostTerms {
     const [queue = 0, prefill = 0, externality = 0, interference = 0, ...rest] =
       this.#numbers.subarray(ROW * row, ROW * row + TERMS);
-    const [kvPressure = 0, kvMemory = 0, faults = 0] = rest;
-    return { queue, prefill, externality, interference, kvPressure, kvMemory, faults };
+    const [kvPressure = 0, kvMemory = 0, faults = 0, surplus = 0] = rest;
+    return { queue, prefill, externality, interference, kvPressure, kvMemory, faults, surplus };
   }
 
   match(row: number): EndpointMatch {
@@ -213,7 +220,7 @@ export class CostTable {
   }
 
   #rateRequest(): void {
-    const { candidates, fleet, matches, inputTokens, config } = this.#input;
+    const { candidates, fleet, matches, inputTokens, surplus, config } = this.#input;
     const numbers = this.#numbers;
     const nothing = ownWork(NO_MATCH, inputTokens, config);
     const externality =
@@ -244,6 +251,7 @@ export class CostTable {
         (INTERFERENCE_WEIGHT * step * Math.sqrt(numbers[at + AT.decoding] ?? 0)) / speed;
       this.#addMemory(at, endpoint, match?.inflightTokens ?? 0);
       numbers[at + AT.faults] = FAULT_SECONDS * endpoint.faults.weight(fleet.nowMs);
+      numbers[at + AT.surplus] = SURPLUS_SECONDS * surplus(endpoint.spec.id);
       let cost = 0;
       for (let term = at; term < at + TERMS; term += 1) cost += numbers[term] ?? 0;
       numbers[at + AT.cost] = cost;

@@ -9,6 +9,7 @@ import { type DecisionInput, decide } from "./decide.ts";
 import type { EndpointMatch } from "./endpoint-match.ts";
 
 const config = routerConfigSchema.parse({});
+const tight = { ...config, popularity: { ...config.popularity, slack: 0.25, floorSeconds: 0.5 } };
 const NOW_MS = 100_000;
 
 function endpoint(number: number, load: Partial<EndpointLoad> = {}): EndpointView {
@@ -130,14 +131,34 @@ describe("decide", () => {
   });
 
   it("spreads a popular prefix over the holders it needs", () => {
-    const popularPrefix = { key: 1n, blocks: 64, workRate: 2, holdersNeeded: 3 };
+    const popularPrefix = {
+      key: 1n,
+      blocks: 64,
+      workRate: 2,
+      holdersNeeded: 3,
+      holders: [idOf(1)],
+    };
     const matches = new Map([[idOf(1), held(3900)]]);
     const outstanding = { requests: 40, workSeconds: 2 };
     const prefixWork = new Map([[idOf(1), outstanding]]);
     const endpoints = [endpoint(1), endpoint(2), endpoint(3)];
-    const decision = decide(input(endpoints, { matches, popularPrefix, prefixWork }));
-    expect(decision).toMatchObject({ kind: "routed", reason: "popularity-cap" });
-    expect(chosen(input(endpoints, { matches, popularPrefix, prefixWork }))).not.toBe(idOf(1));
+    const decision = decide(
+      input(endpoints, { matches, popularPrefix, prefixWork, config: tight }),
+    );
+    expect(decision).toMatchObject({ kind: "routed", reason: "next-holder" });
+    expect(
+      chosen(input(endpoints, { matches, popularPrefix, prefixWork, config: tight })),
+    ).not.toBe(idOf(1));
+    // With as many holders as are needed it goes to the cheapest of them, however dear.
+    const holders = [idOf(1), idOf(3), idOf(2)];
+    const busy = [endpoint(1), endpoint(2), endpoint(3, { decoding: 30, contextTokens: 90_000 })];
+    const enough = { ...popularPrefix, holdersNeeded: 2, holders: holders.slice(0, 2) };
+    expect(
+      decide(input(busy, { matches, popularPrefix: enough, prefixWork, config: tight })),
+    ).toMatchObject({
+      ...{ kind: "routed", reason: "popularity-cap", chosen: { endpointId: idOf(3) } },
+      runnerUp: { endpointId: idOf(1), cap: { isCapped: true, holder: "core" } },
+    });
     expect(chosen(input(endpoints, { matches, popularPrefix }))).toBe(idOf(1));
   });
 });
@@ -210,6 +231,7 @@ describe("decide, for any fleet", () => {
           );
           const excluded = new Set(parts.flatMap((part, i) => (part.isExcluded ? [idOf(i)] : [])));
           const subset = hasSubset ? ["10.0.0.1", "10.0.0.3:8000"] : null;
+          const holders = endpoints.map(({ spec }) => spec.id).slice(0, 5);
           const decisionInput = input(endpoints, {
             inputTokens,
             random,
@@ -219,7 +241,7 @@ describe("decide, for any fleet", () => {
             popularPrefix:
               holdersNeeded === null
                 ? null
-                : { key: 1n, blocks: 8, workRate: holdersNeeded * 0.7, holdersNeeded },
+                : { key: 1n, blocks: 8, workRate: holdersNeeded * 0.7, holdersNeeded, holders },
             prefixWork: new Map(
               parts.map(({ outstanding }, i) => [
                 idOf(i),
@@ -256,8 +278,8 @@ describe("decide, for any fleet", () => {
             expect(reusedTokens).toBeLessThanOrEqual(Math.max(0, inputTokens - 1));
             expect(signalAgeMs ?? 0).toBeGreaterThanOrEqual(0);
           }
-          if (candidates.some(({ isCapped }) => !isCapped)) {
-            expect(decision.chosen.isCapped).toBe(false);
+          if (candidates.some(({ cap }) => cap?.isCapped !== true)) {
+            expect(decision.chosen.cap?.isCapped).not.toBe(true);
           }
         },
       ),

@@ -13,6 +13,7 @@ import { decodeEndpoint } from "./decode-endpoint.ts";
 import type { EndpointMatch } from "./endpoint-match.ts";
 import { type KnownState, NOT_HEARD } from "./known-state.ts";
 import type { PopularPrefix } from "./popularity.ts";
+import { type CapState, PopularityCap } from "./popularity-cap.ts";
 
 export interface DecisionInput {
   readonly fleet: FleetView;
@@ -37,10 +38,16 @@ export interface DecisionInput {
 
 /**
  * - cheapest: lowest cost in seconds
- * - popularity-cap: the cheapest already had its share of a popular prefix
+ * - popularity-cap: the cheapest already had its share of a popular prefix: at another holder
+ * - next-holder: the same, and its holders were too few or full: where a new one costs least
  * - least-requests, round-robin: the configured policy for comparison
  */
-export type ChoiceReason = "cheapest" | "popularity-cap" | "least-requests" | "round-robin";
+export type ChoiceReason =
+  | "cheapest"
+  | "popularity-cap"
+  | "next-holder"
+  | "least-requests"
+  | "round-robin";
 
 export interface Candidate {
   readonly endpointId: EndpointId;
@@ -56,8 +63,8 @@ export interface Candidate {
   readonly speed: number;
   /** Age of the scraped signals, ms; null when there are none. */
   readonly signalAgeMs: number | null;
-  /** True when the popularity cap keeps the request away from here. */
-  readonly isCapped: boolean;
+  /** What the endpoint has of the popular prefix, and whether the cap keeps it away; null: no such prefix. */
+  readonly cap: CapState | null;
 }
 
 export interface Routed {
@@ -94,8 +101,14 @@ export function decide(input: DecisionInput): Decision {
   if (decode === "none") return { kind: "none", reason: "no-ready-endpoint" };
 
   const { matches } = input;
-  const costs = new CostTable({ fleet, candidates: places.places, matches, inputTokens, config });
-  const candidates = new Candidates(input, costs);
+  const cap = new PopularityCap(input, places.places.length, (endpointId) =>
+    places.places.includes(fleet.positions.get(endpointId) ?? -1),
+  );
+  const surplus = (endpointId: EndpointId): number => cap.surplus(endpointId);
+  const costs = new CostTable({
+    ...{ fleet, candidates: places.places, matches, inputTokens, surplus, config },
+  });
+  const candidates = new Candidates(input, costs, cap);
   const { row, reason } = choose(candidates, costs, input);
   const runnerUp = cheapestRow(costs, { skip: (other) => other === row, random: 0 });
   return {
@@ -115,22 +128,26 @@ export function decide(input: DecisionInput): Decision {
 export class Candidates {
   readonly #input: DecisionInput;
   readonly #costs: CostTable;
-  readonly #isCapped: (endpointId: EndpointId, workSeconds: number) => boolean;
+  readonly #cap: PopularityCap;
 
-  constructor(input: DecisionInput, costs: CostTable) {
+  constructor(input: DecisionInput, costs: CostTable, cap: PopularityCap) {
     this.#input = input;
     this.#costs = costs;
-    this.#isCapped = popularityCap(input, costs.rows);
+    this.#cap = cap;
   }
 
   get count(): number {
     return this.#costs.rows;
   }
 
-  isCapped(row: number): boolean {
-    if (this.#input.popularPrefix === null) return false;
+  get needsHolder(): boolean {
+    return this.#cap.needsHolder;
+  }
+
+  cap(row: number): CapState | null {
     const endpoint = this.#costs.endpoint(row);
-    return endpoint !== undefined && this.#isCapped(endpoint.spec.id, this.#costs.workSeconds(row));
+    assert(endpoint !== undefined, "no candidate to choose from", { row });
+    return this.#cap.at(endpoint.spec.id, this.#costs.workSeconds(row));
   }
 
   at(row: number): Candidate {
@@ -149,7 +166,7 @@ export class Candidates {
       workSeconds: costs.workSeconds(row),
       speed: load.speed,
       signalAgeMs: signals === null ? null : Math.max(0, fleet.nowMs - signals.atMs),
-      isCapped: this.isCapped(row),
+      cap: this.cap(row),
     };
   }
 
@@ -202,25 +219,6 @@ function isInSubset(endpointId: EndpointId, subset: readonly string[] | null): b
   return subset.some((entry) => entry === endpointId || entry === host || entry === bareHost);
 }
 
-/**
- * The cap: a popular prefix's outstanding work at one endpoint, this request included, stays within
- * (1 + slack) x an equal share among the holders its arrivals need; a little work is always allowed.
- */
-function popularityCap(
-  { popularPrefix, prefixWork, config }: DecisionInput,
-  candidates: number,
-): (endpointId: EndpointId, workSeconds: number) => boolean {
-  if (popularPrefix === null) return () => false;
-  const { slack, floorSeconds } = config.popularity;
-  const holders = Math.min(popularPrefix.holdersNeeded, candidates);
-  const outstanding = [...prefixWork.values()].reduce((sum, work) => sum + work.workSeconds, 0);
-  return (endpointId, workSeconds) => {
-    const here = prefixWork.get(endpointId)?.workSeconds ?? 0;
-    const share = (outstanding + workSeconds) / holders;
-    return here > 0 && here + workSeconds > Math.max(floorSeconds, (1 + slack) * share);
-  };
-}
-
 function choose(
   candidates: Candidates,
   costs: CostTable,
@@ -231,12 +229,25 @@ function choose(
     return { row: leastRequests(costs, random), reason: "least-requests" };
   }
   const best = cheapestRow(costs, { skip: none, random }) ?? 0;
-  if (!candidates.isCapped(best)) return { row: best, reason: "cheapest" };
-  const isCapped = (row: number): boolean => candidates.isCapped(row);
-  const uncapped = cheapestRow(costs, { skip: isCapped, random });
-  return uncapped === null
-    ? { row: best, reason: "cheapest" }
-    : { row: uncapped, reason: "popularity-cap" };
+  if (candidates.cap(best)?.isCapped !== true) return { row: best, reason: "cheapest" };
+  return underCap(candidates, costs, random) ?? { row: best, reason: "cheapest" };
+}
+
+/** The cheapest endpoint that may have more of the popular prefix; null: none may. */
+function underCap(
+  candidates: Candidates,
+  costs: CostTable,
+  random: number,
+): { readonly row: number; readonly reason: ChoiceReason } | null {
+  const caps = Array.from({ length: costs.rows }, (_, row) => candidates.cap(row));
+  const isCapped = (row: number): boolean => caps[row]?.isCapped === true;
+  const isHolder = (row: number): boolean => caps[row]?.holder !== "none";
+  if (!candidates.needsHolder) {
+    const row = cheapestRow(costs, { skip: (row) => isCapped(row) || !isHolder(row), random });
+    if (row !== null) return { row, reason: "popularity-cap" };
+  }
+  const row = cheapestRow(costs, { skip: isCapped, random });
+  return row === null ? null : { row, reason: isHolder(row) ? "popularity-cap" : "next-holder" };
 }
 
 function leastRequests(costs: CostTable, random: number): number {

@@ -100,18 +100,19 @@ describe("decision record", () => {
   });
 
   it("says which endpoint the popularity cap kept the request from", () => {
-    const prefix = { key: 7n, blocks: 4, holdersNeeded: 2, workRate: 1.2 };
+    const prefix = { key: 7n, blocks: 4, holdersNeeded: 2, workRate: 1.2, holders: [] };
     const holder = { waiting: 1, pendingSeconds: 0.01, decoding: 0, heldTokens: 3900 };
     const other = { waiting: 0, pendingSeconds: 0, decoding: 0, heldTokens: 0 };
     const work = { requests: 3, workSeconds: 9 };
     const decision = route([holder, other], {
       popularPrefix: prefix,
       prefixWork: new Map([[endpointId(nameOf(0)), work]]),
+      config: { ...config, popularity: { ...config.popularity, slack: 0.25 } },
     });
     const record: DecisionRecord = decisionRecord(decision, REQUEST);
-    expect(record).toMatchObject({ reason: "popularity-cap", popularPrefix: { holdersNeeded: 2 } });
+    expect(record).toMatchObject({ reason: "next-holder", popularPrefix: { holdersNeeded: 2 } });
     expect(record.chosen.endpoint).toBe(nameOf(1));
-    expect(record.candidates[0]).toMatchObject({ endpoint: nameOf(0), isCapped: true });
+    expect(record.candidates[0]).toMatchObject({ endpoint: nameOf(0), cap: { isCapped: true } });
     expect(record.wouldHaveChanged).toEqual([
       `without the popularity cap it would have gone to ${nameOf(0)}`,
     ]);

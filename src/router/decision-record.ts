@@ -6,6 +6,7 @@
 import type { Candidate, Routed } from "./decide.ts";
 import { stateText } from "./known-state.ts";
 import type { PopularPrefix } from "./popularity.ts";
+import type { CapState } from "./popularity-cap.ts";
 
 /** Candidates kept of one decision: the cheapest, and of the others those that could reuse most. */
 const CHEAPEST_CANDIDATES_MAX = 8;
@@ -27,10 +28,23 @@ export interface CandidateRecord {
   readonly signalAgeMs: number | null;
   /** EXACT, DEGRADED(reason) or FALLBACK(reason). */
   readonly state: string;
-  readonly isCapped: boolean;
+  /** Null: the prompt has no popular prefix. */
+  readonly cap: CapRecord | null;
 }
 
-type PopularRecord = Pick<PopularPrefix, "blocks" | "workRate" | "holdersNeeded">;
+/** The popular prefix at one endpoint. */
+export interface CapRecord {
+  readonly outstandingMs: number;
+  /** What it may have outstanding with this request, ms. */
+  readonly limitMs: number;
+  readonly isCapped: boolean;
+  readonly holder: CapState["holder"];
+}
+
+type PopularRecord = Pick<PopularPrefix, "blocks" | "workRate" | "holdersNeeded"> & {
+  /** How many endpoints hold it. */
+  readonly holders: number;
+};
 
 export interface DecisionRecord {
   readonly requestId: string;
@@ -83,8 +97,18 @@ export function decisionRecord(
   };
 }
 
-function popularRecord({ blocks, workRate, holdersNeeded }: PopularPrefix): PopularRecord {
-  return { blocks, workRate: Math.round(workRate * 100) / 100, holdersNeeded };
+function popularRecord(prefix: PopularPrefix): PopularRecord {
+  const { blocks, workRate, holdersNeeded, holders } = prefix;
+  const rate = Math.round(workRate * 100) / 100;
+  return { blocks, workRate: rate, holdersNeeded, holders: holders.length };
+}
+
+function capRecord({ outstandingSeconds, limitSeconds, isCapped, holder }: CapState): CapRecord {
+  return {
+    outstandingMs: milliseconds(outstandingSeconds),
+    limitMs: milliseconds(limitSeconds),
+    ...{ isCapped, holder },
+  };
 }
 
 function candidateRecord(candidate: Candidate): CandidateRecord {
@@ -102,13 +126,13 @@ function candidateRecord(candidate: Candidate): CandidateRecord {
     speed: Math.round(candidate.speed * 100) / 100,
     signalAgeMs: signalAgeMs === null ? null : Math.round(signalAgeMs),
     state: stateText(candidate.known),
-    isCapped: candidate.isCapped,
+    cap: candidate.cap === null ? null : capRecord(candidate.cap),
   };
 }
 
 /** What would have sent the request elsewhere, had it been otherwise: single terms where one is enough. */
 function changes({ chosen, runnerUp, reason }: Routed, best: readonly Candidate[]): string[] {
-  if (reason === "popularity-cap") {
+  if (reason === "popularity-cap" || reason === "next-holder") {
     const cheapest = best[0];
     const name = cheapest?.endpointId ?? "another";
     return [`without the popularity cap it would have gone to ${name}`];

@@ -94,7 +94,7 @@ export class Dispatcher {
       prefixKeys: this.#popularity.checkpointKeys(finest),
       atMs: nowMs,
     });
-    this.#popularity.observe(finest, chosen.workSeconds, nowMs);
+    this.#popularity.observe(finest, { endpointId, workSeconds: chosen.workSeconds, nowMs });
   }
 }
 

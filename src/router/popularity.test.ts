@@ -1,8 +1,10 @@
 import { describe, expect, it } from "vitest";
+import { endpointId } from "../core/ids.ts";
 import { routerConfigSchema } from "./config.ts";
 import { Popularity } from "./popularity.ts";
 
 const config = routerConfigSchema.parse({}).popularity;
+const POD = endpointId("10.0.0.1:8000");
 const HEAD = [11n, 12n, 13n, 14n];
 const prompt = (...tail: bigint[]): BigUint64Array => BigUint64Array.from([...HEAD, ...tail]);
 
@@ -12,7 +14,8 @@ function send(popularity: Popularity, perSecond: number, workSeconds: number): n
   for (let sent = 0; sent < requests; sent += 1) {
     const tail = BigInt(1000 + sent);
     const keys = prompt(tail, tail + 1n, tail + 2n, tail + 3n);
-    popularity.observe(keys, workSeconds, (sent / perSecond) * 1000);
+    const nowMs = (sent / perSecond) * 1000;
+    popularity.observe(keys, { endpointId: POD, workSeconds, nowMs });
   }
   return 60_000;
 }

@@ -1,10 +1,14 @@
 /**
- * Which prefixes are popular, and how many holders their traffic needs.
+ * Which prefixes are popular, how many holders their traffic needs, and which endpoints hold them.
  *
  * A prompt is counted at its blocks 1, 2, 4, 8, ...: each such checkpoint key stands for the prefix
  * up to it and has a decayed sum of the work that its requests brought. The deepest checkpoint whose
  * work needs more than one endpoint is the prompt's popular prefix.
+ *
+ * An endpoint that is sent a request of a popular prefix is its holder from then on, until it was sent
+ * none for a half-life: by then its engine may let go of the blocks.
  */
+import type { EndpointId } from "../core/ids.ts";
 import type { RouterConfig } from "./config.ts";
 
 export interface PopularPrefix {
@@ -15,6 +19,8 @@ export interface PopularPrefix {
   readonly workRate: number;
   /** Endpoints that should share it: at least 2. */
   readonly holdersNeeded: number;
+  /** Endpoints that hold it, the one that has been a holder for longest first. */
+  readonly holders: readonly EndpointId[];
 }
 
 /** Share of an endpoint's time that one prefix may be planned to fill. */
@@ -24,6 +30,16 @@ interface Arrivals {
   /** Decayed sum of work, seconds. */
   workSeconds: number;
   atMs: number;
+  /** When each holder was sent a request last, ms, in the order in which they became holders. */
+  readonly heldMs: Map<EndpointId, number>;
+}
+
+/** One dispatched request. */
+export interface Arrival {
+  readonly endpointId: EndpointId;
+  /** Work that it brings, seconds. */
+  readonly workSeconds: number;
+  readonly nowMs: number;
 }
 
 export class Popularity {
@@ -44,13 +60,18 @@ export class Popularity {
     return this.#config.isOn ? [...checkpoints(keys)].map(({ key }) => key) : [];
   }
 
-  /** Counts one dispatched request with the work it brings. */
-  observe(keys: BigUint64Array, workSeconds: number, nowMs: number): void {
+  /** Counts one dispatched request. */
+  observe(keys: BigUint64Array, { endpointId, workSeconds, nowMs }: Arrival): void {
     if (!this.#config.isOn) return;
     for (const { key } of checkpoints(keys)) {
-      const before = this.#decayed(key, nowMs);
+      const known = this.#arrivals.get(key);
+      const arrivals = known ?? { workSeconds: 0, atMs: nowMs, heldMs: new Map() };
+      arrivals.workSeconds = this.#decayed(known, nowMs) + workSeconds;
+      arrivals.atMs = nowMs;
       this.#arrivals.delete(key);
-      this.#arrivals.set(key, { workSeconds: before + workSeconds, atMs: nowMs });
+      this.#arrivals.set(key, arrivals);
+      this.#ageHolders(arrivals, nowMs);
+      if (this.#holdersNeeded(arrivals, nowMs) >= 2) arrivals.heldMs.set(endpointId, nowMs);
     }
     while (this.#arrivals.size > this.#config.prefixesMax) {
       const oldest = this.#arrivals.keys().next();
@@ -64,17 +85,32 @@ export class Popularity {
     if (!this.#config.isOn) return null;
     let deepest: PopularPrefix | null = null;
     for (const { key, blocks } of checkpoints(keys)) {
-      // A steady rate r of exponentially decayed arrivals sums to r x half-life / ln 2.
-      const workRate = (this.#decayed(key, nowMs) * Math.LN2 * 1000) / this.#config.halfLifeMs;
-      const holdersNeeded = Math.ceil(workRate / PLANNED_UTILISATION);
-      if (holdersNeeded < 2) break;
-      deepest = { key, blocks, workRate, holdersNeeded };
+      const arrivals = this.#arrivals.get(key);
+      const holdersNeeded = this.#holdersNeeded(arrivals, nowMs);
+      if (arrivals === undefined || holdersNeeded < 2) break;
+      this.#ageHolders(arrivals, nowMs);
+      const workRate = this.#workRate(arrivals, nowMs);
+      deepest = { key, blocks, workRate, holdersNeeded, holders: [...arrivals.heldMs.keys()] };
     }
     return deepest;
   }
 
-  #decayed(key: bigint, nowMs: number): number {
-    const arrivals = this.#arrivals.get(key);
+  #holdersNeeded(arrivals: Arrivals | undefined, nowMs: number): number {
+    return Math.ceil(this.#workRate(arrivals, nowMs) / PLANNED_UTILISATION);
+  }
+
+  /** A steady rate r of exponentially decayed arrivals sums to r x half-life / ln 2. */
+  #workRate(arrivals: Arrivals | undefined, nowMs: number): number {
+    return (this.#decayed(arrivals, nowMs) * Math.LN2 * 1000) / this.#config.halfLifeMs;
+  }
+
+  #ageHolders({ heldMs }: Arrivals, nowMs: number): void {
+    for (const [endpointId, lastMs] of heldMs) {
+      if (nowMs - lastMs > this.#config.halfLifeMs) heldMs.delete(endpointId);
+    }
+  }
+
+  #decayed(arrivals: Arrivals | undefined, nowMs: number): number {
     if (arrivals === undefined) return 0;
     const halfLives = Math.max(0, nowMs - arrivals.atMs) / this.#config.halfLifeMs;
     return arrivals.workSeconds * 0.5 ** halfLives;
