@@ -6,22 +6,29 @@
  * and few of them, copies them.
  */
 
-const SLAB_BYTES = 65_536;
-/** Longer arrays are allocated by themselves. */
-const PIECE_BYTES_MAX = 16_384;
+const SLAB_BYTES_DEFAULT = 65_536;
+/** Arrays that take more than this share of a slab are allocated by themselves. */
+const PIECE_SHARE = 1 / 4;
 
 export class Slab {
-  #buffer = new ArrayBuffer(SLAB_BYTES);
+  readonly #slabBytes: number;
+  #buffer: ArrayBuffer;
   #bytesUsed = 0;
 
+  /** `slabBytes`: what a piece keeps alive, a multiple of 8; default 65,536. */
+  constructor(slabBytes = SLAB_BYTES_DEFAULT) {
+    this.#slabBytes = slabBytes;
+    this.#buffer = new ArrayBuffer(slabBytes);
+  }
+
   u64(length: number): BigUint64Array {
-    if (8 * length > PIECE_BYTES_MAX) return new BigUint64Array(length);
+    if (8 * length > this.#slabBytes * PIECE_SHARE) return new BigUint64Array(length);
     const start = this.#take(8 * length);
     return new BigUint64Array(this.#buffer, start, length);
   }
 
   u32(length: number): Uint32Array {
-    if (4 * length > PIECE_BYTES_MAX) return new Uint32Array(length);
+    if (4 * length > this.#slabBytes * PIECE_SHARE) return new Uint32Array(length);
     const start = this.#take(4 * length);
     return new Uint32Array(this.#buffer, start, length);
   }
@@ -29,8 +36,8 @@ export class Slab {
   /** Offset of a piece in the buffer, a multiple of 8. */
   #take(bytes: number): number {
     let start = this.#bytesUsed;
-    if (start + bytes > SLAB_BYTES) {
-      this.#buffer = new ArrayBuffer(SLAB_BYTES);
+    if (start + bytes > this.#slabBytes) {
+      this.#buffer = new ArrayBuffer(this.#slabBytes);
       start = 0;
     }
     this.#bytesUsed = start + ((bytes + 7) & ~7);

@@ -10,9 +10,12 @@ import xxhash, { type XXHashAPI } from "xxhash-wasm";
 import { assert } from "../core/assert.ts";
 import { type BlockKey, blockKey } from "../core/ids.ts";
 import { type Log, silentLog } from "../core/log.ts";
+import { Slab } from "../core/slab.ts";
 import { CHUNK_TOKENS, type ChainCore, wasmChainCore, xxhashChainCore } from "./chain-core.ts";
 import { BLOCK_SIZE_TOKENS_MAX, type Namespace } from "./namespace.ts";
 
+/** Where the keys of short prompts lie: a request keeps them for its time. */
+const slab = new Slab(16_384);
 /** Names the construction in every root, so that a later one cannot meet this one's keys. */
 const CONSTRUCTION = "kvatlas-key/1";
 /** Up to here a loop copies faster than a call of `set` with its view. */
@@ -88,7 +91,8 @@ export function blockHasherOf({ h64Raw }: XXHashAPI, seed: bigint, core: ChainCo
       ),
     chainKeysInto,
     chainKeys: (input): BigUint64Array => {
-      const keys = new BigUint64Array(Math.floor(input.tokens.length / input.blockSizeTokens));
+      const blocks = Math.floor(input.tokens.length / input.blockSizeTokens);
+      const keys = slab.u64(blocks);
       chainKeysInto(input, keys, 0);
       return keys;
     },
