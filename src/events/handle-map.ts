@@ -4,7 +4,7 @@
  * An engine names parents and removals by its own hashes only. A removed block's handle is kept as a
  * tombstone for a while, because engines store children under parents that are already evicted.
  * Handles and keys lie in columns of words by row, and are found through slots of four bytes. Memory:
- * 17 bytes a row and 5 to 6 of slots; large columns grow by a sixteenth.
+ * 17 bytes a row and 5 to 8 of slots; large columns grow by a tenth.
  */
 import { type BlockKey, blockKey, type EngineKey, engineKey } from "../core/ids.ts";
 import { HandleSlots, NO_ROW } from "../indexer/handle-slots.ts";
@@ -28,7 +28,7 @@ const TOUCHED_MIN = 4;
 const CAPACITY_MIN = 64;
 /** Columns up to this many rows double, longer ones grow by GROWTH. */
 const DOUBLED_ROWS = 65_536;
-const GROWTH = 17 / 16;
+const GROWTH = 1.1;
 
 /** What the column of copies says beside a count from 1 on. */
 const FREE = 0;

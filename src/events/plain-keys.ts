@@ -5,7 +5,7 @@
  * Such an event cannot tell a salted block from a plain one: both have the same tokens, and only their
  * handles differ. So two handles for one key show that the key is ambiguous, and from then on nothing
  * may be routed on it: every handle gets a key of its own that no prompt has. A claim lives as long as
- * its row: while the block is held, and as a tombstone. Memory: 5 to 6 bytes per row, from the first
+ * its row: while the block is held, and as a tombstone. Memory: 5 to 8 bytes per row, from the first
  * such event on.
  */
 import { type BlockKey, blockKey, type EngineKey } from "../core/ids.ts";

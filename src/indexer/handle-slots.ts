@@ -17,7 +17,9 @@ export const NO_ROW = -1;
 /** Slots in use per slot, at most. */
 const LOAD_MAX = 0.8;
 /** Slots made at a growth, for each that is needed: the next one comes later. */
-const SLACK = 1.125;
+const SLACK = 1.5;
+/** Slots whose rows are loaded at once when a table grows. */
+const MOVED_TOGETHER = 64;
 /** An entry: distance, bits of the hash, row + 1. 0: a free slot. */
 const DISTANCE_SHIFT = 28;
 const DISTANCE_ONE = 1 << DISTANCE_SHIFT;
@@ -67,8 +69,15 @@ export class HandleSlots {
     if (slotsFor(rows) <= from.length) return;
     this.#slots = new Uint32Array(slotsFor(rows * SLACK));
     this.#missSlot = NOWHERE;
-    // In the order of their slots, which they nearly keep.
-    for (const entry of from) if (entry !== 0) this.insert((entry & ROW_BITS) - 1);
+    // In the order of their slots, which they nearly keep; their handles lie anywhere.
+    for (let start = 0; start < from.length; start += MOVED_TOGETHER) {
+      const end = Math.min(from.length, start + MOVED_TOGETHER);
+      for (let slot = start; slot < end; slot += 1) this.#touchEntry(from[slot] ?? 0);
+      for (let slot = start; slot < end; slot += 1) {
+        const entry = from[slot] ?? 0;
+        if (entry !== 0) this.insert((entry & ROW_BITS) - 1);
+      }
+    }
   }
 
   /**
@@ -89,6 +98,10 @@ export class HandleSlots {
   touchRow(row: number): void {
     const slots = this.#slots;
     touchedCell[0] = slots[homeOf(this.#hash(row), slots.length)] ?? 0;
+  }
+
+  #touchEntry(entry: number): void {
+    if (entry !== 0) this.touchRow((entry & ROW_BITS) - 1);
   }
 
   /** The row of a handle, or NO_ROW. */
