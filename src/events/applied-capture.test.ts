@@ -1,9 +1,10 @@
 import { readFileSync } from "node:fs";
 import { beforeAll, describe, expect, it } from "vitest";
+import { msgpackPayload } from "../../test/harness/event-samples.ts";
 import { goldenNames, loadCapture } from "../../test/harness/golden.ts";
 import { holdingsOf } from "../../test/harness/golden-holdings.ts";
 import { type BlockHasher, createBlockHasher } from "../keys/block-hasher.ts";
-import { type AppliedPrompt, applyCapture } from "./applied-capture.ts";
+import { type AppliedPrompt, applyCapture, promptsSchema } from "./applied-capture.ts";
 import type { EventMessage } from "./frames.ts";
 import { parseReply } from "./zmq-replay.ts";
 
@@ -91,5 +92,108 @@ describe("events apply", () => {
         expect(applied[position]?.tokens.gpu, `${name} ${request.id}`).toBeLessThanOrEqual(gpu);
       }
     }
+  });
+
+  describe("of a made capture", () => {
+    const store = (handle: number, fields: object = {}, rank = 0): EventMessage["payload"] =>
+      msgpackPayload([
+        100 + handle,
+        [
+          {
+            ...{ type: "BlockStored", block_hashes: [handle], parent_block_hash: null },
+            ...{ token_ids: [1, 2], block_size: 2, medium: "GPU", ...fields },
+          },
+        ],
+        rank,
+      ]);
+    const remove = (handle: number): EventMessage["payload"] =>
+      msgpackPayload([200 + handle, [{ type: "BlockRemoved", block_hashes: [handle] }], 0]);
+    const play = (
+      payloads: readonly (readonly [number, EventMessage["payload"]])[],
+      prompt: object = {},
+    ): AppliedPrompt | undefined => {
+      const messages = payloads.map(([seq, payload]) => ({ seq, payload }));
+      const prompts = promptsSchema.parse([{ tokenIds: [1, 2, 3, 4, 5], ...prompt }]);
+      return applyCapture({ messages, prompts, replies: null, hasher })[0];
+    };
+
+    it("takes each rank for a stream of its own, and the prefix of the best", () => {
+      const more = { parent_block_hash: 1, token_ids: [3, 4] };
+      const both = play([
+        [0, store(1)],
+        [0, store(1, {}, 1)],
+        [1, store(2, more, 1)],
+        [1, store(9, { token_ids: [7, 8] })],
+      ]);
+      expect(both).toMatchObject({ state: "EXACT", tokens: { gpu: 4, any: 4 } });
+      // A prefix is one rank's: the second half at another one does not go on from the first.
+      const apart = play([
+        [0, store(1)],
+        [0, store(2, { token_ids: [3, 4] }, 1)],
+      ]);
+      expect(apart).toMatchObject({ state: "EXACT", tokens: { gpu: 2, any: 2 } });
+      const late = play([
+        [0, store(1)],
+        [5, store(1, {}, 1)],
+      ]);
+      expect(late).toMatchObject({ state: "DEGRADED", reason: "late-subscription" });
+    });
+
+    it("matches nothing where two hashes were seen for one key, whatever became of either", () => {
+      const stores = [
+        [0, store(1)],
+        [1, store(2)],
+      ] as const;
+      expect(play(stores)).toMatchObject({ state: "EXACT", tokens: { gpu: 0, any: 0 } });
+      const tokens = { gpu: 0, any: 0 };
+      expect(play([...stores, [2, remove(1)]])).toMatchObject({ tokens });
+      expect(play([...stores, [2, remove(2)], [3, store(1)]])).toMatchObject({ tokens });
+    });
+
+    it("finds an adapter by its name, by its id, and by its id where the engine tells both", () => {
+      const named = [[0, store(1, { lora_name: "sql", lora_id: 7 })]] as const;
+      const old = [[0, store(1, { lora_id: 7 })]] as const;
+      const gpu = (messages: typeof named, prompt: object): number | undefined =>
+        play(messages, prompt)?.tokens.gpu;
+      expect(gpu(named, { loraName: "sql" })).toBe(2);
+      expect(gpu(named, { loraId: 7 })).toBe(2);
+      expect(gpu(named, { loraName: "sql", loraId: 7 })).toBe(2);
+      expect(gpu(old, { loraName: "sql", loraId: 7 })).toBe(2);
+      expect(gpu(old, { loraId: 7 })).toBe(2);
+      for (const prompt of [
+        {},
+        { loraName: "other" },
+        { loraId: 8 },
+        { loraName: "other", loraId: 7 },
+      ]) {
+        expect(gpu(named, prompt)).toBe(0);
+      }
+    });
+
+    it("is DEGRADED from an undecodable message on, and after a late start", () => {
+      const junk = Uint8Array.of(0xc1);
+      expect(play([[0, junk]])).toMatchObject({ state: "DEGRADED", reason: "undecodable" });
+      expect(
+        play([
+          [0, store(1)],
+          [1, junk],
+        ]),
+      ).toMatchObject({ state: "DEGRADED", tokens: { gpu: 2 } });
+      expect(play([[1, store(1)]])).toMatchObject({ state: "DEGRADED", tokens: { gpu: 2 } });
+    });
+
+    it("counts a tier by itself, and any of them together", () => {
+      const child = { parent_block_hash: 1, token_ids: [3, 4] };
+      const messages = [
+        [0, store(1)],
+        [1, store(2, child)],
+        // Lower tiers' stores tell no salt: they are placed where the GPU's have said.
+        [2, store(2, { ...child, medium: "Cpu_Pinned" })],
+        [3, remove(2)],
+        [4, store(1, { token_ids: [], block_size: 0, medium: "Disk" })],
+      ] as const;
+      const tokens = { gpu: 2, cpu: 0, nvme: 2, shared: 0, any: 4 };
+      expect(play(messages)).toEqual({ prompt: 0, state: "EXACT", reason: null, tokens });
+    });
   });
 });

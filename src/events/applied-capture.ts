@@ -21,7 +21,7 @@ import type { KeyedBatch } from "./keyed-batch.ts";
 import type { EngineMessage } from "./sequencer.ts";
 import { decodeVllmBatch } from "./vllm-decoder.ts";
 
-const HOLDER: Holder = { endpointId: endpointId("capture:1"), rank: 0 };
+const ENDPOINT = endpointId("capture:1");
 const MODEL = "capture";
 const ENTRIES_MAX = 10_000_000;
 
@@ -58,42 +58,98 @@ export interface AppliedCaptureInput {
   readonly hasher: BlockHasher;
 }
 
-export function applyCapture({
-  messages,
-  prompts,
-  replies,
-  hasher,
-}: AppliedCaptureInput): AppliedPrompt[] {
-  const index = new HotIndex();
-  const residency = new Residency({ index, entriesMax: ENTRIES_MAX });
-  // No lag is reported anywhere, so that no time is needed.
-  const clock = { nowMs: (): number => 0, wallMs: (): number => 0, after: () => (): void => {} };
-  const applier = new Applier({ residency, clock, log: silentLog, meter: silentMeter });
-  const canReplay = replies !== null;
-  const relay = new HolderRelay({ holder: HOLDER, model: MODEL, hasher, canReplay });
-  const decoded = messages.map(decode);
-  const blockSizes = new Set<number>();
-  const take = (step: RelayStep): void => {
+export function applyCapture(input: AppliedCaptureInput): AppliedPrompt[] {
+  const played = new PlayedCapture(input);
+  return input.prompts.map((prompt, number) => ({
+    prompt: number,
+    ...played.state(),
+    tokens: prefixTokens(prompt, played),
+  }));
+}
+
+/** An index after a capture was played into it: each data-parallel rank is a holder of its own. */
+class PlayedCapture {
+  readonly index = new HotIndex();
+  readonly hasher: BlockHasher;
+  readonly blockSizes = new Set<number>();
+  /** Names of adapters by their ids, as the engine has told them together. */
+  readonly loraNames = new Map<number, Set<string>>();
+  readonly #residency = new Residency({ index: this.index, entriesMax: ENTRIES_MAX });
+  readonly #applier: Applier;
+  readonly #relays = new Map<number, HolderRelay>();
+  readonly #decoded: readonly EngineMessage[];
+  readonly #replies: readonly EngineMessage[] | null;
+
+  constructor({ messages, replies, hasher }: AppliedCaptureInput) {
+    this.hasher = hasher;
+    // No lag is reported anywhere, so that no time is needed.
+    const clock = { nowMs: (): number => 0, wallMs: (): number => 0, after: () => (): void => {} };
+    const ports = { clock, log: silentLog, meter: silentMeter };
+    this.#applier = new Applier({ residency: this.#residency, ...ports });
+    this.#decoded = messages.map(decode);
+    this.#replies = replies?.map(decode) ?? null;
+    for (const message of [...this.#decoded, ...(this.#replies ?? [])]) this.#noteNames(message);
+    let rank = 0;
+    for (const message of this.#decoded) {
+      // What cannot be decoded names no rank: it is taken for that of the message before.
+      rank = rankOf(message) ?? rank;
+      this.#take(rank, this.#relayOf(rank).live(message));
+    }
+  }
+
+  /** Of the worst rank. */
+  state(): Pick<AppliedPrompt, "state" | "reason"> {
+    const cursors = [...this.#relays.values()].map(({ holder }) =>
+      this.#residency.cursorOf(holder),
+    );
+    const worst = cursors.find((cursor) => cursor?.state === "DEGRADED") ?? cursors[0];
+    return worst == null
+      ? { state: "DEGRADED", reason: "no-messages" }
+      : { state: worst.state, reason: worst.reason };
+  }
+
+  get ranks(): readonly number[] {
+    return [...this.#relays.keys()];
+  }
+
+  #relayOf(rank: number): HolderRelay {
+    const known = this.#relays.get(rank);
+    if (known !== undefined) return known;
+    const holder: Holder = { endpointId: ENDPOINT, rank };
+    const { hasher } = this;
+    const canReplay = this.#replies !== null;
+    const relay = new HolderRelay({ holder, model: MODEL, hasher, canReplay });
+    this.#relays.set(rank, relay);
+    return relay;
+  }
+
+  #noteNames({ batch }: EngineMessage): void {
+    for (const event of batch?.events ?? []) {
+      if (event.type !== "stored" || event.loraId === null || !event.loraName) continue;
+      const names = this.loraNames.get(event.loraId) ?? new Set();
+      this.loraNames.set(event.loraId, names.add(event.loraName));
+    }
+  }
+
+  #take(rank: number, step: RelayStep): void {
     for (const batch of step.batches) {
-      applier.accept(batch);
-      for (const size of blockSizesOf(batch)) blockSizes.add(size);
+      this.#applier.accept(batch);
+      for (const size of blockSizesOf(batch)) this.blockSizes.add(size);
     }
     if (step.replayFrom === null) return;
     // The engine's answer begins with the message that was asked for; a recorded one may lack it.
-    const before = decoded.filter(({ seq }) => seq === step.replayFrom);
-    for (const reply of [...before, ...(replies ?? []).map(decode)]) take(relay.replayed(reply));
-    take(relay.replayEnded());
-  };
-  for (const message of decoded) take(relay.live(message));
+    const before = this.#decoded.filter(({ seq }) => seq === step.replayFrom);
+    const relay = this.#relayOf(rank);
+    for (const reply of [...before, ...(this.#replies ?? [])]) {
+      if ((rankOf(reply) ?? rank) === rank) this.#take(rank, relay.replayed(reply));
+    }
+    this.#take(rank, relay.replayEnded());
+  }
+}
 
-  const cursor = residency.cursorOf(HOLDER);
-  const { state, reason } = cursor ?? { state: "DEGRADED" as const, reason: "no-messages" };
-  return prompts.map((prompt, number) => ({
-    prompt: number,
-    state,
-    reason,
-    tokens: prefixTokens(prompt, { index, hasher, blockSizes }),
-  }));
+/** Null: it does not say. */
+function rankOf({ batch }: EngineMessage): number | null {
+  return batch?.rank ?? null;
 }
 
 function decode({ seq, payload }: EventMessage): EngineMessage {
@@ -108,44 +164,52 @@ function blockSizesOf({ events }: KeyedBatch): number[] {
   );
 }
 
-function prefixTokens(
-  prompt: Prompt,
-  parts: {
-    readonly index: HotIndex;
-    readonly hasher: BlockHasher;
-    readonly blockSizes: ReadonlySet<number>;
-  },
-): Record<Tier | "any", number> {
-  const { index, hasher, blockSizes } = parts;
+/** The longest prefix that one rank holds. */
+function prefixTokens(prompt: Prompt, played: PlayedCapture): Record<Tier | "any", number> {
+  const { index, hasher, blockSizes } = played;
   const longest = { gpu: 0, cpu: 0, nvme: 0, shared: 0, any: 0 };
   const chains = [...blockSizes].flatMap((blockSizeTokens) =>
-    lorasOf(prompt).map((lora) => ({ lora, blockSizeTokens })),
+    lorasOf(prompt, played).map((lora) => ({ lora, blockSizeTokens })),
   );
   for (const { lora, blockSizeTokens } of chains) {
     const root = hasher.rootKey({ model: MODEL, lora, blockSizeTokens });
     const keys = promptKeys(prompt, { hasher, root, blockSizeTokens });
-    const held = [...keys].map(
-      (key) => new Set(index.residency(blockKey(key)).map(({ tier }) => tier)),
-    );
-    const reach = (isHeld: (tiers: ReadonlySet<Tier>) => boolean): number => {
-      const gap = held.findIndex((tiers) => !isHeld(tiers));
-      return (gap === -1 ? held.length : gap) * blockSizeTokens;
-    };
-    for (const tier of TIERS) {
-      const tokens = reach((tiers) => tiers.has(tier));
-      longest[tier] = Math.max(longest[tier], tokens);
+    const places = [...keys].map((key) => index.residency(blockKey(key)));
+    for (const rank of played.ranks) {
+      const held = places.map(
+        (each) => new Set(each.flatMap((place) => (place.holder.rank === rank ? place.tier : []))),
+      );
+      const reach = (isHeld: (tiers: ReadonlySet<Tier>) => boolean): number => {
+        const gap = held.findIndex((tiers) => !isHeld(tiers));
+        return (gap === -1 ? held.length : gap) * blockSizeTokens;
+      };
+      for (const tier of TIERS) {
+        longest[tier] = Math.max(
+          longest[tier],
+          reach((tiers) => tiers.has(tier)),
+        );
+      }
+      longest.any = Math.max(
+        longest.any,
+        reach((tiers) => tiers.size > 0),
+      );
     }
-    const any = reach((tiers) => tiers.size > 0);
-    longest.any = Math.max(longest.any, any);
   }
   return longest;
 }
 
-/** An adapter's namespaces: its name, and its id as engines before 0.14 have it alone. */
-function lorasOf({ loraName = null, loraId = null }: Prompt): (string | null)[] {
+/**
+ * An adapter's namespaces: its name, its id as engines before 0.14 have it alone, and the names that
+ * the engine has told together with the id where the prompt has no name.
+ */
+function lorasOf(
+  { loraName = null, loraId = null }: Prompt,
+  { loraNames }: PlayedCapture,
+): (string | null)[] {
   const lora = loraNamespace(loraName, loraId);
-  const byId = loraNamespace(null, loraId);
-  return byId === null || byId === lora ? [lora] : [lora, byId];
+  if (loraId === null) return [lora];
+  const names = lora === loraName ? [] : (loraNames.get(loraId) ?? []);
+  return [...new Set([lora, loraNamespace(null, loraId), ...names])];
 }
 
 function promptKeys(
