@@ -1,11 +1,14 @@
 /**
- * `npm run fuzz -- [--cases N | --seconds N] [--seed N]`: changed payloads through every decoder, and
- * changed request bodies through the reader of prompts.
+ * `npm run fuzz -- [--cases N | --seconds N] [--seed N]`: changed payloads through every decoder,
+ * changed request bodies through the reader of prompts, and changed conversations of a gateway through
+ * the session of an ext_proc stream.
  *
  * A case is one payload of an engine, captured or made after its schema, changed at random and given
- * to the decoder of every engine, and one request body, changed and read. Prints the refusals by
- * reason and the largest allocation of one message; ends with 1 when something throws, when a body is
- * read in another way than JSON.parse does, or when a decoder takes more than ALLOCATION_BYTES_MAX.
+ * to the decoder of every engine, one request body, changed and read, and one conversation, changed in
+ * its order and its bytes. Prints the refusals by reason and the largest allocation of one message; ends
+ * with 1 when something throws, when a body is read in another way than JSON.parse does, when a stream
+ * is not answered or not ended as it should, when a byte of a body changes, or when a decoder takes more
+ * than ALLOCATION_BYTES_MAX.
  */
 import { parseArgs } from "node:util";
 import { getHeapStatistics } from "node:v8";
@@ -19,6 +22,7 @@ import { type BodySample, bodySamples } from "../test/harness/body-samples.ts";
 import { eventSamples } from "../test/harness/event-samples.ts";
 import { mutatePayload } from "../test/harness/mutate.ts";
 import { mutateJson } from "../test/harness/mutate-json.ts";
+import { checkSession } from "../test/harness/session-check.ts";
 
 const ALLOCATION_BYTES_MAX = 16_777_216;
 /** Cases with one decoder before it is made anew, so that what it remembers stays a stream's. */
@@ -75,6 +79,7 @@ while (cases < casesMax && nodeClock.nowMs() - startMs < seconds * 1000) {
     }
   }
   readBody(choose(bodies, random));
+  converse();
   cases += 1;
 }
 
@@ -102,6 +107,15 @@ function readBody(sample: BodySample): void {
     count(`${sample.path} ${checkBody({ ...sample, body })}`);
   } catch (error) {
     fail(sample.path, body, error);
+  }
+}
+
+function converse(): void {
+  const conversationSeed = Math.floor(random.next() * 2 ** 32);
+  try {
+    count(`ext_proc ${checkSession(seededRandom(conversationSeed))}`);
+  } catch (error) {
+    fail("ext_proc", Buffer.from(`seed ${conversationSeed}`), error);
   }
 }
 

@@ -6,7 +6,7 @@ import { bodySamples } from "./harness/body-samples.ts";
 
 const script = new URL("../scripts/fuzz.ts", import.meta.url).pathname;
 
-it("sends changed payloads through every decoder, and changed bodies through the reader", {
+it("sends changed payloads, bodies and conversations through decoders, reader and session", {
   timeout: 60_000,
 }, () => {
   const args = ["--cases", "2000", "--seed", "7"];
@@ -18,5 +18,8 @@ it("sends changed payloads through every decoder, and changed bodies through the
   expect(stdout).toMatch(/^cases: 2000 of \d+ payloads and \d+ bodies/);
   for (const engine of ENGINE_NAMES) expect(stdout).toContain(`${engine} decoded`);
   for (const { path } of bodySamples()) expect(stdout).toContain(`${path} accepted`);
+  for (const outcome of ["complete", "routed", "refused", "aborted", "failed"]) {
+    expect(stdout).toContain(`ext_proc ${outcome}`);
+  }
   expect(Number(/^largest allocation: (\d+) bytes/m.exec(stdout)?.[1])).toBeLessThan(16_777_216);
 });
