@@ -15,8 +15,13 @@ import { HoldingRoom } from "../flow/holding-room.ts";
 import type { IndexReader } from "../indexer/block-index.ts";
 import type { DecisionRing } from "../observe/decision-ring.ts";
 import type { PromptReader, PromptReading } from "../prompt/prompt-reader.ts";
+import { readTraits } from "../prompt/request-traits.ts";
 import type { Decision, Routed } from "../router/decide.ts";
-import { type DecisionRecord, decisionRecord } from "../router/decision-record.ts";
+import {
+  type DecisionRecord,
+  decisionRecord,
+  type RequestWishes,
+} from "../router/decision-record.ts";
 import type { Dispatcher, PromptToRoute } from "../router/dispatcher.ts";
 import { stateText } from "../router/known-state.ts";
 import type { AnswerBook } from "./answer-book.ts";
@@ -194,14 +199,22 @@ export class KvPicker implements Picker {
     return { kind: "route", endpointId: decision.chosen.endpointId };
   }
 
-  #remember({ requestId }: PickRequest, decision: Routed, look: Look, heldMs: number): void {
+  #remember(
+    { requestId, headers }: PickRequest,
+    decision: Routed,
+    look: Look,
+    heldMs: number,
+  ): void {
     const { decisions, clock } = this.#deps;
     const { inputTokens } = look.prompt;
-    const request = { requestId, atMs: clock.wallMs(), inputTokens, heldMs: Math.round(heldMs) };
+    const request = {
+      ...{ requestId, atMs: clock.wallMs(), inputTokens, heldMs: Math.round(heldMs) },
+      wishes: wishesOf(look.reading, headers),
+    };
     decisions.add(requestId, decisionRecord(decision, request));
   }
 
-  #book({ requestId }: PickRequest, decision: Routed, look: Look): void {
+  #book({ requestId, headers }: PickRequest, decision: Routed, look: Look): void {
     const { fleet, meter, dispatcher, answers, knowledge, log } = this.#deps;
     const { chosen, reason, runnerUp } = decision;
     const { prompt, known, nowMs, reading } = look;
@@ -230,19 +243,22 @@ export class KvPicker implements Picker {
         cost_ms: Math.round(chosen.costSeconds * 1000),
         runner_up: runnerUp?.endpointId ?? null,
         tokens_from: reading?.source ?? "none",
-        priority: reading?.priority ?? null,
-        ...traitFields(reading),
+        ...wishFields(wishesOf(reading, headers)),
       },
       "decided",
     );
   }
 }
 
-function traitFields(reading: PromptReading | null): Readonly<Record<string, unknown>> {
-  if (reading === null) return {};
-  const { objective, fairnessId, ttftSloMs, tpotSloMs } = reading.traits;
+/** By load alone, the body was not read: only the headers say something. */
+function wishesOf(reading: PromptReading | null, headers: PickRequest["headers"]): RequestWishes {
+  return { priority: reading?.priority ?? null, ...(reading?.traits ?? readTraits(headers)) };
+}
+
+function wishFields(wishes: RequestWishes): Readonly<Record<string, unknown>> {
+  const { priority, objective, fairnessId, ttftSloMs, tpotSloMs } = wishes;
   const slo = { ttft_slo_ms: ttftSloMs, tpot_slo_ms: tpotSloMs };
-  return { objective, fairness_id: fairnessId, ...slo };
+  return { priority, objective, fairness_id: fairnessId, ...slo };
 }
 
 const NO_ENDPOINT = {

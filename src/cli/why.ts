@@ -52,6 +52,13 @@ const recordSchema = z.object({
   possibleTokens: z.number(),
   queueMeanMs: z.number(),
   heldMs: z.number(),
+  wishes: z.object({
+    priority: z.number().nullable(),
+    objective: z.string().nullable(),
+    fairnessId: z.string().nullable(),
+    ttftSloMs: z.number().nullable(),
+    tpotSloMs: z.number().nullable(),
+  }),
   wouldHaveChanged: z.array(z.string()),
 });
 type DecisionRecord = z.infer<typeof recordSchema>;
@@ -98,8 +105,15 @@ function summary(decision: DecisionRecord): string[] {
       `${chosen.reusedTokens} reused of ${decision.possibleTokens} possible; ` +
       `mean queue of the fleet ${decision.queueMeanMs} ms`,
     ...popular,
+    ...wishLines(decision.wishes),
     "",
   ];
+}
+
+/** What the request asked for, where it asked for anything. */
+function wishLines(wishes: DecisionRecord["wishes"]): string[] {
+  const said = Object.entries(wishes).filter(([, value]) => value !== null);
+  return said.length === 0 ? [] : [said.map(([name, value]) => `${name} ${value}`).join(", ")];
 }
 
 const FACTS = ["REUSED", "TIERS", "WORK", "SPEED", "SIGNAL AGE", "STATE", "CAP"];

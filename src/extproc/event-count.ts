@@ -10,7 +10,7 @@
 /** Events told together, so that most chunks tell nothing. */
 export const EVENTS_BATCH = 16;
 
-/** Events counted of one answer; the rest passes uncounted. */
+/** Events counted of one answer; the rest passes uncounted, which `isFull` tells. */
 export const ANSWER_EVENTS_MAX = 1_048_576;
 
 const PREFIX = Buffer.from("data:");
@@ -25,6 +25,10 @@ export class EventCount {
   #matched = 0;
   #events = 0;
   #toldEvents = 0;
+
+  get isFull(): boolean {
+    return this.#events === ANSWER_EVENTS_MAX;
+  }
 
   /**
    * Events to tell now: a multiple of EVENTS_BATCH, mostly 0. The sum over all chunks does not

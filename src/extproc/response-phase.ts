@@ -100,8 +100,13 @@ export class ResponsePhase {
 
   #progress(chunk: Buffer): SessionOutput[] {
     if (this.#requestId === null) return [];
+    const wasFull = this.#eventCount.isFull;
     const tokens = this.#eventCount.push(chunk);
-    return tokens === 0 ? [] : [{ kind: "progress", requestId: this.#requestId, tokens }];
+    const outputs: SessionOutput[] = [];
+    if (tokens > 0) outputs.push({ kind: "progress", requestId: this.#requestId, tokens });
+    if (this.#eventCount.isFull && !wasFull)
+      outputs.push({ kind: "count", reason: "answer-events" });
+    return outputs;
   }
 
   #echo(chunk: Buffer, isEnd: boolean): SessionOutput[] {

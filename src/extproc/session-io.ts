@@ -29,8 +29,11 @@ export type StreamOutcome =
   /** Ended with a gRPC error by this side. */
   | "failed";
 
-/** Why a message was not used; label of the refusal counter beside the refusal reasons. */
-type CountedReason = RefusalReason | "unknown-message" | "connection-limit";
+/**
+ * Why a message was not used; label of the refusal counter beside the refusal reasons.
+ * answer-events: the tokens of an answer are not counted any more, beyond ANSWER_EVENTS_MAX.
+ */
+type CountedReason = RefusalReason | "unknown-message" | "connection-limit" | "answer-events";
 
 export type SessionOutput =
   | { readonly kind: "send"; readonly response: ProcessingResponse }

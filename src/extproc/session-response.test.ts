@@ -17,7 +17,7 @@ import {
   sent,
   shed,
 } from "../../test/harness/ext-proc-messages.ts";
-import { EVENTS_BATCH } from "./event-count.ts";
+import { ANSWER_EVENTS_MAX, EVENTS_BATCH } from "./event-count.ts";
 import type { ProcessingRequest__Output } from "./gen/envoy/service/ext_proc/v3/ProcessingRequest.ts";
 import { CHUNK_BYTES_MAX } from "./responses.ts";
 import type { SessionOutput } from "./session-io.ts";
@@ -343,4 +343,14 @@ describe("messages out of order", () => {
       { numRuns: 500 },
     );
   });
+});
+
+it("counts once that the tokens of an answer are not counted any more", () => {
+  const session = routedSession();
+  feed(session, responseHeaders());
+  const most = responseBody("data: {}\n".repeat(ANSWER_EVENTS_MAX - 1), false);
+  expect(feed(session, most).some(({ kind }) => kind === "count")).toBe(false);
+  const full = { kind: "count", reason: "answer-events" };
+  expect(feed(session, responseBody("data: {}\ndata: {}\n", false))).toContainEqual(full);
+  expect(kinds(feed(session, responseBody("data: {}\n", false)))).toEqual(["send"]);
 });

@@ -9,7 +9,10 @@ import type { EndpointMatch } from "./endpoint-match.ts";
 
 const config = routerConfigSchema.parse({});
 const NOW_MS = 100_000;
-const REQUEST = { requestId: "r1", atMs: 5, inputTokens: 4000, heldMs: 0 };
+const WISHES = {
+  ...{ priority: 3, objective: "batch", fairnessId: "team", ttftSloMs: 500, tpotSloMs: null },
+};
+const REQUEST = { requestId: "r1", atMs: 5, inputTokens: 4000, heldMs: 0, wishes: WISHES };
 
 const pods = fc.array(
   fc.record({

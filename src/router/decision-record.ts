@@ -46,6 +46,16 @@ type PopularRecord = Pick<PopularPrefix, "blocks" | "workRate" | "holdersNeeded"
   readonly holders: number;
 };
 
+/** What the request said about how it wants to be served; null where it said nothing. */
+export interface RequestWishes {
+  /** Lower is sooner. */
+  readonly priority: number | null;
+  readonly objective: string | null;
+  readonly fairnessId: string | null;
+  readonly ttftSloMs: number | null;
+  readonly tpotSloMs: number | null;
+}
+
 export interface DecisionRecord {
   readonly requestId: string;
   /** Unix time, ms. */
@@ -65,6 +75,7 @@ export interface DecisionRecord {
   readonly queueMeanMs: number;
   /** Time that the router held the request, ms. */
   readonly heldMs: number;
+  readonly wishes: RequestWishes;
   readonly wouldHaveChanged: readonly string[];
 }
 
@@ -75,6 +86,7 @@ export function decisionRecord(
     readonly atMs: number;
     readonly inputTokens: number;
     readonly heldMs: number;
+    readonly wishes: RequestWishes;
   },
 ): DecisionRecord {
   const { chosen, runnerUp, candidates, decodeEndpointId, popularPrefix } = decision;
