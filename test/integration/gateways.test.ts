@@ -1,5 +1,8 @@
 /** The gateways of docs/gateways.md: their Envoy, or their messages, before the real router and lab engines. */
+import { mkdtempSync, rmSync } from "node:fs";
 import http2 from "node:http2";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { nodeClock } from "../../src/core/node-clock.ts";
 import {
@@ -11,6 +14,7 @@ import {
 } from "../../src/lab/file-envoy-recipe.ts";
 import { type RunningEnvoy, startEnvoy } from "../../src/lab/process-envoy.ts";
 import { requireBinary } from "../harness/binaries.ts";
+import { certificateAuthority, isOpensslMissing } from "../harness/certificates.ts";
 import { managersOf, withSubset } from "../harness/envoy-edits.ts";
 import { bodyOf, callPicker, destinationOf } from "../harness/ext-proc-call.ts";
 import { readManifests, withEnvoyFilter, withTrafficPolicy } from "../harness/gateway-patches.ts";
@@ -40,6 +44,8 @@ const aiGatewayOpen = withTrafficPolicy(madeBy("envoy-ai-gateway-fail-open"), ai
 const GATEWAYS: readonly (readonly [name: string, config: EnvoyConfig])[] = [
   ...ENVOY_RECIPES.map((name) => [name, readEnvoyFile(recipeFile(name))] as const),
   ["Istio", istio],
+];
+const TLS_GATEWAYS: typeof GATEWAYS = [
   ["Envoy AI Gateway", aiGateway],
   ["Envoy AI Gateway, buffered", buffered(aiGateway)],
   ["Envoy AI Gateway, failing open", aiGatewayOpen],
@@ -80,48 +86,58 @@ function start(
   return startEnvoy({ binary: envoyBinary.path, clock: nodeClock, config: placed });
 }
 
+/** An Envoy with this configuration before the router and the engines of a stack. */
+function frontOf(stack: Stack, config: EnvoyConfig): Promise<RunningEnvoy> {
+  const endpoints = stack.engines.map((engine) => engine.address);
+  return start(config, { extProcAddress: stack.router.extProcAddress, endpoints });
+}
+
+/** Of each engine's own prompt: the status, and who got it. */
+async function sendToHolders(stack: Stack, config: EnvoyConfig): Promise<[number, number][]> {
+  const gateway = await frontOf(stack, config);
+  const outcomes: [number, number][] = [];
+  for (const engine of stack.engines.keys()) {
+    const prompt = await seedPrompt(stack, engine);
+    const body = { model: "lab-8b", prompt, max_tokens: 1, user: "x".repeat(100_000) };
+    const answer = await stack.post(gateway.listenAddress, body);
+    outcomes.push([answer.status, answer.engine]);
+  }
+  await gateway.stop();
+  return outcomes;
+}
+const TO_HOLDERS = [
+  [200, 0],
+  [200, 1],
+  [200, 2],
+];
+
+/** A prompt of its own that this engine alone holds. */
+async function seedPrompt(stack: Stack, engine: number): Promise<number[]> {
+  seed += 1;
+  const prompt = promptOf(seed, PROMPT_TOKENS);
+  await stack.seed(engine, prompt);
+  return prompt;
+}
+let seed = 0;
+
 describe.skipIf(envoyBinary.isMissing)(`gateways before the router${envoyBinary.note}`, () => {
   let stack: Stack;
-  let seed = 0;
 
   beforeAll(async () => {
     stack = await Stack.start({ engines: 3, engine: { timeScale: 0 } });
   });
   afterAll(() => stack?.stop());
 
-  const front = (config: EnvoyConfig): Promise<RunningEnvoy> =>
-    start(config, {
-      extProcAddress: stack.router.extProcAddress,
-      endpoints: stack.engines.map((engine) => engine.address),
-    });
-
   it.each(GATEWAYS)(
     "sends a prompt to the endpoint that holds it, through %s",
     async (_, config) => {
-      const gateway = await front(config);
-      const outcomes: [number, number][] = [];
-      for (const engine of stack.engines.keys()) {
-        seed += 1;
-        const prompt = promptOf(seed, PROMPT_TOKENS);
-        await stack.seed(engine, prompt);
-        const body = { model: "lab-8b", prompt, max_tokens: 1, user: "x".repeat(100_000) };
-        const answer = await stack.post(gateway.listenAddress, body);
-        outcomes.push([answer.status, answer.engine]);
-      }
-      await gateway.stop();
-      expect(outcomes).toEqual([
-        [200, 0],
-        [200, 1],
-        [200, 2],
-      ]);
+      expect(await sendToHolders(stack, config)).toEqual(TO_HOLDERS);
     },
   );
 
   it("sends a prompt to the endpoint that holds it, through NGINX Gateway Fabric's messages", async () => {
     for (const [position, engine] of stack.engines.entries()) {
-      seed += 1;
-      const prompt = promptOf(seed, PROMPT_TOKENS);
-      await stack.seed(position, prompt);
+      const prompt = await seedPrompt(stack, position);
       // Headers as text, no pseudo headers and no modes; the body in one message; then half-closed.
       const headers = [{ key: "Content-Type", value: "application/json" }];
       const body = Buffer.from(JSON.stringify({ model: "lab-8b", prompt }));
@@ -136,9 +152,7 @@ describe.skipIf(envoyBinary.isMissing)(`gateways before the router${envoyBinary.
   it("sends a prompt to the endpoint that holds it, through agentgateway's messages", async () => {
     const header = (key: string, value: string) => ({ key, raw_value: Buffer.from(value) });
     for (const [position, engine] of stack.engines.entries()) {
-      seed += 1;
-      const prompt = promptOf(seed, PROMPT_TOKENS);
-      await stack.seed(position, prompt);
+      const prompt = await seedPrompt(stack, position);
       const text = JSON.stringify({ model: "lab-8b", prompt });
       const headers = [header(":method", "POST"), header(":path", "/v1/completions")];
       const modes = {
@@ -162,34 +176,11 @@ describe.skipIf(envoyBinary.isMissing)(`gateways before the router${envoyBinary.
     }
   });
 
-  it("refuses long prompts that Envoy AI Gateway buffers without the ClientTrafficPolicy", async () => {
-    const gateway = await front(buffered(madeBy("envoy-ai-gateway")));
-    const long = { model: "lab-8b", prompt: promptOf(1, 16_384) };
-    const answer = await stack.post(gateway.listenAddress, long);
-    await gateway.stop();
-    expect(answer.status).toBe(413);
-  });
-
-  it("loses kvatlas's choice where the route removes the header, and the gateway goes by it", async () => {
-    const config = structuredClone(madeBy("envoy-ai-gateway"));
-    for (const manager of managersOf(config)) {
-      for (const { routes } of manager.route_config.virtual_hosts) {
-        for (const route of routes) {
-          route["request_headers_to_remove"] = ["x-gateway-destination-endpoint"];
-        }
-      }
-    }
-    const gateway = await front(config);
-    const answer = await stack.post(gateway.listenAddress, { model: "lab-8b", prompt: [1, 2, 3] });
-    await gateway.stop();
-    expect([answer.status, answer.text]).toEqual([503, "no healthy upstream"]);
-  });
-
   it("loses a request with HTTP/2 trailers to Istio's retries, and not without them", async () => {
     const body = JSON.stringify({ model: "lab-8b", prompt: [1, 2, 3], max_tokens: 1 });
     const statuses: number[] = [];
     for (const config of [istio, withoutRetries(istio)]) {
-      const gateway = await front(config);
+      const gateway = await frontOf(stack, config);
       statuses.push(await postWithTrailers(gateway.listenAddress, body));
       await gateway.stop();
     }
@@ -198,13 +189,66 @@ describe.skipIf(envoyBinary.isMissing)(`gateways before the router${envoyBinary.
 
   it("answers 503 when the subset names no endpoint of the pool", async () => {
     const recipe = readEnvoyFile(recipeFile("kvatlas"));
-    const gateway = await front(withSubset(recipe, ["127.0.0.1:1"]));
+    const gateway = await frontOf(stack, withSubset(recipe, ["127.0.0.1:1"]));
     const answer = await stack.post(gateway.listenAddress, { model: "lab-8b", prompt: [1, 2, 3] });
     await gateway.stop();
     expect([answer.status, answer.engine]).toEqual([503, -1]);
     expect(answer.text).toContain("subset-empty");
   });
 });
+
+const noTls = isOpensslMissing ? " (skipped: openssl is missing)" : envoyBinary.note;
+
+describe.skipIf(envoyBinary.isMissing || isOpensslMissing)(
+  `gateways that speak TLS${noTls}`,
+  () => {
+    const folder = mkdtempSync(join(tmpdir(), "kvatlas-gateway-tls-"));
+    let stack: Stack;
+
+    beforeAll(async () => {
+      const tls = certificateAuthority(folder, "authority").issue("kvatlas");
+      const config = { extProc: { tls } };
+      stack = await Stack.start({ engines: 3, engine: { timeScale: 0 }, config });
+    });
+    afterAll(async () => {
+      await stack?.stop();
+      rmSync(folder, { recursive: true, force: true });
+    });
+
+    it.each(TLS_GATEWAYS)(
+      "sends a prompt to the endpoint that holds it, through %s",
+      async (_, config) => {
+        expect(await sendToHolders(stack, config)).toEqual(TO_HOLDERS);
+      },
+    );
+
+    it("refuses long prompts that Envoy AI Gateway buffers without the ClientTrafficPolicy", async () => {
+      const gateway = await frontOf(stack, buffered(madeBy("envoy-ai-gateway")));
+      const long = { model: "lab-8b", prompt: promptOf(1, 16_384) };
+      const answer = await stack.post(gateway.listenAddress, long);
+      await gateway.stop();
+      expect(answer.status).toBe(413);
+    });
+
+    it("loses kvatlas's choice where the route removes the header, and the gateway goes by it", async () => {
+      const config = structuredClone(madeBy("envoy-ai-gateway"));
+      for (const manager of managersOf(config)) {
+        for (const { routes } of manager.route_config.virtual_hosts) {
+          for (const route of routes) {
+            route["request_headers_to_remove"] = ["x-gateway-destination-endpoint"];
+          }
+        }
+      }
+      const gateway = await frontOf(stack, config);
+      const answer = await stack.post(gateway.listenAddress, {
+        model: "lab-8b",
+        prompt: [1, 2, 3],
+      });
+      await gateway.stop();
+      expect([answer.status, answer.text]).toEqual([503, "no healthy upstream"]);
+    });
+  },
+);
 
 describe.skipIf(envoyBinary.isMissing)(`gateways without a router${envoyBinary.note}`, () => {
   let upstreams: TestUpstream[] = [];
