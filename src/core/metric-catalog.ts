@@ -123,7 +123,7 @@ export const COUNTERS = {
     labels: [],
   },
   kvatlas_audit_samples_total: {
-    help: "Answers compared with their prediction, by outcome (exact, over, under, stale, dropped).",
+    help: "Answers compared with their prediction, by outcome (exact, over, under, stale; not judged: dropped, superseded).",
     labels: ["endpoint", "outcome"],
   },
   kvatlas_audit_resyncs_total: {

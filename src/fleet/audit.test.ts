@@ -81,6 +81,17 @@ describe("audit", () => {
     expect(audit.report(pod).resyncs).toBe(3);
   });
 
+  it("counts the answers that a resynchronisation leaves without a judgement", () => {
+    const { audit, outcomes } = setUp();
+    released.count = 0;
+    for (let n = 0; n < 20; n += 1) audit.answered(sample(800, 0), 0);
+    // Too young to be judged when the others are.
+    audit.answered(sample(800, 0), 1500);
+    expect(audit.judge(2000)).toEqual([pod]);
+    expect(outcomes).toEqual([...Array(20).fill("over"), "superseded"]);
+    expect(released.count).toBe(21);
+  });
+
   it("is unavailable where engines do not tell, and never resynchronises those", () => {
     const { audit } = setUp();
     for (let n = 0; n < 10; n += 1) audit.unreported(pod);

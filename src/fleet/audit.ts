@@ -30,8 +30,9 @@ const UNREPORTED_MIN = 10;
  * - under: it had more
  * - stale: it had less, because the blocks were evicted meanwhile
  * - dropped: not judged, too many samples waited
+ * - superseded: not judged, the endpoint was resynchronised meanwhile
  */
-export type AuditOutcome = "exact" | "over" | "under" | "stale" | "dropped";
+export type AuditOutcome = "exact" | "over" | "under" | "stale" | "dropped" | "superseded";
 
 /**
  * - pending: too few samples
@@ -172,7 +173,9 @@ export class Audit {
   /** Samples from before say nothing about what is learned from now on. */
   #startAnew(endpointId: EndpointId, score: Score, nowMs: number): void {
     const isOld = (sample: AuditSample): boolean => sample.endpointId === endpointId;
-    for (const { sample } of this.#pending) if (isOld(sample)) sample.release();
+    for (const { sample } of this.#pending) {
+      if (isOld(sample)) this.#finish(sample, "superseded");
+    }
     this.#pending = this.#pending.filter(({ sample }) => !isOld(sample));
     const { resyncedMs, cooldownMs, resyncs, isReported } = score;
     const isRepeated = resyncedMs !== null && nowMs - resyncedMs < 2 * cooldownMs;

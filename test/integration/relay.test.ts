@@ -85,6 +85,22 @@ describe.skipIf(nats.isMissing)(`relay and routers${nats.note}`, { timeout: 60_0
     },
   );
 
+  it("a router whose predictions fail has the relay learn the engine anew", async () => {
+    const router = await fleet.startRouter();
+    await fleet.complete(1, 20);
+    await fleet.equalsTruth(router);
+    const [engine] = fleet.engines;
+    if (engine === undefined) throw new Error("no engine");
+    const epoch = (): number => router.residency.cursorOf(holderOf(engine))?.epoch ?? 0;
+    const before = epoch();
+    expect(router.path.ingest.resync(holderOf(engine))).toBe(true);
+    // The other router asks for the same: by then it is out of date.
+    expect(router.path.ingest.resync(holderOf(engine))).toBe(true);
+    await waitUntil("another epoch", () => epoch() > before, WAIT_MS);
+    await fleet.isExact(router);
+    expect(epoch()).toBe(before + 1);
+  });
+
   it("a replica that starts later has a snapshot and the tail, and says how long it took", async () => {
     const first = await fleet.startRouter();
     await fleet.complete(1, 30);

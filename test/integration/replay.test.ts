@@ -5,6 +5,9 @@ import { configSchema } from "../../src/config/schema.ts";
 import { endpointId, type Holder } from "../../src/core/ids.ts";
 import { silentLog } from "../../src/core/log.ts";
 import { nodeClock } from "../../src/core/node-clock.ts";
+import { Applier } from "../../src/events/applier.ts";
+import { Ingest } from "../../src/events/ingest.ts";
+import type { KeyedBatch } from "../../src/events/keyed-batch.ts";
 import { Residency } from "../../src/indexer/residency.ts";
 import { createBlockHasher } from "../../src/keys/block-hasher.ts";
 import { type LabEngine, startLabEngine } from "../../src/lab/engine/engine.ts";
@@ -200,5 +203,41 @@ describe.each(["seq", "topic-seq"] as const)("with replies of form %s", (replayF
     const known = handles(later.residency, later.holder);
     expect(known.length).toBeGreaterThan(0);
     expect(truth(engine)).toEqual(expect.arrayContaining(known));
+  });
+
+  it.each(["throws", "is full"])("what is lost because the sink %s is told again", async (how) => {
+    const residency = newResidency();
+    const meter = recordingMeter();
+    const ports = { clock: nodeClock, log: silentLog, meter };
+    const applier = new Applier({ ...ports, residency });
+    let isFaulty = false;
+    const sink = {
+      accept: (batch: KeyedBatch): boolean => {
+        if (!isFaulty) return applier.accept(batch);
+        isFaulty = false;
+        if (how === "throws") throw new Error("a fault of this program");
+        return false;
+      },
+    };
+    const hasher = await createBlockHasher(0);
+    const ingest = new Ingest({ ...ports, residency, hasher, sink, ready: Promise.resolve() });
+    stops.push(() => ingest.stop());
+    const holder = { endpointId: endpointId(engine.address), rank: 0 };
+    const { replayAddress } = engine;
+    const source = { holder, model: MODEL, address: engine.kvEventsAddress, topic: "" };
+    ingest.reconcile([{ ...source, replayAddress }]);
+    await waitUntil("the router is subscribed", () => engine.subscriptions() > 0);
+    await complete(engine, 1);
+    await healed({ engine, holder, residency, meter });
+    isFaulty = true;
+    await complete(engine, 2);
+    await complete(engine, 3);
+    await waitUntil("it was lost", () => !isFaulty);
+    const isExact = (): boolean => residency.cursorOf(holder)?.state === "EXACT";
+    await waitUntil("it is not whole", () => !isExact());
+    await waitUntil("it is EXACT again", isExact, 15_000);
+    await healed({ engine, holder, residency, meter });
+    const faults = meter.total("kvatlas_events_refused_total", { reason: "internal-error" });
+    expect(faults).toBe(how === "throws" ? 1 : 0);
   });
 });
