@@ -38,7 +38,9 @@ const SLOW_MS = 1000;
 /** In place of the recipes' 25 s and 600 s, before the silent router alone. */
 const SILENT_TIMERS = { message_timeout: "1s", stream_idle_timeout: "2s" };
 /** Nobody listens there. */
-const DEAD_ENDPOINT = "127.0.0.1:1";
+const NOWHERE = "127.0.0.1:1";
+/** A router that is down, and Envoy does not know it: its health check is left out. */
+const UNSEEN = "down-unseen";
 const HEALTH_LIMIT_MS = 15_000;
 
 const FAULTS: readonly RouterFault[] = ["reset", "garbage", "out-of-order", "silent"];
@@ -136,7 +138,8 @@ export class FailMatrix {
     const live = this.#upstreams.map((upstream) => upstream.address);
     const routers = new Map<string, string>();
     routers.set("slow", await this.#startPicker(live[1] ?? "", SLOW_MS));
-    routers.set("dead-endpoint", await this.#startPicker(DEAD_ENDPOINT, 0));
+    routers.set(UNSEEN, NOWHERE);
+    routers.set("dead-endpoint", await this.#startPicker(NOWHERE, 0));
     for (const fault of FAULTS) {
       const router = await startFaultyRouter(fault);
       this.#faulty.push(router);
@@ -230,7 +233,7 @@ function manyFronts(routers: ReadonlyMap<string, string>, live: readonly string[
         listenAddress: "127.0.0.1:0",
         adminAddress: "127.0.0.1:0",
         extProcAddress,
-        endpoints: router === "dead-endpoint" ? [...live, DEAD_ENDPOINT] : live,
+        endpoints: router === "dead-endpoint" ? [...live, NOWHERE] : live,
       });
       return renamed(config, router, recipe);
     }),
@@ -254,6 +257,7 @@ function renamed(config: EnvoyConfig, router: string, recipe: EnvoyRecipe): Envo
     if (value === "ext_proc" && CLUSTER_KEYS.has(key)) return clusterOf(router);
     if (value === "pool" && CLUSTER_KEYS.has(key)) return `pool_${router}`;
     if (key === "name" && value === "kvatlas") return listenerOf(router, recipe);
+    if (router === UNSEEN && key === "health_checks") return undefined;
     return router === "silent" && Object.hasOwn(SILENT_TIMERS, key)
       ? SILENT_TIMERS[key as keyof typeof SILENT_TIMERS]
       : value;
