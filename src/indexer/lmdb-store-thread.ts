@@ -6,6 +6,12 @@ import type { Flush } from "./flush-rounds.ts";
 import type { PagePortion, StoreContents } from "./lmdb-store.ts";
 import type { StoreProblem } from "./store-problem.ts";
 
+/**
+ * Young objects of the store's thread, MB. It makes little garbage, and V8 would let that room grow with
+ * every stall of the machine.
+ */
+const STORE_YOUNG_MB_MAX = 6;
+
 export type StoreRequest =
   | { readonly type: "open"; readonly path: string; readonly keySeed: number }
   | { readonly type: "read"; readonly bytesMax: number }
@@ -43,7 +49,7 @@ export class LmdbStoreThread {
   // was started with (--eval, --input-type) is not for it.
   readonly #worker = new Worker(
     new URL(`./lmdb-store-worker${extname(import.meta.url)}`, import.meta.url),
-    { execArgv: [] },
+    { execArgv: [], resourceLimits: { maxYoungGenerationSizeMb: STORE_YOUNG_MB_MAX } },
   );
   readonly #waiting: ((answer: StoreAnswer) => void)[] = [];
   /** Why the thread is gone; null: it works. */
