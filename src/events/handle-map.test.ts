@@ -43,7 +43,8 @@ describe("handle map", () => {
   it("counts copies exactly however many, and ignores the removal of what is not there", () => {
     const map = new HandleMap();
     for (let copies = 0; copies < 300; copies += 1) add(map, [1]);
-    map.restore(handle(1), blockKey(1n), 700);
+    const block = { handles: BigUint64Array.of(handle(1)), keys: BigUint64Array.of(1n) };
+    map.restore(block, Uint32Array.of(700));
     for (let copies = 1; copies < 1000; copies += 1) remove(map, 1);
     remove(map, 2);
     expect([map.size, map.has(handle(1))]).toEqual([1, true]);

@@ -161,18 +161,27 @@ export class HandleMap {
     this.#setKey(row, this.#cell.low, this.#cell.high);
   }
 
-  /** Puts back a block that an earlier relay had, as a plain one. */
-  restore(handle: EngineKey, key: BlockKey, copies: number): void {
-    const block = { handles: BigUint64Array.of(handle), keys: BigUint64Array.of(key) };
-    if (this.addAll(block, 0, "told") === 0) return;
-    const row = this.#near;
-    if (copies > 1) this.#setCopies(row, this.#copiesOf(row) + copies - 1);
-    this.#cell.set(key);
-    const { low, high } = this.#cell;
-    if (!this.#hasKey(row, low, high)) return;
-    const owner = this.#plain.rowOf(low, high);
-    if (owner === NO_ROW) this.#plain.claim(row);
-    else if (owner !== row) this.#plain.addAmbiguous(key);
+  /**
+   * Puts back blocks that an earlier relay had, as plain ones, each with so many copies; those beyond
+   * the limit are left out. Cost: about 100 ns a block.
+   */
+  restore(blocks: Blocks, copies: Uint32Array): void {
+    const { handles, keys } = blocks;
+    for (let at = 0; at < handles.length; at += 1) at = this.addAll(blocks, at, "told");
+    const cell = this.#cell;
+    for (let at = 0; at < handles.length; at += 1) {
+      cell.set(handles[at] ?? 0n);
+      const row = this.#find(cell.low, cell.high);
+      if (row === NO_ROW || this.#copies[row] === TOMBSTONE) continue;
+      const more = (copies[at] ?? 1) - 1;
+      if (more > 0) this.#setCopies(row, this.#copiesOf(row) + more);
+      cell.set(keys[at] ?? 0n);
+      const { low, high } = cell;
+      if (!this.#hasKey(row, low, high)) continue;
+      const owner = this.#plain.rowOf(low, high);
+      if (owner === NO_ROW) this.#plain.claim(row);
+      else if (owner !== row) this.#plain.addAmbiguous(blockKey(keys[at] ?? 0n));
+    }
   }
 
   /** Takes all copies away: which handle stands for which key remains true, as of tombstones. */

@@ -9,7 +9,7 @@ import type { BlockHasher } from "../keys/block-hasher.ts";
 import { type ExtraKey, extraText, saltExtras } from "../keys/extra-keys.ts";
 import { loraNamespace } from "../keys/namespace.ts";
 import { type Tier, tierOfMedium } from "../tiers/tier.ts";
-import { HandleMap } from "./handle-map.ts";
+import { type Blocks, HandleMap } from "./handle-map.ts";
 import type { KeyedEvent, KeyedStored, LossReason } from "./keyed-batch.ts";
 import type { BlockRemoved, BlockStored, KvEvent, KvEventBatch, StoredCaveat } from "./kv-event.ts";
 import { Orphans } from "./orphans.ts";
@@ -43,8 +43,8 @@ export class HolderKeyer {
     this.#hasher = deps.hasher;
   }
 
-  restoreHandle(handle: bigint, key: BlockKey, copies: number): void {
-    this.#handles.restore(engineKey(handle), key, copies);
+  restoreHandles(blocks: Blocks, copies: Uint32Array): void {
+    this.#handles.restore(blocks, copies);
   }
 
   /** Events of left-out groups since the last call. */
@@ -256,9 +256,7 @@ export class HolderKeyer {
     if (event.type === "rekeyed") this.#handles.rekey(event.handle, event.key);
     if (event.type === "removed") this.#handles.removeAll(event.handles);
     if (event.type === "stored") {
-      for (const [position, handle] of event.handles.entries()) {
-        this.restoreHandle(handle, blockKey(event.keys[position] ?? 0n), 1);
-      }
+      this.restoreHandles(event, new Uint32Array(event.handles.length).fill(1));
     }
   }
 }

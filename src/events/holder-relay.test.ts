@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { type KeysByDefinition, keysByDefinition } from "../../test/harness/golden-holdings.ts";
-import { blockKey, endpointId, engineKey, type Holder } from "../core/ids.ts";
+import { endpointId, engineKey, type Holder } from "../core/ids.ts";
 import { type BlockHasher, createBlockHasher } from "../keys/block-hasher.ts";
 import { HolderRelay } from "./holder-relay.ts";
 import type { KeyedBatch, KeyedEvent } from "./keyed-batch.ts";
@@ -264,7 +264,8 @@ describe("taking over from an earlier relay", () => {
       ...{ state: "EXACT", reason: null, epoch: 5, seq: 7, engineMs: 7000 },
       ...{ blockSizeTokens: 2, model: MODEL, ignoredGroups: [1] },
     });
-    relay.restoreHandle(1n, blockKey(chain(1)[0] ?? 0n), 1);
+    const blocks = { handles: BigUint64Array.of(1n), keys: BigUint64Array.from(chain(1)) };
+    relay.restoreHandles(blocks, Uint32Array.of(1));
     const ofGroup: KvEvent = { ...removed([1]), group: 1 } as KvEvent;
     const batch = relayAt(relay, { seq: 8 }, stored([2], parent(1)), ofGroup);
     expect(batch).toMatchObject({ epoch: 5, seq: 8 });

@@ -3,9 +3,10 @@
  *
  * Pure: state in memory only, no clock, no socket.
  */
-import type { BlockKey, Holder } from "../core/ids.ts";
+import type { Holder } from "../core/ids.ts";
 import type { HolderCursor } from "../indexer/residency.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
+import type { Blocks } from "./handle-map.ts";
 import { HolderKeyer } from "./holder-keyer.ts";
 import type { KeyedBatch, KeyedEvent, LossReason } from "./keyed-batch.ts";
 import {
@@ -59,8 +60,8 @@ export class HolderRelay {
     for (const group of cursor.ignoredGroups) this.#keyer.ignoreGroup(group);
   }
 
-  restoreHandle(handle: bigint, key: BlockKey, copies: number): void {
-    this.#keyer.restoreHandle(handle, key, copies);
+  restoreHandles(blocks: Blocks, copies: Uint32Array): void {
+    this.#keyer.restoreHandles(blocks, copies);
   }
 
   /** Something is missing that the engine's replay could tell. */

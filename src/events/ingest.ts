@@ -131,9 +131,7 @@ export class Ingest {
     if (cursor === null) return;
     relay.restoreCursor(cursor);
     if (cursor.model !== model) return;
-    for (const [handle, { key, copies }] of residency.records(holder)) {
-      relay.restoreHandle(handle, key, sum(copies));
-    }
+    for (const held of residency.heldRows(holder)) relay.restoreHandles(held, held.copies);
   }
 }
 
@@ -154,8 +152,4 @@ function isSameSource(source: EventSource, wanted: EventSource | undefined): boo
     wanted.topic === source.topic &&
     wanted.model === source.model
   );
-}
-
-function sum(numbers: readonly number[]): number {
-  return numbers.reduce((total, number) => total + number, 0);
 }

@@ -188,13 +188,7 @@ function relayFromStore(residency: Residency): HolderRelay {
   const relay = newRelay();
   const cursor = residency.cursorOf(holder);
   if (cursor !== null) relay.restoreCursor(cursor);
-  for (const [handle, { key, copies }] of residency.records(holder)) {
-    relay.restoreHandle(
-      handle,
-      key,
-      copies.reduce((sum, count) => sum + count, 0),
-    );
-  }
+  for (const held of residency.heldRows(holder)) relay.restoreHandles(held, held.copies);
   return relay;
 }
 

@@ -58,6 +58,14 @@ export class CopyCounts {
     return TIERS.map((_, order) => this.get(row, order));
   }
 
+  /** Copies in all tiers together. */
+  total(row: number): number {
+    if (this.#bytes[row] === 1) return 1;
+    let total = 0;
+    for (const order of TIERS.keys()) total += this.get(row, order);
+    return total;
+  }
+
   /** Puts the bytes of rows that were free from `row` on. */
   load(row: number, bytes: Uint8Array): void {
     this.#bytes.set(bytes, row);

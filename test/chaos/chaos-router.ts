@@ -78,12 +78,8 @@ export class ChaosRouter {
     const cursor = this.#residency.cursorOf(relay.holder);
     if (cursor === null) return;
     relay.restoreCursor(cursor);
-    for (const [handle, { key, copies }] of this.#residency.records(relay.holder)) {
-      relay.restoreHandle(
-        handle,
-        key,
-        copies.reduce((sum, count) => sum + count, 0),
-      );
+    for (const held of this.#residency.heldRows(relay.holder)) {
+      relay.restoreHandles(held, held.copies);
     }
   }
 

@@ -94,6 +94,15 @@ export function compare(
     );
     expect(blocks.sort()).toEqual(plain.blocksOf(holder));
     expect(residency.blocksOf(holder)).toBe(blocks.length);
+    const totals = [...residency.records(holder)].map(
+      ([handle, { key, copies }]) => `${handle}: ${key} ${copies.reduce((a, b) => a + b, 0)}`,
+    );
+    const rows: string[] = [];
+    for (const { handles, keys, copies } of residency.heldRows(holder)) {
+      for (const [at, handle] of handles.entries())
+        rows.push(`${handle}: ${keys[at]} ${copies[at]}`);
+    }
+    expect(rows).toEqual(totals);
     expect(residency.cursorOf(holder)).toEqual(plain.cursorOf(holder));
   }
   for (let handle = 0; handle < KEYS; handle += 1) {
