@@ -196,7 +196,9 @@ export class KvPicker implements Picker {
     this.#remember(request, decision, look, heldMs);
     this.#book(request, decision, look);
     this.#deps.onDispatch();
-    return { kind: "route", endpointId: decision.chosen.endpointId };
+    const { chosen, runnerUp } = decision;
+    const fallback = runnerUp === null ? {} : { fallbackId: runnerUp.endpointId };
+    return { kind: "route", endpointId: chosen.endpointId, ...fallback };
   }
 
   #remember(

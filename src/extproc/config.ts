@@ -62,6 +62,18 @@ export const extProcConfigSchema = z.strictObject({
     .max(60_000)
     .default(100)
     .describe("time for a decision, ms; beyond it the least loaded endpoint is taken"),
+  isFallbackNamed: z
+    .boolean()
+    .default(false)
+    .describe(
+      "name the next best endpoint behind the destination, comma-separated, for gateways that retry there; those that route by the header alone take the two for one address",
+    ),
+  isTestSelectionOn: z
+    .boolean()
+    .default(false)
+    .describe(
+      "obey the header test-epp-endpoint-selection of the endpoint picker's conformance tests; not in production, as any client can steer with it",
+    ),
   drainMs: z
     .int()
     .min(0)

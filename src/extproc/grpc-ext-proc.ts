@@ -150,11 +150,13 @@ class RunningServer implements ExtProcServer {
   }
 
   #serve(call: Http2GrpcCall): void {
-    const { bodyBytesMax, bodyMode, deadlineMs } = this.#config;
+    const { bodyBytesMax, bodyMode, deadlineMs, isFallbackNamed, isTestSelectionOn } = this.#config;
     const session = new Session({
       bodyBytesMax,
       bodyBudget: this.#bodyBudget,
       bodyModeDefault: bodyMode,
+      isFallbackNamed,
+      isTestSelectionOn,
       claimRequestId: (clientId): ClaimedId => this.#requestIds.claim(clientId),
     });
     this.#openStreams += 1;

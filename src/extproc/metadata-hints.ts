@@ -27,6 +27,22 @@ export function readSubsetHint(metadata: Metadata__Output | undefined): readonly
   return splitEntries((hint.stringValue ?? "").split(",", SUBSET_ENTRIES_MAX));
 }
 
+/** Header of the endpoint picker's conformance tests. */
+export const TEST_SELECTION_HEADER = "test-epp-endpoint-selection";
+
+/** Of a comma-separated selection what the hint allows; null: there is no hint. */
+export function narrowedSubset(hint: readonly string[] | null, selection: string): string[] {
+  const selected = splitEntries(selection.split(",", SUBSET_ENTRIES_MAX));
+  if (hint === null) return selected;
+  const allowed = new Set(hint.flatMap((entry) => [entry, hostOf(entry)]));
+  return selected.filter((entry) => allowed.has(entry) || hint.includes(hostOf(entry)));
+}
+
+/** Of "host:port" or "host". */
+function hostOf(entry: string): string {
+  return entry.replace(/:\d+$/, "");
+}
+
 /** The endpoint that the gateway reports to have answered, or null. */
 export function readServedBy(metadata: Metadata__Output | undefined): string | null {
   const served = readValue(metadata, LB_NAMESPACE, SERVED_KEY)?.stringValue;

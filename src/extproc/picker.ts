@@ -40,7 +40,12 @@ export type RefusalReason =
 export type RefusalStatus = 400 | 413 | 429 | 503;
 
 export type PickOutcome =
-  | { readonly kind: "route"; readonly endpointId: EndpointId }
+  | {
+      readonly kind: "route";
+      readonly endpointId: EndpointId;
+      /** Where a gateway may retry; absent: nowhere else. */
+      readonly fallbackId?: EndpointId;
+    }
   | {
       readonly kind: "refuse";
       readonly status: RefusalStatus;

@@ -16,21 +16,29 @@ const REFUSED_HEADER = "x-kvatlas-refused";
 
 export interface Route {
   readonly endpointId: EndpointId;
+  /** Named behind it, for a retry; null: none is. */
+  readonly fallbackId: EndpointId | null;
   /** Set as x-request-id for the endpoint; null when the request already carries one. */
   readonly requestId: string | null;
 }
 
 /** The header mutation, for a HeadersResponse or the BodyResponse of a buffered body. */
 export function routeMutation(route: Route): CommonResponse {
-  const headers = [header(DESTINATION_KEY, route.endpointId)];
+  const headers = [header(DESTINATION_KEY, destinationOf(route))];
   if (route.requestId !== null) headers.push(header("x-request-id", route.requestId));
   return { header_mutation: { set_headers: headers }, clear_route_cache: true };
 }
 
 /** The same destination for gateways that route by metadata: they ignore the header. */
 export function routeMetadata(route: Route): Struct {
-  const namespace: Struct = { fields: { [DESTINATION_KEY]: { stringValue: route.endpointId } } };
+  const namespace: Struct = {
+    fields: { [DESTINATION_KEY]: { stringValue: destinationOf(route) } },
+  };
   return { fields: { [LB_NAMESPACE]: { structValue: namespace } } };
+}
+
+function destinationOf({ endpointId, fallbackId }: Route): string {
+  return fallbackId === null ? endpointId : `${endpointId},${fallbackId}`;
 }
 
 /**

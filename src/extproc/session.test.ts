@@ -14,8 +14,10 @@ import {
   routeToA,
   sent,
 } from "../../test/harness/ext-proc-messages.ts";
+import { endpointId } from "../core/ids.ts";
 import type { ProcessingRequest__Output } from "./gen/envoy/service/ext_proc/v3/ProcessingRequest.ts";
 import { CHUNK_BYTES_MAX } from "./responses.ts";
+import type { SessionOutput } from "./session-io.ts";
 
 describe("a full-duplex request", () => {
   it("holds the headers' answer until the end of the body", () => {
@@ -268,5 +270,67 @@ describe("the subset hint", () => {
     const outputs = feed(newSession(), hinted(hint));
     expect(kinds(outputs)).toEqual(["count", "send", "close"]);
     expect(sent(outputs)[0]?.immediate_response?.status).toEqual({ code: 503 });
+  });
+});
+
+describe("a fallback", () => {
+  const route = { ...routeToA, fallbackId: endpointId("10.0.0.2:8000") };
+  const destinationOf = (outputs: readonly SessionOutput[]): unknown[] => {
+    const [answer] = sent(outputs);
+    const option = answer?.request_headers?.response?.header_mutation?.set_headers?.[0];
+    const namespace = answer?.dynamic_metadata?.fields?.["envoy.lb"]?.structValue?.fields;
+    const name = "x-gateway-destination-endpoint";
+    return [option?.header?.raw_value?.toString(), namespace?.[name]?.stringValue];
+  };
+
+  it("is named behind the destination in header and metadata where that is asked for", () => {
+    const session = newSession({ isFallbackNamed: true });
+    feed(session, headersMessage({}, { isEnd: true }));
+    const list = "10.0.0.1:8000,10.0.0.2:8000";
+    expect(destinationOf(picked(session, route))).toEqual([list, list]);
+  });
+
+  it("is left out otherwise", () => {
+    const session = newSession();
+    feed(session, headersMessage({}, { isEnd: true }));
+    expect(destinationOf(picked(session, route))).toEqual(["10.0.0.1:8000", "10.0.0.1:8000"]);
+  });
+});
+
+describe("the conformance tests' selection of endpoints", () => {
+  const selecting = (hint?: string): ProcessingRequest__Output => ({
+    ...headersMessage(
+      { "test-epp-endpoint-selection": "10.0.0.1, 10.0.0.3:8000" },
+      { isEnd: true },
+    ),
+    ...(hint === undefined
+      ? {}
+      : {
+          metadata_context: {
+            filter_metadata: {
+              "envoy.lb.subset_hint": {
+                fields: { "x-gateway-destination-endpoint-subset": { stringValue: hint } },
+              },
+            },
+          },
+        }),
+  });
+  const subsetOf = (hint?: string): readonly string[] | null =>
+    pickOf(feed(newSession({ isTestSelectionOn: true }), selecting(hint))).subset;
+
+  it("has no effect unless it is switched on", () => {
+    expect(pickOf(feed(newSession(), selecting())).subset).toBe(null);
+  });
+
+  it("restricts the endpoints, within the gateway's subset hint", () => {
+    expect(subsetOf()).toEqual(["10.0.0.1", "10.0.0.3:8000"]);
+    expect(subsetOf("10.0.0.1:8000,10.0.0.2:8000")).toEqual(["10.0.0.1"]);
+    expect(subsetOf("10.0.0.3")).toEqual(["10.0.0.3:8000"]);
+  });
+
+  it("is refused with 503 when the hint allows none of them", () => {
+    const session = newSession({ isTestSelectionOn: true });
+    const [answer] = sent(feed(session, selecting("10.0.0.9:8000")));
+    expect(answer?.immediate_response?.status).toEqual({ code: 503 });
   });
 });

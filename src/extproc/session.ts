@@ -20,7 +20,7 @@ import type { HttpHeaders__Output } from "./gen/envoy/service/ext_proc/v3/HttpHe
 import type { ProcessingRequest__Output } from "./gen/envoy/service/ext_proc/v3/ProcessingRequest.ts";
 import type { ProtocolConfiguration__Output } from "./gen/envoy/service/ext_proc/v3/ProtocolConfiguration.ts";
 import { type Headers, readHeaders, withoutRoutingHeaders } from "./header-map.ts";
-import { readSubsetHint } from "./metadata-hints.ts";
+import { narrowedSubset, readSubsetHint, TEST_SELECTION_HEADER } from "./metadata-hints.ts";
 import type { PickOutcome, PickRequest, Refusal } from "./picker.ts";
 import { BODY_BUDGET_SPENT, bodyTooLarge, HEADERS_MISSING, SUBSET_EMPTY } from "./refusals.ts";
 import type { ClaimedId } from "./request-ids.ts";
@@ -60,6 +60,8 @@ export interface SessionOptions {
   readonly bodyBudget: BodyBudget;
   /** For gateways that do not state their modes. */
   readonly bodyModeDefault: "full-duplex" | "buffered";
+  readonly isFallbackNamed: boolean;
+  readonly isTestSelectionOn: boolean;
   /** See RequestIds.claim. */
   readonly claimRequestId: (clientId: string | undefined) => ClaimedId;
 }
@@ -170,7 +172,11 @@ export class Session {
     }
     const { pseudo, fields } = readHeaders(message.request_headers?.headers);
     this.#headers = { pseudo, fields: withoutRoutingHeaders(fields) };
-    this.#subset = readSubsetHint(message.metadata_context);
+    const hint = readSubsetHint(message.metadata_context);
+    const selection = this.#options.isTestSelectionOn
+      ? fields.get(TEST_SELECTION_HEADER)
+      : undefined;
+    this.#subset = selection === undefined ? hint : narrowedSubset(hint, selection);
     const clientId = fields.get("x-request-id");
     const claim = this.#options.claimRequestId(clientId);
     this.#requestId = claim.requestId;
@@ -261,6 +267,7 @@ export class Session {
     const requestId = this.#requestId ?? "";
     const outputs = this.#answer({
       endpointId: outcome.endpointId,
+      fallbackId: this.#options.isFallbackNamed ? (outcome.fallbackId ?? null) : null,
       requestId: this.#isOwnId ? requestId : null,
     });
     this.#state = "routed";

@@ -24,12 +24,16 @@ export function newSession(
     bodyBytesMax?: number;
     bodyBudget?: BodyBudget;
     bodyMode?: "full-duplex" | "buffered";
+    isFallbackNamed?: boolean;
+    isTestSelectionOn?: boolean;
   } = {},
 ) {
   return new Session({
     bodyBytesMax: options.bodyBytesMax ?? 1_000_000,
     bodyBudget: options.bodyBudget ?? new BodyBudget(10_000_000),
     bodyModeDefault: options.bodyMode ?? "full-duplex",
+    isFallbackNamed: options.isFallbackNamed ?? false,
+    isTestSelectionOn: options.isTestSelectionOn ?? false,
     claimRequestId: (clientId) => ({
       requestId: clientId ?? "own-id",
       isOwn: clientId === undefined,
