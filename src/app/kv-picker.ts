@@ -14,6 +14,7 @@ import type { FlowConfig } from "../flow/config.ts";
 import { HoldingRoom } from "../flow/holding-room.ts";
 import type { IndexReader } from "../indexer/block-index.ts";
 import type { DecisionRing } from "../observe/decision-ring.ts";
+import { rewriteModel } from "../prompt/model-rewrite.ts";
 import type { PromptReader, PromptReading } from "../prompt/prompt-reader.ts";
 import { readTraits } from "../prompt/request-traits.ts";
 import type { Decision, Routed } from "../router/decide.ts";
@@ -41,6 +42,8 @@ export interface KvPickerDeps {
   /** Called after each dispatch. */
   readonly onDispatch: () => void;
   readonly flow: FlowConfig;
+  /** See prompt.modelRewrites. */
+  readonly modelRewrites: ReadonlyMap<string, string>;
   readonly clock: Clock;
   readonly log: Log;
   readonly meter: Meter;
@@ -75,7 +78,8 @@ export class KvPicker implements Picker {
     this.#room = new HoldingRoom(deps.flow);
   }
 
-  async pick(request: PickRequest, signal: AbortSignal, onHeld: () => void): Promise<PickOutcome> {
+  async pick(received: PickRequest, signal: AbortSignal, onHeld: () => void): Promise<PickOutcome> {
+    const request = this.#rewritten(received);
     const reading = await this.#deps.prompt.read(request, signal);
     if (reading.reason === "not-json") {
       this.#deps.meter.count("kvatlas_decisions_total", { outcome: "body-invalid" });
@@ -91,7 +95,7 @@ export class KvPicker implements Picker {
       if (!this.#isHeld(request, look)) {
         if (isHeld) heldMs = look.nowMs - sinceMs;
         if (isHeld) meter.observe("kvatlas_hold_seconds", {}, heldMs / 1000);
-        return this.#settle(request, look, heldMs);
+        return withBody(this.#settle(request, look, heldMs), request, received);
       }
       isHeld = true;
       onHeld();
@@ -102,8 +106,9 @@ export class KvPicker implements Picker {
     return NO_ENDPOINT;
   }
 
-  pickByLoad(request: PickRequest): PickOutcome {
-    return this.#settle(request, this.#look(request, null), 0);
+  pickByLoad(received: PickRequest): PickOutcome {
+    const request = this.#rewritten(received);
+    return withBody(this.#settle(request, this.#look(request, null), 0), request, received);
   }
 
   responseStarted(requestId: string, status: number, servedBy: string | null): void {
@@ -143,6 +148,11 @@ export class KvPicker implements Picker {
   report(): void {
     this.#deps.meter.gauge("kvatlas_held_requests", {}, this.#room.requests);
     this.#deps.meter.gauge("kvatlas_held_bytes", {}, this.#room.bytes);
+  }
+
+  #rewritten(request: PickRequest): PickRequest {
+    const body = rewriteModel(request.body, this.#deps.modelRewrites);
+    return body === null ? request : { ...request, body };
   }
 
   /** `reading` null: by load alone. */
@@ -250,6 +260,11 @@ export class KvPicker implements Picker {
       "decided",
     );
   }
+}
+
+function withBody(outcome: PickOutcome, sent: PickRequest, received: PickRequest): PickOutcome {
+  const isChanged = outcome.kind === "route" && sent.body !== received.body;
+  return isChanged ? { ...outcome, body: sent.body } : outcome;
 }
 
 /** By load alone, the body was not read: only the headers say something. */

@@ -68,6 +68,7 @@ export async function createReadSide(config: Config, deps: ReadSideDeps): Promis
     decisions,
     picker: new KvPicker({
       ...{ ...matching, ...pods, log, meter, flow: config.flow, decisions, onDispatch },
+      modelRewrites: new Map(Object.entries(config.prompt.modelRewrites)),
       dispatcher: new Dispatcher({ ...followed, config: config.router, random }),
     }),
     queries: new IndexAnswers(matching),

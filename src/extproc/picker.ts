@@ -45,6 +45,8 @@ export type PickOutcome =
       readonly endpointId: EndpointId;
       /** Where a gateway may retry; absent: nowhere else. */
       readonly fallbackId?: EndpointId;
+      /** Goes to the endpoint in place of the body that came; absent: that one goes, unchanged. */
+      readonly body?: Uint8Array;
     }
   | {
       readonly kind: "refuse";

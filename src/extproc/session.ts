@@ -25,18 +25,11 @@ import type { PickOutcome, PickRequest, Refusal } from "./picker.ts";
 import { BODY_BUDGET_SPENT, bodyTooLarge, HEADERS_MISSING, SUBSET_EMPTY } from "./refusals.ts";
 import type { ClaimedId } from "./request-ids.ts";
 import { ResponsePhase } from "./response-phase.ts";
-import {
-  immediateResponse,
-  type Route,
-  routeMetadata,
-  routeMutation,
-  streamedChunks,
-} from "./responses.ts";
+import { immediateResponse } from "./responses.ts";
+import { type RequestMode, routeAnswer } from "./route-answer.ts";
 import type { SessionInput, SessionOutput, StreamOutcome } from "./session-io.ts";
 
 const EMPTY = Buffer.alloc(0);
-
-type RequestMode = "duplex" | "buffered" | "headers-only";
 
 type RequestState =
   /** No message yet. */
@@ -265,11 +258,17 @@ export class Session {
     if (!isWanted) return this.#onUnwanted(outcome);
     if (outcome.kind === "refuse") return this.#refuse(outcome);
     const requestId = this.#requestId ?? "";
-    const outputs = this.#answer({
+    const request = {
+      ...{ mode: this.#mode, answers: this.#answers, bodiesOwed: this.#bodiesOwed },
+      ...{ hasBody: this.#hasBody, hasTrailers: this.#hasTrailers },
+      body: outcome.body ?? this.#pickRequest?.body ?? EMPTY,
+      isBodyChanged: outcome.body !== undefined,
+    };
+    const outputs: SessionOutput[] = routeAnswer(request, {
       endpointId: outcome.endpointId,
       fallbackId: this.#options.isFallbackNamed ? (outcome.fallbackId ?? null) : null,
       requestId: this.#isOwnId ? requestId : null,
-    });
+    }).map(send);
     this.#state = "routed";
     this.#pickRequest = null;
     this.#body.release();
@@ -284,32 +283,6 @@ export class Session {
     const { requestId } = this.#pickRequest;
     this.#pickRequest = null;
     return [{ kind: "ended", requestId, end: { outcome: "aborted", usage: null } }];
-  }
-
-  #answer(route: Route): SessionOutput[] {
-    const mutation = routeMutation(route);
-    const metadata = { dynamic_metadata: routeMetadata(route) };
-    const outputs: SessionOutput[] = [];
-    if (this.#mode === "duplex") {
-      outputs.push(send({ request_headers: { response: mutation }, ...metadata }));
-      if (this.#hasBody) outputs.push(...this.#streamBody());
-    } else if (this.#answers === "headers") {
-      outputs.push(send({ request_headers: { response: mutation }, ...metadata }));
-    } else if (this.#answers === "body") {
-      outputs.push(send({ request_body: { response: mutation }, ...metadata }));
-    } else {
-      // Trailers alone after buffered headers: the header can no longer be set.
-      outputs.push(send({ request_trailers: {}, ...metadata }));
-      return outputs;
-    }
-    for (let owed = this.#bodiesOwed; owed > 0; owed -= 1) outputs.push(send({ request_body: {} }));
-    if (this.#hasTrailers) outputs.push(send({ request_trailers: {} }));
-    return outputs;
-  }
-
-  #streamBody(): SessionOutput[] {
-    const chunks = streamedChunks(this.#pickRequest?.body ?? EMPTY, !this.#hasTrailers);
-    return chunks.map((response) => send({ request_body: { response } }));
   }
 
   #refuse(refusal: Refusal): SessionOutput[] {

@@ -1,6 +1,10 @@
 /** Configuration of the way from a request body to token ids. */
 import { z } from "zod";
 
+/** Names of models that are rewritten. */
+const MODEL_REWRITES_MAX = 256;
+const MODEL_CHARS_MAX = 512;
+
 export const promptConfigSchema = z.strictObject({
   tokenize: z
     .enum(["engine", "render", "local", "off"])
@@ -15,6 +19,15 @@ export const promptConfigSchema = z.strictObject({
     .default(null)
     .describe(
       "with local: folder with the model's tokenizer.json, tokenizer_config.json and, where it has one, chat_template.jinja, relative to the configuration file",
+    ),
+  modelRewrites: z
+    .record(z.string().min(1).max(MODEL_CHARS_MAX), z.string().min(1).max(MODEL_CHARS_MAX))
+    .refine((names) => Object.keys(names).length <= MODEL_REWRITES_MAX, {
+      error: `expected at most ${MODEL_REWRITES_MAX} names`,
+    })
+    .default({})
+    .describe(
+      "names of models by the names that clients use: the name in the request's body is replaced, and no other byte; bodies that the gateway does not show stay as they are",
     ),
   tokensMax: z
     .int()

@@ -31,6 +31,7 @@ describe.skipIf(envoy.isMissing)(`the edge through real Envoy${envoy.note}`, () 
   beforeAll(async () => {
     stack = await Stack.start({
       engines: 3,
+      config: { prompt: { modelRewrites: { "the-chat": "lab-8b" } } },
       engine: { timeScale: 0, maxModelLen: 2_000_000, gpuBlocks: 100_000 },
     });
   });
@@ -103,6 +104,16 @@ describe.skipIf(envoy.isMissing)(`the edge through real Envoy${envoy.note}`, () 
     const refused = await stack.router.metric("kvatlas_extproc_refused_total", "body-too-large");
     expect(refused).toBe(1);
     expect((await stack.complete(promptOf(61, 32))).status).toBe(200);
+  });
+
+  it("gives the engine another model name where that is asked for", async () => {
+    const body = { prompt: promptOf(7, 32), max_tokens: 1 };
+    const answerTo = async (model: string): Promise<unknown> => {
+      const init = { method: "POST", body: JSON.stringify({ model, ...body }) };
+      return await (await fetch(`http://${stack.address}/v1/completions`, init)).json();
+    };
+    expect(await answerTo("the-chat")).toMatchObject({ model: "lab-8b" });
+    expect(await answerTo("another")).not.toMatchObject({ model: "lab-8b" });
   });
 
   it("passes other paths with a choice by load", async () => {

@@ -129,6 +129,7 @@ async function start(...options: readonly Engine[]): Promise<Router> {
   const picker = new KvPicker({
     ...{ ...ports, ...pods, index, holders: residency, fleet, prompt, flow: config.flow },
     ...{ decisions: new DecisionRing<DecisionRecord>(16), onDispatch: (): void => {} },
+    modelRewrites: new Map(),
     dispatcher: new Dispatcher({ fleet, inflight, random, config: config.router }),
   });
   const pod = (): PodReport | undefined => {
