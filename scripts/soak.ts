@@ -7,6 +7,9 @@
  * after a collection every few seconds; the slope of what comes after the warm-up, the first third of
  * the run unless it is said, is the result. Exit code 1: something grows by SLOPE_MB_PER_HOUR_MAX or
  * more. SIGINT and SIGTERM end the run with the result so far.
+ *
+ * V8 doubles the room of young objects when the machine stalls, up to 32 MB: `npm run soak` starts with
+ * all of it, so that this is not taken for growth.
  */
 import { fork } from "node:child_process";
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
