@@ -1,4 +1,5 @@
 /** Engines -> relay process -> NATS -> routers: restarts, lost logs, and replicas that start later. */
+import { connect } from "@nats-io/transport-node";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { requireBinary } from "../harness/binaries.ts";
 import { type FleetRouter, holderOf, RelayedFleet, SPACE } from "../harness/relayed-fleet.ts";
@@ -193,6 +194,14 @@ describe.skipIf(nats.isMissing)(`relay and routers${nats.note}`, { timeout: 60_0
     await client.publish(subject, new Uint8Array([0x93, 1, 2]));
     await client.publish(first?.subject ?? "", first?.data ?? new Uint8Array());
     await client.publish(`kvatlas.snapshot.${SPACE}.head`, "{}");
+    const connection = await connect({ servers: [fleet.server.address] });
+    const ask = { how: "heal", endpoint: fleet.engines[0]?.address, rank: 0, epoch: 1 };
+    const others = [{ rank: 9 }, { epoch: 0 }, { epoch: 77 }, { endpoint: "10.0.0.1:1" }];
+    for (const other of others) {
+      connection.publish(`kvatlas.ask.${SPACE}`, JSON.stringify({ ...ask, ...other }));
+    }
+    connection.publish(`kvatlas.ask.${SPACE}`, "{");
+    await connection.drain();
     await fleet.complete(11, 20);
     const later = await fleet.startRouter();
     await Promise.all([fleet.equalsTruth(router), fleet.equalsTruth(later)]);
@@ -200,5 +209,11 @@ describe.skipIf(nats.isMissing)(`relay and routers${nats.note}`, { timeout: 60_0
     expect(fleet.contentsOf(later)).toEqual(fleet.contentsOf(router));
     const reason = "malformed-log-message";
     expect(router.meter.total("kvatlas_events_refused_total", { reason })).toBe(1);
+    const metrics = await (await fetch(`http://${fleet.relay.adminAddress}/metrics`)).text();
+    // An ask that is none, and one about no life; those about others are nobody's.
+    const counted = new RegExp(`^kvatlas_events_refused_total.*${reason}.* (\\d+)$`, "m").exec(
+      metrics,
+    );
+    expect(counted?.[1]).toBe("2");
   });
 });
