@@ -50,9 +50,11 @@ function startReadingWritePath(config: Config, deps: WritePathDeps, applier: App
     onAsk: null,
     tailOf: null,
   });
-  let sources: readonly EventSource[] = [];
+  let sources: readonly EventSource[] | null = null;
   let reachableMs = 0;
   const forget = (): void => {
+    // While the fleet is not known, nobody is known to have left it.
+    if (sources === null) return;
     forgetOthers(residency, sources);
     const wanted = new Set(sources.map(({ holder }) => holderName(holder)));
     for (const name of heardMs.keys()) if (!wanted.has(name)) heardMs.delete(name);

@@ -41,6 +41,8 @@ interface RouterPlace {
   readonly config?: object;
   /** Where it reaches the server; default: directly. */
   readonly address?: string;
+  /** False: nobody has told it of the endpoints yet, see `learnFleet`. */
+  readonly isFleetKnown?: boolean;
 }
 
 export const holderOf = (engine: LabEngine): Holder => ({
@@ -102,16 +104,19 @@ export class RelayedFleet {
     const hasher = await createBlockHasher(config.index.keySeed);
     const ports = { clock: nodeClock, log: silentLog, meter };
     const path = startWritePath(config, { ...ports, residency, hasher });
-    path.ingest.reconcile(
-      this.engines.map(
-        (engine): EventSource => ({
-          ...{ holder: holderOf(engine), model: MODEL, address: "", topic: "" },
-          replayAddress: null,
-        }),
-      ),
-    );
     this.#stops.push(() => path.stop());
-    return { residency, meter, path };
+    const router = { residency, meter, path };
+    if (place.isFleetKnown !== false) this.learnFleet(router);
+    return router;
+  }
+
+  /** As when the endpoints file is read. */
+  learnFleet({ path }: FleetRouter): void {
+    const source = (engine: LabEngine): EventSource => ({
+      ...{ holder: holderOf(engine), model: MODEL, address: "", topic: "" },
+      replayAddress: null,
+    });
+    path.ingest.reconcile(this.engines.map(source));
   }
 
   /** A way of its own to the server, that can be interrupted. */

@@ -141,6 +141,17 @@ describe.skipIf(nats.isMissing)(`relay and routers${nats.note}`, { timeout: 60_0
     expect(fleet.contentsOf(back)).toEqual(fleet.contentsOf(first));
   });
 
+  it("a router that has read the log before it knows its endpoints keeps what it restored", async () => {
+    const first = await fleet.startRouter();
+    await fleet.complete(1, 20);
+    await fleet.isExact(first);
+    await first.path.stop();
+    const back = await fleet.startRouter({ residency: first.residency, isFleetKnown: false });
+    await caughtUp(back);
+    fleet.learnFleet(back);
+    await fleet.isExact(back);
+  });
+
   it("a relay that lost the log's beginning takes its handles from the snapshot", async () => {
     const router = await fleet.startRouter();
     await fleet.complete(1, 20);
