@@ -9,7 +9,7 @@
 import { type BlockKey, blockKey, type EngineKey, engineKey } from "../core/ids.ts";
 import { HandleSlots, NO_ROW } from "../indexer/handle-slots.ts";
 import { grown } from "../indexer/u64-table.ts";
-import { U64Cell, wordsOf } from "../indexer/u64-words.ts";
+import { U64Cell } from "../indexer/u64-words.ts";
 import type { KeyedRekeyed } from "./keyed-batch.ts";
 import { ownKey, PlainKeys } from "./plain-keys.ts";
 import { TombstoneQueue } from "./tombstone-queue.ts";
@@ -100,8 +100,8 @@ export class HandleMap {
     const cell = this.#cell;
     const isPlain = identity === "plain";
     if (handles.length - start >= TOUCHED_MIN) {
-      this.#slots.touch(wordsOf(handles));
-      if (isPlain) this.#plain.touch(wordsOf(keys));
+      this.#slots.touch(handles);
+      if (isPlain) this.#plain.touch(keys);
     }
     for (let position = start; position < handles.length; position += 1) {
       cell.set(handles[position] ?? 0n);
@@ -126,7 +126,7 @@ export class HandleMap {
   /** Takes one copy of each block away; the last one leaves a tombstone. */
   removeAll(handles: BigUint64Array): void {
     const cell = this.#cell;
-    if (handles.length >= TOUCHED_MIN) this.#slots.touch(wordsOf(handles));
+    if (handles.length >= TOUCHED_MIN) this.#slots.touch(handles);
     for (let position = 0; position < handles.length; position += 1) {
       cell.set(handles[position] ?? 0n);
       const row = this.#find(cell.low, cell.high);

@@ -60,8 +60,8 @@ export class PlainKeys {
   }
 
   /** Loads what looking these keys up will need; see HandleSlots. */
-  touch(keyWords: Uint32Array): void {
-    this.#slots?.touch(keyWords);
+  touch(keys: BigUint64Array): void {
+    this.#slots?.touch(keys);
   }
 
   /** The same for the claim of a row. */

@@ -8,6 +8,7 @@
  * Memory: 5 to 10 bytes per row. Cost: a miss of the cache for each look-up in a large table, so that
  * callers who will look up several `touch` them all before.
  */
+import { U64Cell } from "./u64-words.ts";
 
 /** Rows that a slot can name. */
 export const ROWS_MAX = 16_777_214;
@@ -32,6 +33,7 @@ const FAR = 15;
 /** No look-up has just missed. */
 const NOWHERE = -1;
 
+const cell = new U64Cell();
 /** Written and never read, so that no compiler leaves a touch out. */
 const touchedCell = new Uint32Array(1);
 
@@ -59,7 +61,7 @@ export class HandleSlots {
     this.#handles = handles;
     this.#slots = new Uint32Array(slotsFor(handles.length / 2));
     this.#missSlot = NOWHERE;
-    for (let row = 0; row < rowEnd; row += 1) if (isUsed[row] !== 0) this.insert(row);
+    this.insertAll(isUsed, 0, rowEnd);
   }
 
   /** The column has moved, and so many rows are to come in all. */
@@ -81,15 +83,16 @@ export class HandleSlots {
   }
 
   /**
-   * Loads the slots of handles that will be looked up, two words each: in a row they wait for memory
-   * together, later each would wait alone.
+   * Loads the slots of handles that will be looked up: in a row they wait for memory together, later
+   * each would wait alone.
    */
-  touch(words: Uint32Array): void {
+  touch(handles: BigUint64Array): void {
     const slots = this.#slots;
     const { length } = slots;
     let touched = 0;
-    for (let at = 0; at + 1 < words.length; at += 2) {
-      touched += slots[homeOf(hashOf(words[at] ?? 0, words[at + 1] ?? 0), length)] ?? 0;
+    for (let position = 0; position < handles.length; position += 1) {
+      cell.set(handles[position] ?? 0n);
+      touched += slots[homeOf(hashOf(cell.low, cell.high), length)] ?? 0;
     }
     touchedCell[0] = touched;
   }
@@ -137,7 +140,16 @@ export class HandleSlots {
     this.#place(row, homeOf(hash, this.#slots.length), 0, hash & TAG_MASK);
   }
 
-  /** The same for the handle that `find` has missed last: it goes on where that ended. */
+  /** Places those rows from `start` to `end` that are in use. */
+  insertAll(isUsed: Uint8Array, start: number, end: number): void {
+    for (let first = start; first < end; first += MOVED_TOGETHER) {
+      const last = Math.min(end, first + MOVED_TOGETHER);
+      for (let row = first; row < last; row += 1) if (isUsed[row] !== 0) this.touchRow(row);
+      for (let row = first; row < last; row += 1) if (isUsed[row] !== 0) this.insert(row);
+    }
+  }
+
+  /** Places the row of the handle that `find` has missed last: it goes on where that ended. */
   insertMissed(row: number): void {
     if (this.#missSlot === NOWHERE) this.insert(row);
     else this.#place(row, this.#missSlot, this.#missDistance, this.#missTag);

@@ -96,11 +96,8 @@ export class HolderTable {
     this.#copies.load(first, copies);
     for (const { row, order, copies: count } of many) this.#copies.set(first + row, order, count);
     this.#rowEnd = first + rows;
-    for (let row = first; row < this.#rowEnd; row += 1) {
-      if (!this.hasCopies(row)) continue;
-      this.#slots.insert(row);
-      this.#blocks += 1;
-    }
+    this.#slots.insertAll(this.#copies.bytes, first, this.#rowEnd);
+    for (let row = first; row < this.#rowEnd; row += 1) if (this.hasCopies(row)) this.#blocks += 1;
   }
 
   /** Finds the free rows once all pages are loaded; the lowest will be used first. */
@@ -129,8 +126,8 @@ export class HolderTable {
   }
 
   /** Loads what looking these handles up will need; see HandleSlots. */
-  touch(handleWords: Uint32Array): void {
-    this.#slots.touch(handleWords);
+  touch(handles: BigUint64Array): void {
+    this.#slots.touch(handles);
   }
 
   /** Makes the row of a handle that was just looked for in vain; NO_ROW when the table has ROWS_MAX. */

@@ -16,7 +16,7 @@ import type { HolderCursor, LogCursor } from "./holder-state.ts";
 import { type BlockRecord, type HeldRows, HolderTable } from "./holder-table.ts";
 import { KeyBatch } from "./key-batch.ts";
 import { PAGE_ROWS, type PageRows } from "./store-page.ts";
-import { U64Cell, wordsOf } from "./u64-words.ts";
+import { U64Cell } from "./u64-words.ts";
 
 export type { HolderCursor, HolderState, LogCursor } from "./holder-state.ts";
 export type { BlockRecord } from "./holder-table.ts";
@@ -77,14 +77,13 @@ export class Residency {
     if (this.#entries + handles.length > this.#entriesMax) this.#makeRoom(handles.length);
     let lost = blocksBefore - table.blocks;
     const order = tierOrder(tier);
-    const handleWords = wordsOf(handles);
-    const keyWords = wordsOf(keys);
+    const cell = this.#cell;
     const batch = this.#batch;
     batch.start(handles.length);
-    if (handles.length >= TOUCHED_MIN) table.touch(handleWords);
-    for (let at = 0; at < handleWords.length; at += 2) {
-      const low = handleWords[at] ?? 0;
-      const high = handleWords[at + 1] ?? 0;
+    if (handles.length >= TOUCHED_MIN) table.touch(handles);
+    for (let position = 0; position < handles.length; position += 1) {
+      cell.set(handles[position] ?? 0n);
+      const { low, high } = cell;
       let row = table.find(low, high);
       const before = row === NO_ROW ? 0 : table.copies(row, order);
       if (before === 0 && this.#entries + batch.length >= this.#entriesMax) {
@@ -97,7 +96,8 @@ export class Residency {
           lost += 1;
           continue;
         }
-        table.setKey(row, keyWords[at] ?? 0, keyWords[at + 1] ?? 0);
+        cell.set(keys[position] ?? 0n);
+        table.setKey(row, cell.low, cell.high);
       }
       if (before < COPIES_MAX) table.setCopies(row, order, before + 1);
       if (before === 0) batch.push(table.keyLow(row), table.keyHigh(row));
@@ -109,13 +109,14 @@ export class Residency {
   removed(holder: Holder, tier: Tier, handles: BigUint64Array): number {
     const { table } = this.#tenant(holder);
     const order = tierOrder(tier);
-    const words = wordsOf(handles);
+    const cell = this.#cell;
     const batch = this.#batch;
     batch.start(handles.length);
-    if (handles.length >= TOUCHED_MIN) table.touch(words);
+    if (handles.length >= TOUCHED_MIN) table.touch(handles);
     let unknown = 0;
-    for (let at = 0; at < words.length; at += 2) {
-      const row = table.find(words[at] ?? 0, words[at + 1] ?? 0);
+    for (let position = 0; position < handles.length; position += 1) {
+      cell.set(handles[position] ?? 0n);
+      const row = table.find(cell.low, cell.high);
       const copies = row === NO_ROW ? 0 : table.copies(row, order);
       if (copies === 0) {
         unknown += 1;
