@@ -169,7 +169,7 @@ export class HandleMap {
     const { handles, keys } = blocks;
     for (let at = 0; at < handles.length; at += 1) at = this.addAll(blocks, at, "told");
     const cell = this.#cell;
-    if (handles.length >= TOUCHED_MIN) this.#plain.touch(wordsOf(keys));
+    if (handles.length >= TOUCHED_MIN) this.#plain.touch(keys);
     for (let at = 0; at < handles.length; at += 1) {
       cell.set(handles[at] ?? 0n);
       const row = this.#find(cell.low, cell.high);
