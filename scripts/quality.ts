@@ -1,6 +1,6 @@
 /**
  * Judges the router's decisions by the scenario families: `npm run quality -- [--only FAMILY]
- * [--requests N] [--seeds N] [--router POLICY]`. Deterministic: the same code prints the same lines.
+ * [--requests N] [--seed N] [--seeds N] [--router POLICY]`. Deterministic: the same code prints the same lines.
  */
 import { parseArgs } from "node:util";
 import { nodeClock } from "../src/core/node-clock.ts";
@@ -17,6 +17,7 @@ const { values } = parseArgs({
   options: {
     only: { type: "string", multiple: true, default: [] },
     requests: { type: "string", default: "4000" },
+    seed: { type: "string", default: "1" },
     seeds: { type: "string", default: "1" },
     router: { type: "string", default: "kvatlas" },
   },
@@ -34,7 +35,8 @@ if (router === null || families.length === 0) {
 process.stdout.write(`${QUALITY_HEAD}\n`);
 const rows: QualityRow[] = [];
 for (const family of families) {
-  for (let seed = 1; seed <= Number(values.seeds); seed++) {
+  for (let more = 0; more < Number(values.seeds); more++) {
+    const seed = Number(values.seed) + more;
     const run = { family, requests: Number(values.requests), seed };
     const row = await measureQuality(router, run, nodeClock);
     rows.push(row);

@@ -48,10 +48,10 @@ export function addCompareCommand(program: Command): void {
 }
 
 const HELP = `
-Policies: kvatlas, round-robin, least-requests, llm-d, gie, dynamo (re-created from their published
-rules), oracle (sees the exact present state: a yardstick), command:CMD (a process that speaks the
-simulate protocol). Workloads: conversation, agent, synthetic, paused, mix, bursts,
-hot-prefix.
+Policies: kvatlas, round-robin, least-requests, affinity (longest prefix alone), llm-d, gie, dynamo
+(re-created from their published rules), oracle (sees the exact present state: a yardstick), command:CMD
+(a process that speaks the simulate protocol). Workloads: conversation, agent, synthetic, paused, mix,
+bursts, hot-prefix, hot-prefix-80.
 
 Examples:
   kvatlas compare trace.jsonl --policy kvatlas --policy llm-d --load 0.9

@@ -159,7 +159,11 @@ describe("decide", () => {
       ...{ kind: "routed", reason: "popularity-cap", chosen: { endpointId: idOf(3) } },
       runnerUp: { endpointId: idOf(1), cap: { isCapped: true, holder: "core" } },
     });
-    expect(chosen(input(endpoints, { matches, popularPrefix }))).toBe(idOf(1));
+    // Under the cap it stays; with too few holders the next one is made before it has to be.
+    expect(chosen(input(endpoints, { matches, popularPrefix: enough }))).toBe(idOf(1));
+    expect(decide(input(endpoints, { matches, popularPrefix }))).toMatchObject({
+      ...{ kind: "routed", reason: "next-holder", chosen: { endpointId: idOf(2) } },
+    });
   });
 });
 

@@ -39,7 +39,7 @@ export interface DecisionInput {
 /**
  * - cheapest: lowest cost in seconds
  * - popularity-cap: the cheapest already had its share of a popular prefix: at another holder
- * - next-holder: the same, and its holders were too few or full: where a new one costs least
+ * - next-holder: its holders are too few, or full: where a new one costs least
  * - least-requests, round-robin: the configured policy for comparison
  */
 export type ChoiceReason =
@@ -92,6 +92,8 @@ export type Decision = Routed | Unrouted;
 
 /** Differences of cost below this are ties, seconds. */
 const TIE_SECONDS = 1e-9;
+/** What a request may cost more so that a popular prefix gets a holder that it needs, seconds. */
+const DETOUR_SECONDS = 1;
 
 export function decide(input: DecisionInput): Decision {
   const { fleet, config, inputTokens } = input;
@@ -229,8 +231,23 @@ function choose(
     return { row: leastRequests(costs, random), reason: "least-requests" };
   }
   const best = cheapestRow(costs, { skip: none, random }) ?? 0;
-  if (candidates.cap(best)?.isCapped !== true) return { row: best, reason: "cheapest" };
-  return underCap(candidates, costs, random) ?? { row: best, reason: "cheapest" };
+  const cap = candidates.cap(best);
+  if (cap === null) return { row: best, reason: "cheapest" };
+  const next = cap.holder !== "none" && candidates.needsHolder ? nextHolder() : null;
+  if (next !== null) return { row: next, reason: "next-holder" };
+  const under = cap.isCapped ? underCap(candidates, costs, random) : null;
+  return under ?? { row: best, reason: "cheapest" };
+
+  /** A copy is computed once and used by all that follow: a bounded detour of one request is worth it. */
+  function nextHolder(): number | null {
+    const skip = (row: number): boolean => {
+      const state = candidates.cap(row);
+      return state === null || state.isCapped || state.holder !== "none";
+    };
+    const row = cheapestRow(costs, { skip, random });
+    if (row === null) return null;
+    return costs.costSeconds(row) - costs.costSeconds(best) <= DETOUR_SECONDS ? row : null;
+  }
 }
 
 /** The cheapest endpoint that may have more of the popular prefix; null: none may. */

@@ -63,7 +63,10 @@ export class Dispatcher {
       const told = fleet.peers.prompts.leading(each.keys, nowMs);
       return { ...each, inflight: deeper(inflight.leading(each.keys), told) };
     });
-    const popularPrefix = this.#popularity.popularPrefix(finestKeys(prompt), nowMs);
+    const popularPrefix = this.#popularity.popularPrefix(finestKeys(prompt), {
+      nowMs,
+      endpoints: view.endpoints.length,
+    });
     this.#turn += 1;
     return decide({
       ...{ fleet: view, inputTokens, subset, excluded, states, config, popularPrefix },
@@ -94,7 +97,10 @@ export class Dispatcher {
       prefixKeys: this.#popularity.checkpointKeys(finest),
       atMs: nowMs,
     });
-    this.#popularity.observe(finest, { endpointId, workSeconds: chosen.workSeconds, nowMs });
+    const endpoints = fleet.specs().length;
+    this.#popularity.observe(finest, {
+      ...{ endpointId, workSeconds: chosen.workSeconds, nowMs, endpoints },
+    });
   }
 }
 

@@ -23,7 +23,11 @@ export interface PopularPrefix {
   readonly holders: readonly EndpointId[];
 }
 
-/** Share of an endpoint's time that one prefix may be planned to fill. */
+/**
+ * Share of an endpoint's time that one prefix is planned to fill: what all prefixes fill of the mean
+ * endpoint, so that holders are as busy as others, within these.
+ */
+const PLANNED_UTILISATION_MIN = 0.05;
 const PLANNED_UTILISATION = 0.7;
 
 interface Arrivals {
@@ -40,10 +44,14 @@ export interface Arrival {
   /** Work that it brings, seconds. */
   readonly workSeconds: number;
   readonly nowMs: number;
+  /** Size of the fleet. */
+  readonly endpoints: number;
 }
 
 export class Popularity {
   readonly #config: RouterConfig["popularity"];
+  /** Of all prompts. */
+  readonly #all: Arrivals = { workSeconds: 0, atMs: 0, heldMs: new Map() };
   /** Least recently seen first. */
   readonly #arrivals = new Map<bigint, Arrivals>();
 
@@ -61,17 +69,20 @@ export class Popularity {
   }
 
   /** Counts one dispatched request. */
-  observe(keys: BigUint64Array, { endpointId, workSeconds, nowMs }: Arrival): void {
+  observe(keys: BigUint64Array, arrival: Arrival): void {
     if (!this.#config.isOn) return;
+    const { endpointId, nowMs } = arrival;
+    this.#add(this.#all, arrival);
+    const utilisation = this.#plannedUtilisation(arrival);
     for (const { key } of checkpoints(keys)) {
       const known = this.#arrivals.get(key);
       const arrivals = known ?? { workSeconds: 0, atMs: nowMs, heldMs: new Map() };
-      arrivals.workSeconds = this.#decayed(known, nowMs) + workSeconds;
-      arrivals.atMs = nowMs;
+      this.#add(arrivals, arrival);
       this.#arrivals.delete(key);
       this.#arrivals.set(key, arrivals);
       this.#ageHolders(arrivals, nowMs);
-      if (this.#holdersNeeded(arrivals, nowMs) >= 2) arrivals.heldMs.set(endpointId, nowMs);
+      const holdersNeeded = Math.ceil(this.#workRate(arrivals, nowMs) / utilisation);
+      if (holdersNeeded >= 2) arrivals.heldMs.set(endpointId, nowMs);
     }
     while (this.#arrivals.size > this.#config.prefixesMax) {
       const oldest = this.#arrivals.keys().next();
@@ -81,22 +92,32 @@ export class Popularity {
   }
 
   /** The deepest prefix of the prompt that needs several holders; null when none does. */
-  popularPrefix(keys: BigUint64Array, nowMs: number): PopularPrefix | null {
+  popularPrefix(
+    keys: BigUint64Array,
+    { nowMs, endpoints }: Pick<Arrival, "nowMs" | "endpoints">,
+  ): PopularPrefix | null {
     if (!this.#config.isOn) return null;
+    const utilisation = this.#plannedUtilisation({ nowMs, endpoints });
     let deepest: PopularPrefix | null = null;
     for (const { key, blocks } of checkpoints(keys)) {
       const arrivals = this.#arrivals.get(key);
-      const holdersNeeded = this.#holdersNeeded(arrivals, nowMs);
+      const workRate = this.#workRate(arrivals, nowMs);
+      const holdersNeeded = Math.ceil(workRate / utilisation);
       if (arrivals === undefined || holdersNeeded < 2) break;
       this.#ageHolders(arrivals, nowMs);
-      const workRate = this.#workRate(arrivals, nowMs);
       deepest = { key, blocks, workRate, holdersNeeded, holders: [...arrivals.heldMs.keys()] };
     }
     return deepest;
   }
 
-  #holdersNeeded(arrivals: Arrivals | undefined, nowMs: number): number {
-    return Math.ceil(this.#workRate(arrivals, nowMs) / PLANNED_UTILISATION);
+  #plannedUtilisation({ nowMs, endpoints }: Pick<Arrival, "nowMs" | "endpoints">): number {
+    const mean = this.#workRate(this.#all, nowMs) / Math.max(1, endpoints);
+    return Math.min(PLANNED_UTILISATION, Math.max(PLANNED_UTILISATION_MIN, mean));
+  }
+
+  #add(arrivals: Arrivals, { workSeconds, nowMs }: Arrival): void {
+    arrivals.workSeconds = this.#decayed(arrivals, nowMs) + workSeconds;
+    arrivals.atMs = nowMs;
   }
 
   /** A steady rate r of exponentially decayed arrivals sums to r x half-life / ln 2. */

@@ -4,8 +4,8 @@
  */
 import { describe, expect, it } from "vitest";
 import { nodeClock } from "../../core/node-clock.ts";
-import { policyNamed } from "./compare-policies.ts";
-import { FAMILIES } from "./families.ts";
+import { type ComparisonRow, policyNamed, runPolicy } from "./compare-policies.ts";
+import { drawFamily, FAMILIES } from "./families.ts";
 import { measureQuality, missesOf, type QualityRow, qualityLine } from "./quality.ts";
 
 /** Runs of 800 requests have more noise than full ones. */
@@ -23,6 +23,14 @@ async function measure(name: string, requests = 800): Promise<QualityRow> {
   return await measureQuality(router, { family, requests, seed: 1 }, nodeClock);
 }
 
+async function run(policyName: string, familyName: string): Promise<ComparisonRow> {
+  const family = FAMILIES.find((known) => known.name === familyName);
+  const policy = policyNamed(policyName, nodeClock);
+  if (family === undefined || policy === null) throw new Error(`no ${familyName}, ${policyName}`);
+  const world = drawFamily(family, { requests: 3000, seed: 1 });
+  return await runPolicy(policy, { ...world, sloSeconds: 2 });
+}
+
 describe("quality of decisions", () => {
   it.each(GUARDED)(
     "%s: no worse than peers, near the oracle, nothing lost",
@@ -37,6 +45,25 @@ describe("quality of decisions", () => {
     },
     60_000,
   );
+
+  it.each(["hot-prefix", "hot-prefix-80"])(
+    "%s: even load, and nearly the hit rate of affinity alone",
+    async (name) => {
+      const router = await run("kvatlas", name);
+      const affinity = await run("affinity", name);
+      expect(router.maxOverMeanLoad).toBeLessThan(1.4);
+      expect(router.hitRate).toBeGreaterThan(0.9 * affinity.hitRate);
+    },
+  );
+
+  it("is as good with metrics 15 s late, or none, as with fresh ones", async () => {
+    const fresh = await run("kvatlas", "metrics-1");
+    for (const name of ["metrics-15", "metrics-none"]) {
+      const { ttftMeanSeconds, lost } = await run("kvatlas", name);
+      expect(ttftMeanSeconds).toBeLessThan(1.05 * fresh.ttftMeanSeconds);
+      expect(lost).toBe(0);
+    }
+  });
 
   it("is the same for the same seed", async () => {
     expect(await measure("churn", 200)).toEqual(await measure("churn", 200));

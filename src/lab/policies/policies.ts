@@ -6,12 +6,13 @@ import { dynamo } from "./dynamo.ts";
 import { gatewayDefault, llmD } from "./llm-d.ts";
 import { Oracle } from "./oracle.ts";
 import { PolicyRouter } from "./policy-router.ts";
-import { leastRequests, roundRobin } from "./simple.ts";
+import { affinity, leastRequests, roundRobin } from "./simple.ts";
 
 export const POLICY_NAMES = [
   "kvatlas",
   "round-robin",
   "least-requests",
+  "affinity",
   "llm-d",
   "gie",
   "dynamo",
@@ -30,6 +31,8 @@ export function createPolicy(
       return () => new PolicyRouter(roundRobin());
     case "least-requests":
       return () => new PolicyRouter(leastRequests());
+    case "affinity":
+      return () => new PolicyRouter(affinity());
     case "llm-d":
       return () => new PolicyRouter(llmD());
     case "gie":

@@ -1,4 +1,5 @@
-/** Policies that look at no cache. */
+/** Policies with one thought: turns, load, or the cache. */
+import { PodBook } from "./pod-book.ts";
 import type { PolicyMemory } from "./policy-router.ts";
 
 export function roundRobin(): PolicyMemory {
@@ -15,4 +16,18 @@ export function roundRobin(): PolicyMemory {
 /** Own requests in flight, as Envoy's LEAST_REQUEST counts them. */
 export function leastRequests(): PolicyMemory {
   return { score: ({ candidates }) => candidates.map(({ requests }) => requests.size) };
+}
+
+/** Longest prefix whatever the load: the hit rate that affinity alone would have. */
+export function affinity(): PolicyMemory {
+  return {
+    score: ({ candidates, message }) =>
+      candidates.map(
+        ({ held, activeBlocks }) =>
+          -PodBook.leading(
+            message.blocks,
+            (block) => held.gpu.has(block) || activeBlocks.has(block),
+          ),
+      ),
+  };
 }

@@ -1,6 +1,6 @@
 /** The generated workloads that policies can be compared on, by name. */
 import type { Random } from "../../core/random.ts";
-import { withBursts, withHotPrefix } from "./request-changes.ts";
+import { type HotPrefix, withBursts, withHotPrefix } from "./request-changes.ts";
 import type { Scenario } from "./scenario.ts";
 import { drawSessions, SESSION_SHAPES, type SessionShape } from "./session-requests.ts";
 import type { SimRequest } from "./sim-request.ts";
@@ -55,16 +55,22 @@ export const WORKLOADS = {
   },
   "hot-prefix": {
     description: "conversations; suddenly 60 % of the requests begin with the same 8,192 tokens",
-    draw: (demand, scenario, random) => {
-      const { blockTokens } = scenario;
-      const requests = drawSessions(only("conversation", demand), scenario, random);
-      return withHotPrefix(requests, HOT, { blockTokens, random });
-    },
+    draw: (demand, scenario, random) => drawHot(demand, scenario, random, HOT),
+  },
+  "hot-prefix-80": {
+    description: "the same with 80 % of the requests",
+    draw: (demand, scenario, random) => drawHot(demand, scenario, random, { ...HOT, share: 0.8 }),
   },
 } as const satisfies Readonly<Record<string, Workload>>;
 
 export type WorkloadName = keyof typeof WORKLOADS;
 export const WORKLOAD_NAMES = Object.keys(WORKLOADS) as WorkloadName[];
+
+function drawHot(demand: Demand, scenario: Scenario, random: Random, hot: HotPrefix): SimRequest[] {
+  const { blockTokens } = scenario;
+  const requests = drawSessions(only("conversation", demand), scenario, random);
+  return withHotPrefix(requests, hot, { blockTokens, random });
+}
 
 function only(
   name: keyof typeof SESSION_SHAPES,
