@@ -97,7 +97,7 @@ it("tells what each engine holds, by tokens, by keys, in a stream and to people"
   const keys = hasher.chainKeys({
     ...{ parent, tokens: Uint32Array.from(prompt), blockSizeTokens: 16 },
   });
-  const keyed = { keys: Buffer.from(keys.buffer), block_size_tokens: 16 };
+  const keyed = { keys: Buffer.from(keys.slice().buffer), block_size_tokens: 16 };
   expect(await match({ keyed })).toEqual(byTokens);
   const key = Buffer.from(keys.slice(0, 1).buffer);
   const places = await new Promise((resolve) =>
