@@ -61,6 +61,10 @@ export const PROTOCOL_MUSTS: readonly Must[] = [
     ],
   },
   {
+    demand: "Several endpoints are separated by commas, the first choice first.",
+    shownBy: [[SESSION, "is named behind the destination in header and metadata where that is"]],
+  },
+  {
     demand: "Without a ready endpoint it MUST return an ImmediateResponse with 503.",
     shownBy: [
       ["test/e2e/edge.test.ts", "answers 503 when no endpoint is ready"],
@@ -116,6 +120,14 @@ export const PRACTICE_MUSTS: readonly Must[] = [
   {
     demand: "Headers are read from `value` where `raw_value` is missing, and set in `raw_value`.",
     shownBy: [[SESSION, "accepts text in `value` where `raw_value` is missing"]],
+  },
+  {
+    demand:
+      "`test-epp-endpoint-selection` of the conformance tests is obeyed, where it is switched on.",
+    shownBy: [
+      [SESSION, "restricts the endpoints, within the gateway's subset hint"],
+      [SESSION, "has no effect unless it is switched on"],
+    ],
   },
   {
     demand: "Routing headers of a client have no effect.",
