@@ -177,6 +177,26 @@ describe("the ext_proc server", () => {
     expect(meter.total("kvatlas_extproc_refused_total")).toBe(0);
   });
 
+  it("fails at no reset, whenever it comes", async () => {
+    const { client, server, meter } = await start(newPicker());
+    const first = client.Process();
+    const connected = collect(first);
+    first.write(headers);
+    first.end(body);
+    await connected;
+    for (let turn = 0; turn < 300; turn += 1) {
+      const stream = client.Process();
+      void collect(stream);
+      stream.write(headers);
+      stream.write(body);
+      if (turn % 2 === 0) setImmediate(() => stream.cancel());
+      else stream.once("data", () => stream.cancel());
+    }
+    const seen = (): number => meter.total("kvatlas_extproc_streams_total");
+    await waitUntil("the streams to be over", () => seen() > 100 && server.openStreams === 0);
+    expect(meter.total("kvatlas_extproc_streams_total", { outcome: "failed" })).toBe(0);
+  });
+
   it("takes a buffered body over 4 MB in one message", async () => {
     const { client } = await start(newPicker());
     const stream = client.Process({});

@@ -64,7 +64,7 @@ export class Http2GrpcCall {
 
   /** False when more waits to be sent than should; nothing is lost. */
   write(message: Uint8Array): boolean {
-    if (this.#isEnded || this.#stream.destroyed) return true;
+    if (this.#isEnded || this.#isGone) return true;
     if (!this.#stream.headersSent) this.#stream.respond([...HEADERS], { waitForTrailers: true });
     return this.#stream.write(framed(message));
   }
@@ -87,10 +87,15 @@ export class Http2GrpcCall {
     this.#stream.resume();
   }
 
+  /** A reset is known here some turns before 'close' tells of it; to answer would throw by then. */
+  get #isGone(): boolean {
+    return this.#stream.destroyed || this.#stream.closed;
+  }
+
   /** Sends the status; the first one counts. */
   end({ code, details }: CallEnd): void {
     const stream = this.#stream;
-    if (this.#isEnded || stream.destroyed) return;
+    if (this.#isEnded || this.#isGone) return;
     this.#isEnded = true;
     const status = { "grpc-status": String(code), "grpc-message": encodeURIComponent(details) };
     // The peer may go on sending; what comes is dropped.
@@ -99,7 +104,9 @@ export class Http2GrpcCall {
       stream.respond([...HEADERS, ...Object.entries(status).flat()], { endStream: true });
       return;
     }
-    stream.once("wantTrailers", () => stream.sendTrailers(status));
+    stream.once("wantTrailers", () => {
+      if (!this.#isGone) stream.sendTrailers(status);
+    });
     stream.end();
   }
 }

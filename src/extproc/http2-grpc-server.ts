@@ -108,6 +108,11 @@ function accept(
   headers: IncomingHttpHeaders,
   { handlers, messageBytesMax, clock }: Http2GrpcOptions,
 ): void {
+  // Reset together with its beginning: it would never tell of its end.
+  if (stream.destroyed || stream.closed) {
+    stream.destroy();
+    return;
+  }
   const call = new Http2GrpcCall(stream, messageBytesMax);
   const isGrpc = String(headers["content-type"]).startsWith("application/grpc");
   const handler = isGrpc ? handlers.get(String(headers[":path"])) : undefined;
