@@ -30,6 +30,7 @@ export interface HolderAsk {
 /** Why a holder is DEGRADED where an engine that tells its whole life again would end it. */
 const HEALABLE_REASONS: ReadonlySet<string> = new Set([
   "gap",
+  "log-truncated",
   "late-subscription",
   "store-damaged",
   "undecodable",
@@ -80,12 +81,14 @@ export async function askForGaps(deps: {
 }): Promise<void> {
   const { residency, ask, clock, signal } = deps;
   while (!signal.aborted) {
+    // First of all: an engine's next message may show that none of its own is missing.
+    await sleep(clock, ASK_MS, signal);
+    if (signal.aborted) return;
     for (const holder of residency.holders()) {
       const cursor = residency.cursorOf(holder);
       if (cursor?.state !== "DEGRADED" || !HEALABLE_REASONS.has(cursor.reason ?? "")) continue;
       ask({ how: "heal", holder, epoch: cursor.epoch });
     }
-    await sleep(clock, ASK_MS, signal);
   }
 }
 
