@@ -10,6 +10,7 @@ export function addCompareCommand(program: Command): void {
     .command("compare")
     .argument("[trace]", "Mooncake-form trace; without it the generated --workload")
     .option("--policy <name>", "policy to compare; again for each (see below)", more)
+    .option("--config <file>", "kvatlas.yaml: its routing and holding, as policy kvatlas")
     .option("--workload <name>", "generated workload", "conversation")
     .option(
       "--requests <n>",

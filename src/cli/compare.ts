@@ -1,4 +1,5 @@
 /** `kvatlas compare`: builds the world and the requests, runs the policies, prints what came out. */
+import { loadConfig } from "../config/file-config.ts";
 import { KvError } from "../core/errors.ts";
 import { nodeClock } from "../core/node-clock.ts";
 import { seededRandom } from "../core/random.ts";
@@ -16,12 +17,14 @@ import { SCENARIO_DEFAULTS, type Scenario } from "../lab/sim/scenario.ts";
 import type { SimRequest } from "../lab/sim/sim-request.ts";
 import { simRequests } from "../lab/sim/trace-requests.ts";
 import { WORKLOAD_NAMES, WORKLOADS } from "../lab/sim/workloads.ts";
+import type { SessionOptions } from "../lab/simulate/router-session.ts";
 import { readTrace } from "../lab/workload/file-trace.ts";
 import { printLine, printTable } from "./print.ts";
 
 /** As commander hands them over. */
 export interface CompareFlags {
   readonly policy?: readonly string[];
+  readonly config?: string;
   readonly workload: string;
   readonly requests?: number;
   readonly load?: number;
@@ -44,7 +47,8 @@ const REQUESTS_DEFAULT = 4000;
 const LOAD_DEFAULT = 0.8;
 
 export async function compare(trace: string | null, flags: CompareFlags): Promise<void> {
-  const policies = (flags.policy ?? []).map(policyOf);
+  const options = optionsOf(flags.config);
+  const policies = (flags.policy ?? []).map((name) => policyOf(name, options));
   const scenario = scenarioOf(flags);
   const requests =
     trace === null ? drawWorkload(flags, scenario) : await readRequests(trace, flags, scenario);
@@ -73,8 +77,16 @@ export async function compare(trace: string | null, flags: CompareFlags): Promis
   await printLine(`\nRecommended: ${recommendation.text}.`);
 }
 
-function policyOf(name: string): ComparedPolicy {
-  const policy = policyNamed(name, nodeClock);
+/** What a file says of routing and holding; the model's times are those of the simulated pods. */
+function optionsOf(file: string | undefined): SessionOptions {
+  if (file === undefined) return {};
+  const { router, flow } = loadConfig(file);
+  const { policy, kvUsageKnee, signalUsefulMs, popularity } = router;
+  return { router: { policy, kvUsageKnee, signalUsefulMs, popularity }, flow };
+}
+
+function policyOf(name: string, options: SessionOptions): ComparedPolicy {
+  const policy = policyNamed(name, nodeClock, options);
   if (policy !== null) return policy;
   const known = [...POLICY_NAMES, "command:CMD"].join(", ");
   throw new KvError("ERR_CONFIG_INVALID", `--policy: got "${name}", expected one of ${known}`);

@@ -174,6 +174,18 @@ describe("kvatlas", () => {
     expect(failed).toMatchObject({ code: 1, output: expect.stringContaining("ended with 3") });
   }, 60_000);
 
+  it("compare takes routing from a configuration", async () => {
+    const file = join(folder, "compare.yaml");
+    const extProc = { listen: "127.0.0.1:9002" };
+    writeFileSync(file, JSON.stringify({ model: "m", extProc, router: { policy: "round-robin" } }));
+    const args = ["--workload", "agent", "--requests", "200", "--pods", "4", "--json"];
+    const policies = ["--policy", "kvatlas", "--policy", "round-robin"];
+    const { code, output } = await run("compare", ...args, ...policies, "--config", file);
+    expect(code).toBe(0);
+    const { rows } = JSON.parse(output.slice(output.indexOf("{")));
+    expect(rows[0].ttftMeanSeconds).toBe(rows[1].ttftMeanSeconds);
+  }, 60_000);
+
   it("serve refuses a port in use by naming it and the key that sets it", async () => {
     const taken = net.createServer();
     await new Promise<void>((resolve) => taken.listen(0, "127.0.0.1", resolve));

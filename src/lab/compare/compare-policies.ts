@@ -7,6 +7,7 @@ import type { Scenario } from "../sim/scenario.ts";
 import type { SimSummary } from "../sim/sim-outcome.ts";
 import type { SimRequest } from "../sim/sim-request.ts";
 import { Simulation, type SimulationDeps } from "../sim/simulation.ts";
+import type { SessionOptions } from "../simulate/router-session.ts";
 
 /** A policy by its name, or `command:` with a command line that speaks the simulate protocol. */
 export interface ComparedPolicy {
@@ -20,14 +21,18 @@ export interface ComparisonRow extends SimSummary {
 
 const COMMAND = "command:";
 
-/** Null: there is no such policy. */
-export function policyNamed(name: string, clock: Clock): ComparedPolicy | null {
+/** Null: there is no such policy. `options` are those of `kvatlas`. */
+export function policyNamed(
+  name: string,
+  clock: Clock,
+  options: SessionOptions = {},
+): ComparedPolicy | null {
   if (name.startsWith(COMMAND)) {
     const command = name.slice(COMMAND.length);
     return { name, createLink: () => new ProcessRouterLink(command, clock) };
   }
   if (!isPolicyName(name)) return null;
-  const create = createPolicy(name);
+  const create = createPolicy(name, options);
   return { name, createLink: (replica, truth) => linkInProcess(create(replica, truth)) };
 }
 

@@ -1,7 +1,7 @@
 /** The policies that can be compared, by name; `kvatlas` is this router as it ships. */
 import type { SimTruth } from "../sim/simulation.ts";
 import type { SimulatedRouter } from "../simulate/messages.ts";
-import { RouterSession } from "../simulate/router-session.ts";
+import { RouterSession, type SessionOptions } from "../simulate/router-session.ts";
 import { dynamo } from "./dynamo.ts";
 import { gatewayDefault, llmD } from "./llm-d.ts";
 import { Oracle } from "./oracle.ts";
@@ -20,13 +20,14 @@ export const POLICY_NAMES = [
 ] as const;
 export type PolicyName = (typeof POLICY_NAMES)[number];
 
-/** A router for each replica; the oracle is one for all replicas of a simulation. */
+/** A router for each replica, `kvatlas` with these options; the oracle is one for all of a simulation. */
 export function createPolicy(
   name: PolicyName,
+  options: SessionOptions = {},
 ): (replica: number, truth: SimTruth) => SimulatedRouter {
   switch (name) {
     case "kvatlas":
-      return () => new RouterSession();
+      return () => new RouterSession(options);
     case "round-robin":
       return () => new PolicyRouter(roundRobin());
     case "least-requests":
