@@ -21,8 +21,6 @@ export const TOMBSTONES_MAX = 65_536;
 
 /** Tombstones whose slots are loaded at once before they are freed: few enough to stay in the cache. */
 const FREED_AHEAD = 32;
-/** Blocks of one call from which on their slots are loaded at once. */
-const TOUCHED_MIN = 4;
 
 /** Rows before the first growth. */
 const CAPACITY_MIN = 64;
@@ -99,7 +97,7 @@ export class HandleMap {
   addAll({ handles, keys }: Blocks, start: number, identity: KeyIdentity): number {
     const cell = this.#cell;
     const isPlain = identity === "plain";
-    if (handles.length - start >= TOUCHED_MIN) {
+    if (start === 0) {
       this.#slots.touch(handles);
       if (isPlain) this.#plain.touch(keys);
     }
@@ -126,7 +124,7 @@ export class HandleMap {
   /** Takes one copy of each block away; the last one leaves a tombstone. */
   removeAll(handles: BigUint64Array): void {
     const cell = this.#cell;
-    if (handles.length >= TOUCHED_MIN) this.#slots.touch(handles);
+    this.#slots.touch(handles);
     for (let position = 0; position < handles.length; position += 1) {
       cell.set(handles[position] ?? 0n);
       const row = this.#find(cell.low, cell.high);
@@ -169,7 +167,7 @@ export class HandleMap {
     const { handles, keys } = blocks;
     for (let at = 0; at < handles.length; at += 1) at = this.addAll(blocks, at, "told");
     const cell = this.#cell;
-    if (handles.length >= TOUCHED_MIN) this.#plain.touch(keys);
+    this.#plain.touch(keys);
     for (let at = 0; at < handles.length; at += 1) {
       cell.set(handles[at] ?? 0n);
       const row = this.#find(cell.low, cell.high);

@@ -19,6 +19,8 @@ export const NO_ROW = -1;
 const LOAD_MAX = 0.8;
 /** Slots made at a growth, for each that is needed: the next one comes later. */
 const SLACK = 1.5;
+/** Fewer handles are looked up as fast without. */
+const TOUCHED_MIN = 4;
 /** Slots whose rows are loaded at once when a table grows. */
 const MOVED_TOGETHER = 64;
 /** An entry: distance, bits of the hash, row + 1. 0: a free slot. */
@@ -84,9 +86,10 @@ export class HandleSlots {
 
   /**
    * Loads the slots of handles that will be looked up: in a row they wait for memory together, later
-   * each would wait alone.
+   * each would wait alone. Of a few nothing is loaded.
    */
   touch(handles: BigUint64Array): void {
+    if (handles.length < TOUCHED_MIN) return;
     const slots = this.#slots;
     const { length } = slots;
     let touched = 0;

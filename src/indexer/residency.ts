@@ -23,8 +23,6 @@ export type { BlockRecord } from "./holder-table.ts";
 
 /** The byte of a row with one copy in the GPU tier, as nearly all have. */
 const ONE_GPU_COPY = 1;
-/** Blocks of one event from which on what they need is loaded at once. */
-const TOUCHED_MIN = 4;
 /** Entries made free at a time, of all. */
 const SPARE_SHARE = 1 / 256;
 
@@ -80,7 +78,7 @@ export class Residency {
     const cell = this.#cell;
     const batch = this.#batch;
     batch.start(handles.length);
-    if (handles.length >= TOUCHED_MIN) table.touch(handles);
+    table.touch(handles);
     for (let position = 0; position < handles.length; position += 1) {
       cell.set(handles[position] ?? 0n);
       const { low, high } = cell;
@@ -112,7 +110,7 @@ export class Residency {
     const cell = this.#cell;
     const batch = this.#batch;
     batch.start(handles.length);
-    if (handles.length >= TOUCHED_MIN) table.touch(handles);
+    table.touch(handles);
     let unknown = 0;
     for (let position = 0; position < handles.length; position += 1) {
       cell.set(handles[position] ?? 0n);
