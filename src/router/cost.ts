@@ -135,10 +135,17 @@ export class CostTable {
   }
 
   terms(row: number): CostTerms {
-    const [queue = 0, prefill = 0, externality = 0, interference = 0, ...rest] =
-      this.#numbers.subarray(ROW * row, ROW * row + TERMS);
-    const [kvPressure = 0, kvMemory = 0, faults = 0, surplus = 0] = rest;
-    return { queue, prefill, externality, interference, kvPressure, kvMemory, faults, surplus };
+    const term = (place: number): number => this.#numbers[ROW * row + place] ?? 0;
+    return {
+      queue: term(AT.queue),
+      prefill: term(AT.prefill),
+      externality: term(AT.externality),
+      interference: term(AT.interference),
+      kvPressure: term(AT.kvPressure),
+      kvMemory: term(AT.kvMemory),
+      faults: term(AT.faults),
+      surplus: term(AT.surplus),
+    };
   }
 
   match(row: number): EndpointMatch {

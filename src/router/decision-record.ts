@@ -125,9 +125,16 @@ function capRecord({ outstandingSeconds, limitSeconds, isCapped, holder }: CapSt
 
 function candidateRecord(candidate: Candidate): CandidateRecord {
   const { terms, match, signalAgeMs } = candidate;
-  const termsMs = Object.fromEntries(
-    Object.entries(terms).map(([name, seconds]) => [name, milliseconds(seconds)]),
-  ) as Record<CostTermName, number>;
+  const termsMs = {
+    queue: milliseconds(terms.queue),
+    prefill: milliseconds(terms.prefill),
+    externality: milliseconds(terms.externality),
+    interference: milliseconds(terms.interference),
+    kvPressure: milliseconds(terms.kvPressure),
+    kvMemory: milliseconds(terms.kvMemory),
+    faults: milliseconds(terms.faults),
+    surplus: milliseconds(terms.surplus),
+  };
   return {
     endpoint: candidate.endpointId,
     costMs: milliseconds(candidate.costSeconds),
