@@ -6,6 +6,9 @@ export interface Aged<Value> {
   readonly atMs: number;
 }
 
+/** Waiting or running requests of one rank that are believed; no engine has a tenth of it. */
+export const SIGNAL_REQUESTS_MAX = 1_000_000;
+
 /** What one scrape of an engine says. A name that the engine does not export is null. */
 export interface EngineSignals {
   /** Requests waiting for their prefill. */

@@ -78,6 +78,8 @@ describe("parseVllmMetrics", () => {
 
   it.each([
     "vllm:num_requests_waiting NaN",
+    "vllm:num_requests_waiting 1e308",
+    "vllm:num_requests_running 1000001",
     "vllm:num_requests_waiting +Inf",
     "vllm:num_requests_running -1",
     "vllm:num_requests_running 0x10",

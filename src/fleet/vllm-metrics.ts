@@ -5,7 +5,7 @@
  * one name (label `engine`): counts are summed, of usages the highest is taken. Pure.
  */
 import { ok, type Result, refused } from "../core/result.ts";
-import type { EngineSignals } from "./signals.ts";
+import { type EngineSignals, SIGNAL_REQUESTS_MAX } from "./signals.ts";
 
 /** Longest text accepted; a vLLM server with all its histograms exports some 200 kB. */
 export const METRICS_BYTES_MAX = 4_194_304;
@@ -92,6 +92,9 @@ const USED_NAMES: ReadonlySet<string> = new Set([
 function addSample(sample: Sample, signals: Mutable<EngineSignals>): string | null {
   const { name, value } = sample;
   if (!Number.isFinite(value) || value < 0) return `${name}: ${value} is not a number >= 0`;
+  if (name.startsWith("num_requests_") && value > SIGNAL_REQUESTS_MAX) {
+    return `${name}: ${value} is over ${SIGNAL_REQUESTS_MAX}`;
+  }
   switch (name) {
     case "num_requests_waiting":
       signals.waiting = (signals.waiting ?? 0) + value;
