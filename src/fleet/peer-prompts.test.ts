@@ -38,6 +38,13 @@ describe("PeerPrompts", () => {
     );
   });
 
+  it("has forgotten everything at the end of time", () => {
+    const [sender, receiver] = [new PeerPrompts(), new PeerPrompts()];
+    sender.dispatched(A, keysOf(4, 0, 0));
+    tell(sender, receiver, 0);
+    expect(receiver.leading(keysOf(4, 0, 0), Number.POSITIVE_INFINITY).size).toBe(0);
+  });
+
   it("believes each prompt for five seconds from when it was told last", () => {
     const sender = new PeerPrompts();
     const receiver = new PeerPrompts();

@@ -96,7 +96,8 @@ export class PeerPrompts {
 
   #forget(nowMs: number): void {
     let count = Math.max(0, this.#believed.length - PROMPTS_TOLD_MAX);
-    while ((this.#believed[count]?.untilMs ?? Number.POSITIVE_INFINITY) <= nowMs) count += 1;
+    while (count < this.#believed.length && (this.#believed[count]?.untilMs ?? 0) <= nowMs)
+      count += 1;
     if (count === 0) return;
     for (const { endpointId, strideBlocks, keys, untilMs } of this.#believed.splice(0, count)) {
       const byKey = this.#told.get(strideBlocks);

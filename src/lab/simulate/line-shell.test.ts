@@ -1,6 +1,8 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { LineShell } from "./line-shell.ts";
 import type { SimulatedRouter } from "./messages.ts";
+import { RouterSession } from "./router-session.ts";
 
 /** Sends everything to p0. */
 const ONE_POD: SimulatedRouter = {
@@ -41,5 +43,27 @@ describe("LineShell", () => {
   it("ends at an init that cannot be used", () => {
     const outcome = new LineShell(ONE_POD).line('{"op":"init","v":2}');
     expect(outcome).toMatchObject({ kind: "failed", detail: expect.stringContaining("line 1") });
+  });
+
+  it("starts with any model, or names the line, and decides in finite time", () => {
+    const names = ["prefill_s_per_token", "attn_s_per_pair", "decode_s_per_ctx_token"];
+    const others = ["step_base_s", "chunk_tokens", "kv_bytes_per_token", "cpu_bw", "disk_bw"];
+    const fact = fc.oneof(
+      fc.double({ noNaN: true, noDefaultInfinity: true }),
+      fc.constantFrom(1e300, 1e-320, 0, 1e-15, 1e15),
+    );
+    const model = fc.dictionary(fc.constantFrom(...names, ...others), fact);
+    const pods = [{ id: "p0" }, { id: "p1" }];
+    const init = { op: "init", v: 1, t: 0, replica: 0, replicas: 2, block_size: 16, pods };
+    fc.assert(
+      fc.property(model, fact, (facts, t) => {
+        const shell = new LineShell(new RouterSession());
+        const started = shell.line(JSON.stringify({ ...init, model: facts }));
+        if (started.kind === "failed") expect(started.detail).toMatch(/^line 1: /);
+        else expect(started).toEqual({ kind: "answer", text: '{"ok":true}' });
+        shell.line(JSON.stringify({ op: "first_token", t, id: 0 }));
+        expect(shell.line(ROUTE).kind).toBe("answer");
+      }),
+    );
   });
 });

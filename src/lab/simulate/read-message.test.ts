@@ -56,8 +56,24 @@ describe("readMessage", () => {
     { op: "pod", t: "1", pod: "p0", state: "ready" },
     { ...INIT, model: MODEL, pods: [POD, POD] },
     { ...INIT, model: MODEL, v: 2 },
+    { ...INIT, model: MODEL, replica: 7, replicas: 0 },
+    { ...INIT, model: MODEL, replica: 2, replicas: 2 },
+    { ...INIT, model: { ...MODEL, chunk_tokens: 1e300 } },
+    { ...INIT, model: { ...MODEL, prefill_s_per_token: 1e-320 } },
+    { ...INIT, model: MODEL, t: 1e306 },
+    { op: "first_token", t: 1e306, id: 0 },
+    { op: "metrics", t: 1, pod: "p0", scraped_at: -1e306 },
+    { op: "metrics", t: 1, pod: "p0", scraped_at: 0, waiting: 1e308 },
+    { op: "route", t: 1, id: 0, input_tokens: 1, blocks: [2 ** 32] },
   ])("refuses fields that are not of their form: %j", (message) => {
     expect(readMessage(message)).toMatchObject({ ok: false, reason: "field-invalid" });
+  });
+
+  it("takes a share over 1 for a full pool", () => {
+    const metrics = { op: "metrics", t: 1, pod: "p0", scraped_at: 1, waiting: 0, running: 1 };
+    expect(readMessage({ ...metrics, kv_usage: 1.25 })).toMatchObject({
+      value: { message: { kv_usage: 1 } },
+    });
   });
 
   it("never throws, whatever JSON comes", () => {

@@ -3,6 +3,7 @@
  * reason; unknown fields are counted, never used.
  */
 import { ok, type Result, refused } from "../../core/result.ts";
+import { SIGNAL_REQUESTS_MAX } from "../../fleet/signals.ts";
 import type {
   InitMessage,
   KvTier,
@@ -26,6 +27,13 @@ export interface ReadMessage {
 }
 
 type Fields = Readonly<Record<string, unknown>>;
+
+/** Seconds of a time, either side of zero: 30,000 years, in ms still a safe integer. */
+const SECONDS_MAX = 1e12;
+/** A fact of the model is 0 or within these, so that products of facts and counts stay finite. */
+const FACT_MIN = 1e-15;
+const FACT_MAX = 1e15;
+const BLOCK_MAX = 0xff_ff_ff_ff;
 
 const MODEL_FIELDS = [
   "prefill_s_per_token",
@@ -72,7 +80,7 @@ function readFields(op: SimulateMessage["op"], value: Fields): SimulateMessage |
   if (op === "end") return { op };
   if (op === "init") return readInit(value);
   const { t } = value;
-  if (!isNumber(t)) return null;
+  if (!isSeconds(t)) return null;
   switch (op) {
     case "pod": {
       const { pod, state } = value;
@@ -98,11 +106,12 @@ function readFields(op: SimulateMessage["op"], value: Fields): SimulateMessage |
 
 function readInit(value: Fields): InitMessage | null {
   const { v, t = 0, replica = 0, replicas = 1, block_size, pods, model } = value;
-  if (v !== 1 || !isNumber(t) || !isCount(replica) || !isCount(replicas)) return null;
+  if (v !== 1 || !isSeconds(t) || !isCount(replica) || !isCount(replicas)) return null;
+  if (replica >= replicas) return null;
   if (!isCount(block_size) || block_size === 0 || !Array.isArray(pods) || !isObject(model)) {
     return null;
   }
-  if (!MODEL_FIELDS.every((name) => isNumber(model[name] ?? 0))) return null;
+  if (!MODEL_FIELDS.every((name) => isFact(model[name] ?? 0))) return null;
   const amount = (name: keyof ModelFacts): number => Math.max(0, Number(model[name] ?? 0));
   const facts: ModelFacts = {
     prefill_s_per_token: amount("prefill_s_per_token"),
@@ -130,9 +139,11 @@ function readPod(value: unknown): PodFacts | null {
 
 function readMetrics(t: number, value: Fields): SimulateMessage | null {
   const { pod, scraped_at, waiting = 0, running = 0, kv_usage = 0 } = value;
-  if (!isText(pod) || !isNumber(scraped_at)) return null;
+  if (!isText(pod) || !isSeconds(scraped_at)) return null;
   if (!isAmount(waiting) || !isAmount(running) || !isAmount(kv_usage)) return null;
-  return { op: "metrics", t, pod, scraped_at, waiting, running, kv_usage };
+  if (Math.max(waiting, running) > SIGNAL_REQUESTS_MAX) return null;
+  // A share that was rounded up is a full pool.
+  return { op: "metrics", t, pod, scraped_at, waiting, running, kv_usage: Math.min(1, kv_usage) };
 }
 
 function readRoute(t: number, value: Fields): SimulateMessage | null {
@@ -180,7 +191,16 @@ function isNumber(value: unknown): value is number {
 }
 
 function isAmount(value: unknown): value is number {
-  return isNumber(value) && value >= 0;
+  return isNumber(value) && value >= 0 && value <= Number.MAX_SAFE_INTEGER;
+}
+
+function isSeconds(value: unknown): value is number {
+  return isNumber(value) && Math.abs(value) <= SECONDS_MAX;
+}
+
+/** What is below zero counts as zero. */
+function isFact(value: unknown): value is number {
+  return isNumber(value) && (value <= 0 || (value >= FACT_MIN && value <= FACT_MAX));
 }
 
 function isCount(value: unknown): value is number {
@@ -192,7 +212,7 @@ function isId(value: unknown): value is number | string {
 }
 
 function isBlocks(value: unknown): value is readonly number[] {
-  return Array.isArray(value) && value.every(isCount);
+  return Array.isArray(value) && value.every((block) => isCount(block) && block <= BLOCK_MAX);
 }
 
 function isPodState(value: unknown): value is PodState {
