@@ -56,8 +56,9 @@ export interface IndexWriter {
   store(holder: Holder, tier: Tier, key: BlockKey): number;
   remove(holder: Holder, tier: Tier, key: BlockKey): void;
   /**
-   * The keys of one event, in the order of their chain; to readers they appear at once. `parent`: the
-   * key before the first one, where it is known, so that they are put behind it in memory.
+   * The keys of one event, in the order of their chain; to readers they appear at once, up to 4,096 of
+   * them. `parent`: the key before the first one, where it is known, so that they are put behind it in
+   * memory.
    */
   storeMany(holder: Holder, tier: Tier, keys: BigUint64Array, parent?: bigint): number;
   removeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void;

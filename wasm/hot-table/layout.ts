@@ -76,8 +76,10 @@ export const BUCKETS_AT: usize = STEPS_AT + (STEP_BYTES << STEPS_LOG);
 /** Last id that each holder wrote, + 1. */
 export const NEAR_AT: usize = BUCKETS_AT + (4 << BUCKETS_LOG);
 export const WRITE_KEYS_AT: usize = NEAR_AT + 4 * HOLDERS_MAX;
+/** The ids of the keys that are removed. */
+export const WRITE_IDS_AT: usize = WRITE_KEYS_AT + 8 * WRITE_KEYS_MAX;
 /** Pages whose version is odd until the end of a write; a call with compaction touches two a key. */
-export const LOCKED_AT: usize = WRITE_KEYS_AT + 8 * WRITE_KEYS_MAX;
+export const LOCKED_AT: usize = WRITE_IDS_AT + 4 * WRITE_KEYS_MAX;
 const LOCKED_BYTES: usize = 1 << 20;
 /** A set that is being put together. */
 export const DRAFT_AT: usize = LOCKED_AT + LOCKED_BYTES;

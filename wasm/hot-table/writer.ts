@@ -7,6 +7,7 @@ import {
   NEAR_AT,
   REFUSED,
   setAt,
+  WRITE_IDS_AT,
   WRITE_KEYS_AT,
 } from "./layout";
 import { allocate, lock, release as releaseId, unlockAll } from "./pages";
@@ -71,36 +72,51 @@ export function storeMany(code: u32, count: u32, parent: u64): void {
 /** Removes the first `count` keys at WRITE_KEYS_AT under a code; unknown ones change nothing. */
 export function removeMany(code: u32, count: u32): void {
   const nearAt = NEAR_AT + (<usize>(code >> 2) << 2);
-  let near = load<u32>(nearAt) - 1;
+  store<u32>(nearAt, lockMany(count, load<u32>(nearAt) - 1) + 1);
   let fromBefore = NO_SET;
   let toBefore = NO_SET;
   let removed: u32 = 0;
   let touchedEnd: u32 = 0;
   for (let i: u32 = 0; i < count; i += 1) {
-    const key = load<u64>(WRITE_KEYS_AT + (<usize>i << 3));
-    const id = findNear(key, near);
+    const id = load<u32>(WRITE_IDS_AT + (<usize>i << 2));
     if (id == NONE) continue;
-    near = id;
     const from = load<u32>(setAt(id));
     if (from != fromBefore || isUnused(toBefore)) toBefore = withoutCode(from, code);
     fromBefore = from;
     // Without room for the smaller set the block keeps the larger one: it is refused like a store.
     if (toBefore == from || toBefore == NO_SET) continue;
-    lock(id / 64);
     store<u32>(setAt(id), toBefore);
     if (toBefore == EMPTY_SET) {
-      if (i >= touchedEnd) touchedEnd = i + touchSlots(WRITE_KEYS_AT + (<usize>i << 3), count - i);
+      const keyPlace = WRITE_KEYS_AT + (<usize>i << 3);
+      if (i >= touchedEnd) touchedEnd = i + touchSlots(keyPlace, count - i);
       store<u32>(BLOCKS, load<u32>(BLOCKS) - 1);
-      removeSlot(key, id);
+      removeSlot(load<u64>(keyPlace), id);
       releaseId(id);
     }
     retain(toBefore, 1);
     releaseSet(from, 1);
     removed += 1;
   }
-  store<u32>(nearAt, near + 1);
   countEntries(code, 0 - removed);
   unlockAll();
+}
+
+/**
+ * Puts the ids of the first `count` keys at WRITE_IDS_AT and locks their pages; returns the last one
+ * that is known, or `near`. A reader who misses a key notes no page for it. So before the first key
+ * goes, all pages of the write are locked: who misses it then finds them changed. A store needs no
+ * such care: whatever it has added is in a page that it has locked.
+ */
+function lockMany(count: u32, near: u32): u32 {
+  let last = near;
+  for (let i: u32 = 0; i < count; i += 1) {
+    const id = findNear(load<u64>(WRITE_KEYS_AT + (<usize>i << 3)), last);
+    store<u32>(WRITE_IDS_AT + (<usize>i << 2), id);
+    if (id == NONE) continue;
+    lock(id / 64);
+    last = id;
+  }
+  return last;
 }
 
 /** An absent key's id with its first set, or NONE where a limit is reached. */
