@@ -60,7 +60,7 @@ const adapters = [
   ["zeromq", "^src/(events|lab)/(engine/)?zmq-"],
   ["@nats-io", "^src/(events|fleet)/nats-"],
   ["@grpc", "^src/(core/grpc-proto|(extproc|query)/(grpc-|gen/)|lab/grpc-)"],
-  ["grpc-health-check", "^src/extproc/grpc-"],
+  ["grpc-health-check", "^src/(extproc|query)/grpc-"],
   ["prom-client", "^src/observe/prom-"],
   ["pino", "^src/observe/pino-"],
 ].map(([library, home]) => ({

@@ -16,7 +16,11 @@ import {
 import { GrpcHealth } from "./grpc-health.ts";
 import { GrpcStream } from "./grpc-stream.ts";
 import type { Http2GrpcCall } from "./http2-grpc-call.ts";
-import { type Http2GrpcServer, listenHttp2Grpc } from "./http2-grpc-server.ts";
+import {
+  type Http2GrpcServer,
+  listenHttp2Grpc,
+  type TransportRefusal,
+} from "./http2-grpc-server.ts";
 import type { Picker } from "./picker.ts";
 import { type ClaimedId, RequestIds } from "./request-ids.ts";
 import { Session } from "./session.ts";
@@ -93,15 +97,14 @@ class RunningServer implements ExtProcServer {
   }
 
   async start(): Promise<void> {
-    const onRefused = (): void => {
-      this.#deps.meter.count("kvatlas_extproc_refused_total", { reason: "connection-limit" });
+    const onRefused = (reason: TransportRefusal): void => {
+      this.#deps.meter.count("kvatlas_extproc_refused_total", { reason });
     };
-    const { listen, healthListen, bodyBytesMax, tls } = this.#config;
+    const { listen, healthListen, tls } = this.#config;
     const { clock } = this.#deps;
     const health = this.health.handlers();
     const process = [PROCESS_PATH, (call: Http2GrpcCall): void => this.#serve(call)] as const;
-    const messageBytesMax = bodyBytesMax + MESSAGE_OVERHEAD_BYTES;
-    const common = { messageBytesMax, clock, onRefused };
+    const common = { clock, onRefused };
     const files = tls === null ? null : new FileTls(tls, this.#deps);
     try {
       const main = await listenHttp2Grpc({
@@ -171,6 +174,7 @@ class RunningServer implements ExtProcServer {
       codec: this.#codec,
       deadlines: this.#deadlines,
       deadlineMs,
+      messageBytesMax: bodyBytesMax + MESSAGE_OVERHEAD_BYTES,
       onClosed,
     }).start();
   }

@@ -1,82 +1,93 @@
 /** gRPC health of one server: readiness follows draining, liveness does not. */
-import type { MethodDefinition, ServiceDefinition } from "@grpc/proto-loader";
-import { HealthImplementation } from "grpc-health-check";
-import type { Http2GrpcCall } from "./http2-grpc-call.ts";
+import type { MethodDefinition } from "@grpc/proto-loader";
+import { service as definition } from "grpc-health-check";
+import { GRPC_STATUS, type Http2GrpcCall } from "./http2-grpc-call.ts";
 import type { CallHandlers } from "./http2-grpc-server.ts";
 
 /** Names that gateways and probes ask for; "" is the server as a whole. */
-const READINESS_SERVICES = ["", "readiness"] as const;
-const LIVENESS_SERVICE = "liveness";
+export const READINESS_SERVICES = ["", "readiness"] as const;
+export const LIVENESS_SERVICE = "liveness";
 
-type HealthServer = Parameters<HealthImplementation["addToServer"]>[0];
+/** Bytes of a request, which holds no more than the name of a service. */
+const HEALTH_MESSAGE_BYTES_MAX = 4096;
+
+type Answer = (call: Http2GrpcCall, service: string, write: (value: object) => void) => void;
 
 export class GrpcHealth {
-  readonly #health: HealthImplementation;
-  readonly #services: readonly string[];
+  readonly #readinessServices: readonly string[];
+  /** What each watching call is told anew when readiness changes. */
+  readonly #watches = new Map<Http2GrpcCall, () => void>();
+  #isReady = false;
 
   /** Starts not ready. `service`: full name of the one that the server is for. */
   constructor(service: string) {
-    this.#services = [...READINESS_SERVICES, service];
-    this.#health = new HealthImplementation({ [LIVENESS_SERVICE]: "SERVING" });
-    this.setReady(false);
-  }
-
-  addTo(server: HealthServer): void {
-    this.#health.addToServer(server);
-  }
-
-  /** The same for a server on node:http2. */
-  handlers(): CallHandlers {
-    const handlers = new Map<string, (call: Http2GrpcCall) => void>();
-    this.addTo({
-      addService: (definition: ServiceDefinition, implementation) => {
-        for (const [name, method] of Object.entries(definition)) {
-          // The health service uses no more of a call than is given here.
-          const serve = implementation[name.toLowerCase()] as Serve | undefined;
-          if (serve !== undefined) handlers.set(method.path, (call) => answer(call, method, serve));
-        }
-      },
-    });
-    return handlers;
+    this.#readinessServices = [...READINESS_SERVICES, service];
   }
 
   setReady(isReady: boolean): void {
-    for (const service of this.#services) {
-      this.#health.setStatus(service, isReady ? "SERVING" : "NOT_SERVING");
-    }
+    if (isReady === this.#isReady) return;
+    this.#isReady = isReady;
+    for (const tell of this.#watches.values()) tell();
+  }
+
+  handlers(): CallHandlers {
+    const check: Answer = (call, service, write) => {
+      const status = this.#statusOf(service);
+      if (status === null) {
+        call.end({ code: GRPC_STATUS.notFound, details: "no such service" });
+        return;
+      }
+      write({ status });
+      call.end(OK);
+    };
+    const watch: Answer = (call, service, write) => {
+      const tell = (): void => write({ status: this.#statusOf(service) ?? "SERVICE_UNKNOWN" });
+      tell();
+      if (this.#readinessServices.includes(service)) this.#watches.set(call, tell);
+    };
+    const list: Answer = (call, _, write) => {
+      const services = [...this.#readinessServices, LIVENESS_SERVICE];
+      const statuses = services.map((service) => [service, { status: this.#statusOf(service) }]);
+      write({ statuses: Object.fromEntries(statuses) });
+      call.end(OK);
+    };
+    const answers = Object.entries({ Check: check, Watch: watch, List: list });
+    return new Map(
+      answers.map(([name, answer]) => {
+        const method = definition[name] as MethodDefinition<{ service?: string }, object>;
+        return [method.path, (call: Http2GrpcCall): void => this.#serve(call, method, answer)];
+      }),
+    );
+  }
+
+  /** Null: no such service. */
+  #statusOf(service: string): "SERVING" | "NOT_SERVING" | null {
+    if (service === LIVENESS_SERVICE) return "SERVING";
+    if (!this.#readinessServices.includes(service)) return null;
+    return this.#isReady ? "SERVING" : "NOT_SERVING";
+  }
+
+  /** One request, and one answer or a stream of them. */
+  #serve(
+    call: Http2GrpcCall,
+    method: MethodDefinition<{ service?: string }, object>,
+    answer: Answer,
+  ): void {
+    let isAsked = false;
+    call.start(HEALTH_MESSAGE_BYTES_MAX, {
+      onMessage: (bytes) => {
+        if (isAsked) throw new Error("one message a call");
+        isAsked = true;
+        const { service = "" } = method.requestDeserialize(bytes);
+        answer(call, service, (value) => void call.write(method.responseSerialize(value)));
+      },
+      onHalfClosed: () => {
+        if (!isAsked) throw new Error("no message");
+      },
+      onDrain: () => {},
+      onClosed: () => this.#watches.delete(call),
+    });
   }
 }
 
-type Serve = (
-  call: {
-    readonly request: unknown;
-    readonly write: (value: object) => void;
-    readonly on: (event: string, listener: () => void) => void;
-  },
-  callback: (error: Failure | null, value?: object | null) => void,
-) => void;
-
-type Failure = { readonly code?: number; readonly details?: string };
-
-/** Calls what is written for grpc-js: one request, and one answer or a stream of them. */
-function answer(call: Http2GrpcCall, method: MethodDefinition<object, object>, serve: Serve): void {
-  const closed: (() => void)[] = [];
-  const write = (value: object): void => void call.write(method.responseSerialize(value));
-  call.start({
-    onMessage: (bytes) => {
-      const surface = {
-        ...{ request: method.requestDeserialize(bytes), write },
-        on: (_: string, listener: () => void) => void closed.push(listener),
-      };
-      serve(surface, (error, value) => {
-        if (error === null && value) write(value);
-        call.end({ code: error?.code ?? 0, details: error?.details ?? "" });
-      });
-    },
-    onHalfClosed: () => {},
-    onDrain: () => {},
-    onClosed: () => {
-      for (const listener of closed) listener();
-    },
-  });
-}
+const OK = { code: GRPC_STATUS.ok, details: "" };

@@ -34,6 +34,7 @@ export interface StreamDeps {
   /** Time for `pick`. */
   readonly deadlines: Deadlines;
   readonly deadlineMs: number;
+  readonly messageBytesMax: number;
   /** Called once, after the last output. */
   readonly onClosed: () => void;
 }
@@ -58,8 +59,8 @@ export class GrpcStream {
   }
 
   start(): void {
-    const { codec } = this.#deps;
-    this.#call.start({
+    const { codec, messageBytesMax } = this.#deps;
+    this.#call.start(messageBytesMax, {
       onMessage: (bytes) => this.#receive({ kind: "message", message: codec.decode(bytes) }),
       onHalfClosed: () => this.#receive({ kind: "half-closed" }),
       onDrain: () => this.#call.resume(),

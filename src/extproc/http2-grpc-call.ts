@@ -18,6 +18,13 @@ export interface CallEnd {
   readonly details: string;
 }
 
+/**
+ * Why this side ended a call before its handler could; label of the refusal counter.
+ * - transport: a message over its bound, of no known form, or cut, or a call that is none of gRPC
+ */
+export type CallRefusal = "transport";
+
+/** What throws ends the call as a message of no known form does. */
 export interface CallEvents {
   readonly onMessage: (message: Buffer) => void;
   /** The peer sends nothing more and reads on. */
@@ -35,31 +42,51 @@ const REFUSALS: Readonly<Record<FrameRefusal, CallEnd>> = {
   "too-large": { code: GRPC_STATUS.resourceExhausted, details: "message over the limit" },
 };
 
+const UNREADABLE: CallEnd = { code: GRPC_STATUS.internal, details: "message cannot be read" };
+
 export class Http2GrpcCall {
   readonly #stream: ServerHttp2Stream;
-  readonly #messageBytesMax: number;
+  readonly #onRefused: (reason: CallRefusal) => void;
   #isEnded = false;
 
-  constructor(stream: ServerHttp2Stream, messageBytesMax: number) {
+  constructor(stream: ServerHttp2Stream, onRefused: (reason: CallRefusal) => void) {
     this.#stream = stream;
-    this.#messageBytesMax = messageBytesMax;
+    this.#onRefused = onRefused;
     // A stream without a listener would throw its errors; 'close' follows each.
     stream.on("error", () => {});
   }
 
-  start(events: CallEvents): void {
+  start(messageBytesMax: number, events: CallEvents): void {
     const stream = this.#stream;
-    const reader = new FrameReader(this.#messageBytesMax, events.onMessage);
-    stream.on("data", (chunk: Buffer) => {
-      const refusal = this.#isEnded ? null : reader.push(chunk);
-      if (refusal !== null) this.end(REFUSALS[refusal]);
+    const reader = new FrameReader(messageBytesMax, (message) => {
+      if (!this.#isEnded) events.onMessage(message);
     });
+    stream.on("data", (chunk: Buffer) =>
+      this.#guarded(() => {
+        const refusal = this.#isEnded ? null : reader.push(chunk);
+        if (refusal !== null) this.refuse("transport", REFUSALS[refusal]);
+      }),
+    );
     // A reset ends the reading side too.
     stream.on("end", () => {
-      if (!stream.aborted) events.onHalfClosed();
+      if (!stream.aborted) this.#guarded(events.onHalfClosed);
     });
-    stream.on("drain", events.onDrain);
-    stream.on("close", events.onClosed);
+    stream.on("drain", () => this.#guarded(events.onDrain));
+    stream.on("close", () => this.#guarded(events.onClosed));
+  }
+
+  /** Nothing that a peer sends may throw out of an event of the stream: the process would end. */
+  #guarded(work: () => void): void {
+    try {
+      work();
+    } catch {
+      this.refuse("transport", UNREADABLE);
+    }
+  }
+
+  refuse(reason: CallRefusal, end: CallEnd): void {
+    this.#onRefused(reason);
+    this.end(end);
   }
 
   /** False when more waits to be sent than should; nothing is lost. */

@@ -13,7 +13,7 @@ import http2, {
 } from "node:http2";
 import type { Clock } from "../core/clock.ts";
 import type { TlsMaterial } from "./file-tls.ts";
-import { GRPC_STATUS, Http2GrpcCall } from "./http2-grpc-call.ts";
+import { type CallRefusal, GRPC_STATUS, Http2GrpcCall } from "./http2-grpc-call.ts";
 import { listenOn } from "./net-listen.ts";
 
 /** Stream resets that a connection may bring at once and per second: in effect no limit. */
@@ -37,16 +37,17 @@ const KEEPALIVE_ANSWER_MS_MAX = 10_000;
 /** By path, "/package.Service/Method". */
 export type CallHandlers = ReadonlyMap<string, (call: Http2GrpcCall) => void>;
 
+export type TransportRefusal = CallRefusal | "connection-limit";
+
 export interface Http2GrpcOptions {
   /** host:port; port 0 takes a free one. */
   readonly address: string;
   readonly handlers: CallHandlers;
-  readonly messageBytesMax: number;
   /** Null: plain HTTP/2. */
   readonly tls: TlsMaterial | null;
   readonly clock: Clock;
-  /** Called for each connection refused because CONNECTIONS_MAX are open. */
-  readonly onRefused: () => void;
+  /** Called for each call refused, and each connection because CONNECTIONS_MAX are open. */
+  readonly onRefused: (reason: TransportRefusal) => void;
 }
 
 export interface Http2GrpcServer {
@@ -90,7 +91,7 @@ export async function listenHttp2Grpc(options: Http2GrpcOptions): Promise<Http2G
     accept(stream, headers, options),
   );
   server.maxConnections = CONNECTIONS_MAX;
-  server.on("drop", options.onRefused);
+  server.on("drop", () => options.onRefused("connection-limit"));
   const address = await listenOn(server, options.address);
   return {
     address,
@@ -106,14 +107,14 @@ export async function listenHttp2Grpc(options: Http2GrpcOptions): Promise<Http2G
 function accept(
   stream: ServerHttp2Stream,
   headers: IncomingHttpHeaders,
-  { handlers, messageBytesMax, clock }: Http2GrpcOptions,
+  { handlers, clock, onRefused }: Http2GrpcOptions,
 ): void {
   // Reset together with its beginning: it would never tell of its end.
   if (stream.destroyed || stream.closed) {
     stream.destroy();
     return;
   }
-  const call = new Http2GrpcCall(stream, messageBytesMax);
+  const call = new Http2GrpcCall(stream, onRefused);
   const isGrpc = String(headers["content-type"]).startsWith("application/grpc");
   const handler = isGrpc ? handlers.get(String(headers[":path"])) : undefined;
   if (handler === undefined) {

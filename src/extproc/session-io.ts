@@ -33,7 +33,7 @@ export type StreamOutcome =
  * Why a message was not used; label of the refusal counter beside the refusal reasons.
  * answer-events: the tokens of an answer are not counted any more, beyond ANSWER_EVENTS_MAX.
  */
-type CountedReason = RefusalReason | "unknown-message" | "connection-limit" | "answer-events";
+type CountedReason = RefusalReason | "unknown-message" | "answer-events";
 
 export type SessionOutput =
   | { readonly kind: "send"; readonly response: ProcessingResponse }

@@ -1,11 +1,12 @@
 /** The query service: the index for other schedulers, over gRPC. */
 import grpc from "@grpc/grpc-js";
+import { HealthImplementation } from "grpc-health-check";
 import type { Clock } from "../core/clock.ts";
 import { messageOf } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
 import type { Result } from "../core/result.ts";
-import { GrpcHealth } from "../extproc/grpc-health.ts";
+import { LIVENESS_SERVICE, READINESS_SERVICES } from "../extproc/grpc-health.ts";
 import { matchResponse, residencyResponse, statsResponse } from "./answer-messages.ts";
 import type { IndexHandlers } from "./gen/kvatlas/v1/Index.ts";
 import type { MatchRequest__Output } from "./gen/kvatlas/v1/MatchRequest.ts";
@@ -62,16 +63,20 @@ export async function startQueryServer(listen: string, deps: QueryDeps): Promise
     interceptors: [countTransport(meter)],
   });
   server.addService(loadQueryPackage().definition, handlers(deps));
-  const health = new GrpcHealth(QUERY_SERVICE);
-  health.addTo(server);
+  const health = new HealthImplementation({ [LIVENESS_SERVICE]: "SERVING" });
+  const setReady = (isReady: boolean): void => {
+    for (const service of [...READINESS_SERVICES, QUERY_SERVICE])
+      health.setStatus(service, isReady ? "SERVING" : "NOT_SERVING");
+  };
+  health.addToServer(server);
   const listener: GrpcListener = await listenGrpc({ server, address: listen, onRefused });
-  health.setReady(true);
+  setReady(true);
   log.info({ address: listener.address }, "query service listens");
   return {
     address: listener.address,
-    drain: () => health.setReady(false),
+    drain: () => setReady(false),
     stop: async (): Promise<void> => {
-      health.setReady(false);
+      setReady(false);
       server.forceShutdown();
       await listener.close();
     },
