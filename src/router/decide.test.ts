@@ -255,22 +255,24 @@ describe("decide, for any fleet", () => {
           });
           const decision = decide(decisionInput);
           expect(decide(decisionInput)).toEqual(decision);
+          const decoders = endpoints
+            .filter(({ isReady, spec }) => isReady && spec.role === "decode")
+            .filter(({ spec }) => !excluded.has(spec.id));
           const allowed = endpoints.filter(
             ({ isReady, spec }) =>
               isReady &&
               spec.role !== "decode" &&
+              (spec.role === "both" || decoders.length > 0) &&
               !excluded.has(spec.id) &&
               (subset === null || spec.id === idOf(1) || spec.id === idOf(3)),
           );
-          const decoders = endpoints
-            .filter(({ isReady, spec }) => isReady && spec.role === "decode")
-            .filter(({ spec }) => !excluded.has(spec.id));
-          const isSplit = endpoints.some(({ spec }) => spec.role !== "both");
           if (decision.kind === "none") {
-            if (allowed.length > 0) expect([isSplit, decoders]).toEqual([true, []]);
+            expect(allowed).toEqual([]);
             return;
           }
-          if (isSplit) {
+          const { endpointId } = decision.chosen;
+          const role = endpoints.find(({ spec }) => spec.id === endpointId)?.spec.role;
+          if (role === "prefill") {
             expect(decoders.map(({ spec }) => spec.id)).toContain(decision.decodeEndpointId);
           } else expect(decision.decodeEndpointId).toBeNull();
           expect(allowed.map(({ spec }) => spec.id)).toContain(decision.chosen.endpointId);

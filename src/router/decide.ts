@@ -70,7 +70,7 @@ export interface Candidate {
 export interface Routed {
   readonly kind: "routed";
   readonly chosen: Candidate;
-  /** Where it decodes, in fleets that split requests; null: where it is prefilled. */
+  /** Where it decodes, when `chosen` is a prefill endpoint; null: where it is prefilled. */
   readonly decodeEndpointId: EndpointId | null;
   readonly reason: ChoiceReason;
   /** The next best by cost; null with one candidate. */
@@ -97,10 +97,9 @@ const DETOUR_SECONDS = 1;
 
 export function decide(input: DecisionInput): Decision {
   const { fleet, config, inputTokens } = input;
-  const places = candidatePlaces(input);
-  if (places.kind === "none") return places;
   const decode = decodeEndpoint(fleet, input.excluded);
-  if (decode === "none") return { kind: "none", reason: "no-ready-endpoint" };
+  const places = candidatePlaces(input, { canSplit: decode !== null });
+  if (places.kind === "none") return places;
 
   const { matches } = input;
   const cap = new PopularityCap(input, places.places.length, (endpointId) =>
@@ -116,7 +115,7 @@ export function decide(input: DecisionInput): Decision {
   return {
     kind: "routed",
     chosen: candidates.at(row),
-    decodeEndpointId: decode,
+    decodeEndpointId: costs.endpoint(row)?.spec.role === "prefill" ? decode : null,
     reason,
     runnerUp: runnerUp === null ? null : candidates.at(runnerUp),
     candidates,
@@ -190,11 +189,11 @@ export class Candidates {
   }
 }
 
-function candidatePlaces({
-  fleet,
-  subset,
-  excluded,
-}: DecisionInput): Unrouted | { readonly kind: "some"; readonly places: Int32Array } {
+/** A prefill endpoint is one only where a decode endpoint can go on. */
+function candidatePlaces(
+  { fleet, subset, excluded }: DecisionInput,
+  { canSplit }: { readonly canSplit: boolean },
+): Unrouted | { readonly kind: "some"; readonly places: Int32Array } {
   const { endpoints } = fleet;
   const places = new Int32Array(endpoints.length);
   let ready = 0;
@@ -202,6 +201,7 @@ function candidatePlaces({
   for (let place = 0; place < endpoints.length; place += 1) {
     const endpoint = endpoints[place];
     if (endpoint === undefined || !endpoint.isReady || endpoint.spec.role === "decode") continue;
+    if (endpoint.spec.role === "prefill" && !canSplit) continue;
     if (excluded.size > 0 && excluded.has(endpoint.spec.id)) continue;
     ready += 1;
     if (!isInSubset(endpoint.spec.id, subset)) continue;

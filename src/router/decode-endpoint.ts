@@ -7,19 +7,16 @@ import { peerWeight } from "../fleet/peer-loads.ts";
 const REQUEST_TOKENS = 500;
 
 /**
- * The ready decode endpoint with the least context, from dispatch to end. Null: the fleet does not
- * split requests; none: it does, and none is ready.
+ * The ready decode endpoint with the least context, from dispatch to end: where a request that is given
+ * to a prefill endpoint goes on. Null: none is ready.
  */
 export function decodeEndpoint(
   { endpoints, nowMs }: FleetView,
   excluded: ReadonlySet<EndpointId>,
-): EndpointId | "none" | null {
-  let isSplit = false;
+): EndpointId | null {
   let lightest: EndpointId | null = null;
   let weightMin = Number.POSITIVE_INFINITY;
   for (const endpoint of endpoints) {
-    if (endpoint.spec.role === "both") continue;
-    isSplit = true;
     if (endpoint.spec.role !== "decode" || !endpoint.isReady) continue;
     if (excluded.has(endpoint.spec.id)) continue;
     const weight = decodeWeight(endpoint, nowMs);
@@ -27,7 +24,7 @@ export function decodeEndpoint(
     weightMin = weight;
     lightest = endpoint.spec.id;
   }
-  return isSplit ? (lightest ?? "none") : null;
+  return lightest;
 }
 
 function decodeWeight({ load, peers }: EndpointView, nowMs: number): number {

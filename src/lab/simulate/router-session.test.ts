@@ -95,6 +95,15 @@ describe("RouterSession", () => {
     expect(router.handle(route(2))).toEqual({ pod: null });
   });
 
+  it("needs no decode pod for a pod of both roles", () => {
+    const [a, p, d] = [pod("a"), pod("p", { role: "prefill" }), pod("d", { role: "decode" })];
+    expect(session([a, p]).handle(route(1))).toEqual({ pod: "a" });
+    const router = session([a, d]);
+    expect(router.handle(route(1))).toEqual({ pod: "a" });
+    router.handle({ op: "pod", t: 1, pod: "d", state: "draining" });
+    expect(router.handle(route(2))).toEqual({ pod: "a" });
+  });
+
   it("tells other replicas what it dispatched, and takes what they tell", () => {
     const first = session(THREE, { replicas: 2, replica: 0 });
     const second = session(THREE, { replicas: 2, replica: 1 });
