@@ -137,7 +137,7 @@ async function fill(
     residency.stored(holder, "gpu", handles, keys);
     residency.setCursor(holder, {
       ...{ state: "EXACT", reason: null, epoch: 1, seq: 1, engineMs: 1 },
-      ...{ blockSizeTokens: BLOCK, model: "bench", ignoredGroups: [] },
+      ...{ blockSizesTokens: [BLOCK], model: "bench", ignoredGroups: [] },
     });
     store.write(residency.takeFlush(Number.POSITIVE_INFINITY));
   }

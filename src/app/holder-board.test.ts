@@ -21,7 +21,7 @@ it("says of every holder what the write path knows, whenever it is told", () => 
     at: fc.nat({ max: holders.length - 1 }),
     seq: fc.integer({ min: -1, max: 3 }),
     state: fc.constantFrom("EXACT" as const, "DEGRADED" as const),
-    blockSizeTokens: fc.constantFrom(null, 16, 32),
+    blockSizesTokens: fc.subarray([16, 32, 256]),
   });
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
@@ -46,13 +46,13 @@ it("says of every holder what the write path knows, whenever it is told", () => 
         }
         expect([...board.blockSizes()].sort()).toEqual([...residency.blockSizes()].sort());
       };
-      for (const { kind, at, seq, state, blockSizeTokens } of steps) {
+      for (const { kind, at, seq, state, blockSizesTokens } of steps) {
         const holder = holders[at] ?? expect.fail();
         const now = seen.get(holder);
         if (kind === "cursor") {
           const reason = state === "EXACT" ? null : "gap";
           const place = { epoch: 1, seq, engineMs: seq, model: "m", ignoredGroups: [] };
-          residency.setCursor(holder, { state, reason, blockSizeTokens, ...place });
+          residency.setCursor(holder, { state, reason, blockSizesTokens, ...place });
         } else if (kind === "stored") {
           handle += 1n;
           residency.stored(holder, "gpu", BigUint64Array.of(handle), BigUint64Array.of(handle));

@@ -91,7 +91,8 @@ export class HolderBoard implements KnownHolders, Pick<EventSide, "factsOf" | "h
   }
 
   #sizes(): ReadonlySet<number> {
-    const cursors = [...this.#slots.values()].map(({ cursor }) => cursor?.blockSizeTokens ?? null);
-    return new Set(cursors.filter((size) => size !== null));
+    return new Set(
+      [...this.#slots.values()].flatMap(({ cursor }) => cursor?.blockSizesTokens ?? []),
+    );
   }
 }

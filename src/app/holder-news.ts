@@ -91,7 +91,7 @@ function isSameCount(a: HolderNews | undefined, b: HolderNews): boolean {
   return a?.cursor?.seq === b.cursor?.seq && a?.cursor?.engineMs === b.cursor?.engineMs;
 }
 
-const CURSOR_STATE = ["state", "reason", "epoch", "blockSizeTokens", "model"] as const;
+const CURSOR_STATE = ["state", "reason", "epoch", "blockSizesTokens", "model"] as const;
 const FACTS_STATE = ["address", "sinceMs", "handshakes", "topic", "undecodable"] as const;
 
 function isSameOf<Part extends object, Key extends keyof Part>(

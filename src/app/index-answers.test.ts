@@ -105,7 +105,7 @@ it("is exact with blocks missing anywhere, by tier, with shared tiers, and anywh
       for (const [number, holder] of holders.entries()) {
         residency.setCursor(holder, {
           ...{ state: "EXACT", reason: null, epoch: 1, seq: 1, engineMs: 1 },
-          ...{ blockSizeTokens: BLOCK, model: MODEL, ignoredGroups: [] },
+          ...{ blockSizesTokens: [BLOCK], model: MODEL, ignoredGroups: [] },
         });
         for (const { tier, depth } of [...held.values()].filter((each) => each.holder === number)) {
           const handles = BigUint64Array.of(BigInt(depth + 1));

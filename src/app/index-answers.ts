@@ -69,7 +69,7 @@ export class IndexAnswers implements IndexQueries {
       const states = knowledge.ranksOf(spec, nowMs);
       const ranks = states.map(({ state, reason }, rank) => {
         const cursor = holders.cursorOf({ endpointId: spec.id, rank });
-        const blockSizeTokens = cursor?.blockSizeTokens ?? null;
+        const blockSizeTokens = cursor?.blockSizesTokens[0] ?? null;
         return { rank, state: { state, reason }, blockSizeTokens };
       });
       const { id: endpointId, name } = spec;

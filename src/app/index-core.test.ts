@@ -25,7 +25,7 @@ afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 const cursor = {
   ...({ state: "EXACT", reason: null, epoch: 1, seq: 3, engineMs: 1 } as const),
-  ...{ blockSizeTokens: 16, model: "m", ignoredGroups: [] },
+  ...{ blockSizesTokens: [16], model: "m", ignoredGroups: [] },
 };
 
 function start(path: string | null, bytesMax = 2 ** 30): IndexCore {

@@ -84,7 +84,7 @@ export class PodKnowledge {
   blockSizeOf({ spec, signals }: EndpointView): number {
     const { holders } = this.#deps;
     return (
-      holders.cursorOf({ endpointId: spec.id, rank: 0 })?.blockSizeTokens ??
+      holders.cursorOf({ endpointId: spec.id, rank: 0 })?.blockSizesTokens[0] ??
       signals?.value.blockSizeTokens ??
       smallest(holders.blockSizes()) ??
       BLOCK_SIZE_DEFAULT

@@ -128,7 +128,7 @@ export class PodWatch {
       topic: facts.topic,
       undecodable:
         undecodable === null ? null : { ...undecodable, ageMs: nowMs - undecodable.atMs },
-      blockSizeTokens: holders.cursorOf(holder)?.blockSizeTokens ?? null,
+      blockSizesTokens: holders.cursorOf(holder)?.blockSizesTokens ?? [],
     };
   }
 

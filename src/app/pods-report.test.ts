@@ -21,7 +21,7 @@ it("tells of each rank how well it is known, and of an endpoint without events t
   const words = BigUint64Array.from([1n, 2n]);
   residency.stored(holder, "gpu", words, words);
   residency.setCursor(holder, {
-    ...{ state: "DEGRADED", reason: "gap", epoch: 2, seq: 9, engineMs: 5, blockSizeTokens: 16 },
+    ...{ state: "DEGRADED", reason: "gap", epoch: 2, seq: 9, engineMs: 5, blockSizesTokens: [16] },
     ...{ model: "m", ignoredGroups: [] },
   });
   const address = "tcp://10.0.0.1:5557";

@@ -82,6 +82,6 @@ function rankReport(
     epoch: cursor?.epoch ?? null,
     seq: cursor?.seq ?? null,
     blocks: holders.blocksOf(holder),
-    blockSizeTokens: cursor?.blockSizeTokens ?? null,
+    blockSizeTokens: cursor?.blockSizesTokens[0] ?? null,
   };
 }

@@ -20,30 +20,25 @@ export interface Supply {
   reachableTokens(endpointId: EndpointId, ranks: number): number;
 }
 
-interface Reached {
-  ranks: number;
-  tokens: number;
-}
-
 export function supplyOf(prefixes: readonly SizedPrefix[]): Supply {
-  const reached = new Map<EndpointId, Reached>();
+  const reached = new Map<EndpointId, Map<number, number>>();
   let sharedTokens = 0;
   let availableTokens = 0;
   for (const { blockSizeTokens, prefix } of prefixes) {
     sharedTokens = Math.max(sharedTokens, prefix.sharedBlocks * blockSizeTokens);
     availableTokens = Math.max(availableTokens, prefix.availableBlocks * blockSizeTokens);
     for (const { holder, blocks } of prefix.reachable) {
-      const each = reached.get(holder.endpointId) ?? { ranks: 0, tokens: Number.POSITIVE_INFINITY };
-      each.ranks += 1;
-      each.tokens = Math.min(each.tokens, blocks * blockSizeTokens);
-      reached.set(holder.endpointId, each);
+      const { endpointId, rank } = holder;
+      const byRank = reached.get(endpointId) ?? new Map<number, number>();
+      const tokens = Math.max(byRank.get(rank) ?? 0, blocks * blockSizeTokens);
+      reached.set(endpointId, byRank.set(rank, tokens));
     }
   }
   const reachableTokens = (endpointId: EndpointId, ranks: number): number => {
-    const each = reached.get(endpointId);
+    const byRank = reached.get(endpointId);
     // A rank that is not told of comes as far as the shared tiers.
-    if (each === undefined || each.ranks < ranks) return sharedTokens;
-    return Math.max(sharedTokens, each.tokens);
+    if (byRank === undefined || byRank.size < ranks) return sharedTokens;
+    return Math.max(sharedTokens, Math.min(...byRank.values()));
   };
   return { sharedTokens, availableTokens, reachableTokens };
 }

@@ -17,7 +17,6 @@ import { Applier } from "./applier.ts";
 import type { EventMessage } from "./frames.ts";
 import { withoutLora } from "./holder-keyer.ts";
 import { HolderRelay, type RelayStep } from "./holder-relay.ts";
-import type { KeyedBatch } from "./keyed-batch.ts";
 import type { EngineMessage } from "./sequencer.ts";
 import { decodeVllmBatch } from "./vllm-decoder.ts";
 
@@ -71,7 +70,6 @@ export function applyCapture(input: AppliedCaptureInput): AppliedPrompt[] {
 class PlayedCapture {
   readonly index = new HotIndex();
   readonly hasher: BlockHasher;
-  readonly blockSizes = new Set<number>();
   /** Names of adapters by their ids, as the engine has told them together. */
   readonly loraNames = new Map<number, Set<string>>();
   readonly #residency = new Residency({ index: this.index, entriesMax: ENTRIES_MAX });
@@ -108,6 +106,10 @@ class PlayedCapture {
       : { state: worst.state, reason: worst.reason };
   }
 
+  get blockSizes(): ReadonlySet<number> {
+    return this.#residency.blockSizes();
+  }
+
   get ranks(): readonly number[] {
     return [...this.#relays.keys()];
   }
@@ -132,10 +134,7 @@ class PlayedCapture {
   }
 
   #take(rank: number, step: RelayStep): void {
-    for (const batch of step.batches) {
-      this.#applier.accept(batch);
-      for (const size of blockSizesOf(batch)) this.blockSizes.add(size);
-    }
+    for (const batch of step.batches) this.#applier.accept(batch);
     if (step.replayFrom === null) return;
     // The engine's answer begins with the message that was asked for; a recorded one may lack it.
     const before = this.#decoded.filter(({ seq }) => seq === step.replayFrom);
@@ -155,13 +154,6 @@ function rankOf({ batch }: EngineMessage): number | null {
 function decode({ seq, payload }: EventMessage): EngineMessage {
   const decoded = decodeVllmBatch(payload);
   return { seq, batch: decoded.ok ? decoded.value : null };
-}
-
-/** Sizes of the blocks stored by their tokens; the cursor has the last one alone. */
-function blockSizesOf({ events }: KeyedBatch): number[] {
-  return events.flatMap((event) =>
-    event.type === "stored" && event.blockSizeTokens > 0 ? [event.blockSizeTokens] : [],
-  );
 }
 
 /** The longest prefix that one rank holds. */

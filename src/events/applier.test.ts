@@ -4,6 +4,7 @@ import { type RecordingMeter, recordingMeter } from "../../test/harness/recordin
 import { blockKey, endpointId, type Holder } from "../core/ids.ts";
 import { silentLog } from "../core/log.ts";
 import { nodeClock } from "../core/node-clock.ts";
+import { BLOCK_SIZES_MAX } from "../indexer/holder-state.ts";
 import { Residency } from "../indexer/residency.ts";
 import type { Tier } from "../tiers/tier.ts";
 import { Applier } from "./applier.ts";
@@ -51,6 +52,32 @@ const tiersOf = (index: MemoryIndex, handle: number): string[] =>
 const refusedFor = (meter: RecordingMeter, reason: string): number =>
   meter.total("kvatlas_events_refused_total", { reason });
 
+describe("sizes of a holder's blocks", () => {
+  it("are all kept, so that what came with the one before is still found", () => {
+    const { applier, residency } = parts();
+    applier.accept(batch(0, [{ ...stored([1]), blockSizeTokens: 4 } as KeyedEvent]));
+    applier.accept(batch(1, [{ ...stored([2]), blockSizeTokens: 2 } as KeyedEvent]));
+    expect(residency.blockSizes()).toEqual(new Set([4, 2]));
+    expect(residency.cursorOf(holder)).toMatchObject({ state: "EXACT", blockSizesTokens: [4, 2] });
+    applier.accept(batch(0, [stored([3])], { epoch: 2 }));
+    expect(residency.blockSizes()).toEqual(new Set([16]));
+  });
+
+  it("are refused beyond BLOCK_SIZES_MAX, counted, and never leave the holder EXACT", () => {
+    const { applier, residency, meter, index } = parts();
+    const sizes = Array.from({ length: BLOCK_SIZES_MAX + 1 }, (_, at) => at + 1);
+    for (const [seq, size] of sizes.entries()) {
+      const event = { ...stored([seq]), blockSizeTokens: size } as KeyedEvent;
+      applier.accept(batch(seq, [event]));
+    }
+    expect(residency.blockSizes()).toEqual(new Set(sizes.slice(0, -1)));
+    const degraded = { state: "DEGRADED", reason: "block-sizes-full" };
+    expect(residency.cursorOf(holder)).toMatchObject(degraded);
+    expect(refusedFor(meter, "block-sizes-full")).toBe(1);
+    expect([0, BLOCK_SIZES_MAX].map((handle) => tiersOf(index, handle))).toEqual([["gpu"], []]);
+  });
+});
+
 describe("a holder's state", () => {
   it("is DEGRADED(resync) from a start anew until the engine's first message is told again", () => {
     const { applier, residency, meter } = parts();
@@ -92,7 +119,7 @@ describe("a holder's state", () => {
         epoch: 1,
         seq: 1,
         engineMs: 0,
-        blockSizeTokens: 16,
+        blockSizesTokens: [16],
         model: "m",
         ignoredGroups: [],
       },

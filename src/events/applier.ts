@@ -8,8 +8,9 @@ import type { Clock } from "../core/clock.ts";
 import { type Holder, holderName } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
+import { BLOCK_SIZES_MAX } from "../indexer/holder-state.ts";
 import type { HolderCursor, HolderState, Residency } from "../indexer/residency.ts";
-import type { KeyedBatch, KeyedEvent, KeyedSink } from "./keyed-batch.ts";
+import type { KeyedBatch, KeyedEvent, KeyedSink, KeyedStored } from "./keyed-batch.ts";
 
 export interface ApplierDeps {
   readonly residency: Residency;
@@ -21,6 +22,7 @@ export interface ApplierDeps {
 const EXACT: HolderState = { state: "EXACT", reason: null };
 const STORED = { kind: "stored" };
 const REMOVED = { kind: "removed" };
+const NO_SIZES: readonly number[] = [];
 const TRUNCATED = { state: "DEGRADED", reason: "log-truncated" } as const;
 
 export class Applier implements KeyedSink {
@@ -44,14 +46,12 @@ export class Applier implements KeyedSink {
     const known = isNewLife || isOtherModel ? null : cursor;
 
     let state = this.#stateAfter(batch, known);
-    let blockSizeTokens = known?.blockSizeTokens ?? null;
+    let blockSizesTokens = known?.blockSizesTokens ?? NO_SIZES;
     let ignoredGroups = known?.ignoredGroups ?? [];
     for (const event of batch.events) {
-      const loss = this.#apply(batch.holder, event);
+      if (event.type === "stored") blockSizesTokens = withSizeOf(event, blockSizesTokens);
+      const loss = this.#apply(batch.holder, event, blockSizesTokens);
       if (loss !== null) state = { state: "DEGRADED", reason: loss };
-      if (event.type === "stored" && event.blockSizeTokens > 0) {
-        blockSizeTokens = event.blockSizeTokens;
-      }
       if (event.type === "ignored-group") ignoredGroups = [...ignoredGroups, event.group];
     }
     const { epoch, seq, engineMs, model } = batch;
@@ -61,7 +61,7 @@ export class Applier implements KeyedSink {
       epoch,
       seq,
       engineMs,
-      blockSizeTokens,
+      blockSizesTokens,
       model,
       ignoredGroups,
     });
@@ -116,10 +116,17 @@ export class Applier implements KeyedSink {
   }
 
   /** Returns why the holder is degraded by this event, or null. */
-  #apply(holder: Holder, event: KeyedEvent): string | null {
+  #apply(holder: Holder, event: KeyedEvent, sizes: readonly number[]): string | null {
     const { residency, meter } = this.#deps;
     switch (event.type) {
       case "stored": {
+        const { blockSizeTokens } = event;
+        if (blockSizeTokens > 0 && !sizes.includes(blockSizeTokens)) {
+          // Nobody would look them up.
+          const reason = "block-sizes-full";
+          meter.count("kvatlas_events_refused_total", { reason }, event.handles.length);
+          return reason;
+        }
         const refused = residency.stored(
           holder,
           event.tier,
@@ -163,6 +170,12 @@ export class Applier implements KeyedSink {
     const labels = { endpoint: holder.endpointId };
     this.#deps.meter.gauge("kvatlas_index_lag_seconds", labels, lagSeconds);
   }
+}
+
+/** The sizes of a holder's blocks with that of these; as they were where there is no room. */
+function withSizeOf({ blockSizeTokens }: KeyedStored, sizes: readonly number[]): readonly number[] {
+  const isNews = blockSizeTokens > 0 && !sizes.includes(blockSizeTokens);
+  return isNews && sizes.length < BLOCK_SIZES_MAX ? [...sizes, blockSizeTokens] : sizes;
 }
 
 function isBehind(batch: KeyedBatch, cursor: HolderCursor): boolean {

@@ -262,7 +262,7 @@ describe("taking over from an earlier relay", () => {
     const relay = newRelay();
     relay.restoreCursor({
       ...{ state: "EXACT", reason: null, epoch: 5, seq: 7, engineMs: 7000 },
-      ...{ blockSizeTokens: 2, model: MODEL, ignoredGroups: [1] },
+      ...{ blockSizesTokens: [2], model: MODEL, ignoredGroups: [1] },
     });
     const blocks = { handles: BigUint64Array.of(1n), keys: BigUint64Array.from(chain(1)) };
     relay.restoreHandles(blocks, Uint32Array.of(1));

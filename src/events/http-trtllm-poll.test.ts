@@ -71,7 +71,11 @@ it("brings an engine's events into the index, and shows what was lost", async ()
   ingest.reconcile([{ ...source, engine: "trtllm" }]);
 
   await waitUntil("the second block is stored", () => index.stats().blocks === 2);
-  expect(residency.cursorOf(holder)).toMatchObject({ state: "EXACT", seq: 2, blockSizeTokens: 32 });
+  expect(residency.cursorOf(holder)).toMatchObject({
+    state: "EXACT",
+    seq: 2,
+    blockSizesTokens: [32],
+  });
   await waitUntil("the removal is applied", () => residency.cursorOf(holder)?.seq === 9);
   expect(index.stats().blocks).toBe(1);
   expect(residency.cursorOf(holder)).toMatchObject({ state: "DEGRADED", reason: "gap" });

@@ -11,11 +11,12 @@ import { z } from "zod";
 import { messageOf } from "../core/errors.ts";
 import { blockKey, endpointId, type Holder, isEndpointAddress, RANK_MAX } from "../core/ids.ts";
 import { ok, type Result, refused } from "../core/result.ts";
+import { BLOCK_SIZES_MAX } from "../indexer/holder-state.ts";
 import type { BlockRecord, HolderCursor, Residency } from "../indexer/residency.ts";
 import { msgpackShapeProblem } from "./msgpack-shape.ts";
 
 /** Layout of head and parts. */
-const LAYOUT = 2;
+const LAYOUT = 3;
 export const ROW_BYTES = 24;
 /** Bytes of a part beside its rows. */
 const PART_BYTES = 1024;
@@ -62,7 +63,7 @@ const cursorSchema = z
     z.int().min(1),
     z.int().min(-1),
     z.number().min(0),
-    z.int().positive().nullable(),
+    z.array(z.int().positive()).max(BLOCK_SIZES_MAX),
     z.string(),
     z.array(z.int().min(0)),
   ])
@@ -73,11 +74,11 @@ const cursorSchema = z
       epoch,
       seq,
       engineMs,
-      blockSizeTokens,
+      blockSizesTokens,
       model,
       ignoredGroups,
     ]): HolderCursor => ({
-      ...{ state, reason, epoch, seq, engineMs, blockSizeTokens, model, ignoredGroups },
+      ...{ state, reason, epoch, seq, engineMs, blockSizesTokens, model, ignoredGroups },
     }),
   );
 
@@ -145,8 +146,8 @@ export function encodeParts(
     copies.set(record.copies, row * 4);
     row += 1;
   }
-  const { state, reason, epoch, seq, engineMs, blockSizeTokens, model, ignoredGroups } = cursor;
-  const place = [epoch, seq, engineMs, blockSizeTokens, model, ignoredGroups];
+  const { state, reason, epoch, seq, engineMs, blockSizesTokens, model, ignoredGroups } = cursor;
+  const place = [epoch, seq, engineMs, blockSizesTokens, model, ignoredGroups];
   const cursorFields = [state, reason, ...place];
   const rowsMax = Math.max(1, Math.floor((partBytesMax - PART_BYTES) / ROW_BYTES));
   const partCount = Math.max(1, Math.ceil(rows / rowsMax));

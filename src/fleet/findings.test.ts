@@ -9,7 +9,7 @@ const spec = specOf("10.0.0.1:8000", {
 });
 const healthy: RankFacts = {
   ...{ rank: 0, address: "tcp://10.0.0.1:5557", followedMs: 60_000, handshakes: 1 },
-  ...{ topic: "kv@10.0.0.1@org/m", undecodable: null, blockSizeTokens: 16 },
+  ...{ topic: "kv@10.0.0.1@org/m", undecodable: null, blockSizesTokens: [16] },
 };
 const whole: EndpointFacts = {
   ...{ spec, isReachable: true, scrapedBlockSizeTokens: 16, silence: null, ranks: [healthy] },
@@ -87,14 +87,15 @@ describe("findings", () => {
   });
 
   it("block-size-mismatch: only where both are told", () => {
-    expect(rankNames({ blockSizeTokens: 32 })).toEqual(["block-size-mismatch"]);
-    expect(rankNames({ blockSizeTokens: null })).toEqual([]);
-    expect(rankNames({ blockSizeTokens: 32 }, { scrapedBlockSizeTokens: null })).toEqual([]);
+    expect(rankNames({ blockSizesTokens: [32] })).toEqual(["block-size-mismatch"]);
+    expect(rankNames({ blockSizesTokens: [256, 16] })).toEqual([]);
+    expect(rankNames({ blockSizesTokens: [] })).toEqual([]);
+    expect(rankNames({ blockSizesTokens: [32] }, { scrapedBlockSizeTokens: null })).toEqual([]);
   });
 
   it("can all stand at once, each with a fix", () => {
     const undecodable = { count: 1, reason: "not-msgpack", sampleHex: "", ageMs: 0 };
-    const rank = { handshakes: 0, topic: "kv@a@b", undecodable, blockSizeTokens: 1 };
+    const rank = { handshakes: 0, topic: "kv@a@b", undecodable, blockSizesTokens: [1] };
     const all = findingsOf({
       ...{ ...whole, silence: { requests: 1, silentMs: 30_000 } },
       ranks: [{ ...healthy, ...rank }],

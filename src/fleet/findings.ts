@@ -47,8 +47,8 @@ export interface RankFacts {
   /** Topic of the newest message; null: none. */
   readonly topic: string | null;
   readonly undecodable: UndecodableSeen | null;
-  /** Block size in its events; null: none was stored. */
-  readonly blockSizeTokens: number | null;
+  /** Block sizes in its events; none: no block was stored. */
+  readonly blockSizesTokens: readonly number[];
 }
 
 export interface UndecodableSeen {
@@ -153,11 +153,11 @@ function bare(host: string): string {
 }
 
 function blockSizeMismatch(rank: RankFacts, scraped: number | null): Finding | null {
-  const told = rank.blockSizeTokens;
-  if (told === null || scraped === null || told === scraped) return null;
+  const told = rank.blockSizesTokens;
+  if (told.length === 0 || scraped === null || told.includes(scraped)) return null;
   return {
     name: "block-size-mismatch",
-    detail: `rank ${rank.rank}: blocks of ${told} tokens in the events, of ${scraped} in the metrics`,
+    detail: `rank ${rank.rank}: blocks of ${told.join(", ")} tokens in the events, of ${scraped} in the metrics`,
     fix: "make kvEvents.address and metrics of this endpoint those of one engine; if they are, the events' size is the one that is used",
   };
 }

@@ -43,7 +43,12 @@ async function fill(): Promise<void> {
   ] as const) {
     residency.stored(holder, "gpu", blocks, blocks);
     const cursor = { state: "EXACT", reason: null, epoch: 1, seq: 1, engineMs: 1 } as const;
-    residency.setCursor(holder, { ...cursor, blockSizeTokens: 16, model: "m", ignoredGroups: [] });
+    residency.setCursor(holder, {
+      ...cursor,
+      blockSizesTokens: [16],
+      model: "m",
+      ignoredGroups: [],
+    });
     flushTo(store, residency);
   }
   end();

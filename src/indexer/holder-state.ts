@@ -1,5 +1,8 @@
 /** What is known of a holder beside its blocks: how well, and where its events stand. */
 
+/** Sizes of one holder's blocks; an engine has one, its groups and connectors may have others. */
+export const BLOCK_SIZES_MAX = 4;
+
 /**
  * - EXACT: seen from the first event of the engine's life, without a gap
  * - DEGRADED: something was missed; `reason` says what
@@ -17,8 +20,8 @@ export interface HolderCursor extends HolderState {
   readonly seq: number;
   /** Engine's time of that batch, Unix ms; 0 when unknown. Tells its lives apart. */
   readonly engineMs: number;
-  /** Tokens per block, null until a block was stored. */
-  readonly blockSizeTokens: number | null;
+  /** Sizes of its blocks, tokens, each once and as they came: a prompt is looked up in each. */
+  readonly blockSizesTokens: readonly number[];
   /** Model and pool that the blocks were keyed for: another model means other keys. */
   readonly model: string;
   /** Groups of a hybrid model that are not indexed: their removals mean nothing here. */

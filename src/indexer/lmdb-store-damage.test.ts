@@ -28,7 +28,15 @@ afterEach(() => {
 });
 
 const cursorAt = (seq: number, more: Partial<HolderCursor> = {}): HolderCursor => ({
-  ...{ state: "EXACT", reason: null, epoch: 1, seq, engineMs: 5, blockSizeTokens: 16, model: "m" },
+  ...{
+    state: "EXACT",
+    reason: null,
+    epoch: 1,
+    seq,
+    engineMs: 5,
+    blockSizesTokens: [16],
+    model: "m",
+  },
   ignoredGroups: [],
   ...more,
 });

@@ -31,7 +31,15 @@ afterEach(() => {
 });
 
 const cursorAt = (seq: number, more: Partial<HolderCursor> = {}): HolderCursor => ({
-  ...{ state: "EXACT", reason: null, epoch: 1, seq, engineMs: 5, blockSizeTokens: 16, model: "m" },
+  ...{
+    state: "EXACT",
+    reason: null,
+    epoch: 1,
+    seq,
+    engineMs: 5,
+    blockSizesTokens: [16, 256],
+    model: "m",
+  },
   ignoredGroups: [2],
   ...more,
 });

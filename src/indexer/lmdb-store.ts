@@ -19,12 +19,12 @@ import { type Database, open, type RootDatabase } from "lmdb";
 import { z } from "zod";
 import { holderName, isEndpointAddress } from "../core/ids.ts";
 import type { Flush, HolderFlush } from "./flush-rounds.ts";
-import type { HolderCursor, LogCursor } from "./holder-state.ts";
+import { BLOCK_SIZES_MAX, type HolderCursor, type LogCursor } from "./holder-state.ts";
 import { isSound, PAGE_BYTES_MAX, PAGES_MAX, sealPage } from "./store-page.ts";
 import { StoreTaken } from "./store-problem.ts";
 
 /** Layout version; another one on disk is emptied. */
-const LAYOUT = 4;
+const LAYOUT = 5;
 const PLACE_BYTES = 8;
 
 const holderRowSchema = z.object({
@@ -40,7 +40,7 @@ const holderRowSchema = z.object({
       epoch: z.int().min(1),
       seq: z.int().min(-1),
       engineMs: z.number().min(0),
-      blockSizeTokens: z.int().positive().nullable(),
+      blockSizesTokens: z.array(z.int().positive()).max(BLOCK_SIZES_MAX).readonly(),
       model: z.string(),
       ignoredGroups: z.array(z.int().min(0)).readonly().default([]),
     })

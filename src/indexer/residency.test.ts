@@ -17,7 +17,7 @@ const cursor: HolderCursor = {
     epoch: 1,
     seq: 0,
     engineMs: 5,
-    blockSizeTokens: 16,
+    blockSizesTokens: [16],
     model: "m",
     ignoredGroups: [],
   },

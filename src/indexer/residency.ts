@@ -298,7 +298,7 @@ export class Residency {
   blockSizes(): ReadonlySet<number> {
     const sizes = new Set<number>();
     for (const { cursor } of this.#tenants.values()) {
-      if (cursor !== null && cursor.blockSizeTokens !== null) sizes.add(cursor.blockSizeTokens);
+      for (const size of cursor?.blockSizesTokens ?? []) sizes.add(size);
     }
     return sizes;
   }

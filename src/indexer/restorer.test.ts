@@ -7,7 +7,7 @@ import { Restorer } from "./restorer.ts";
 
 const holder: Holder = { endpointId: endpointId("10.0.0.1:8000"), rank: 0 };
 const cursor: HolderCursor = {
-  ...{ state: "EXACT", reason: null, epoch: 1, seq: 3, engineMs: 5, blockSizeTokens: 16 },
+  ...{ state: "EXACT", reason: null, epoch: 1, seq: 3, engineMs: 5, blockSizesTokens: [16] },
   ...{ model: "m", ignoredGroups: [] },
 };
 const words = BigUint64Array.from({ length: 100 }, (_, block) => BigInt(block + 1));

@@ -39,6 +39,29 @@ it("counts an endpoint with several ranks as its shallowest, and as nothing when
   expect(matched(2, { blockSizeTokens: 16, matches: [rank0] }).size).toBe(0);
 });
 
+it.each([
+  [16, 256],
+  [256, 16],
+])("takes a rank's longest match over block sizes, in whichever order: %i, %i", (...order) => {
+  const holder = { endpointId: id, rank: 0 };
+  const found = new Map([
+    [16, { blockSizeTokens: 16, matches: [match(holder, 20, 3)] }],
+    [256, { blockSizeTokens: 256, matches: [match(holder, 0, 2)] }],
+  ]);
+  const sized = order.map((size) => found.get(size) ?? expect.fail());
+  expect(matched(1, ...sized).get(id)).toEqual({
+    ...{ gpuTokens: 320, inflightTokens: 0, heldTokens: 512 },
+    tokensByTier: { gpu: 320, cpu: 192, nvme: 0, shared: 0 },
+  });
+});
+
+it("takes each rank's longest match before it counts the shallowest rank", () => {
+  const fine = { blockSizeTokens: 16, matches: [match({ endpointId: id, rank: 0 }, 9)] };
+  const coarse = { blockSizeTokens: 64, matches: [match({ endpointId: id, rank: 1 }, 2)] };
+  expect(matched(2, fine, coarse).get(id)?.gpuTokens).toBe(128);
+  expect(matched(2, fine, fine).size).toBe(0);
+});
+
 it("skips holders that are not in the fleet", () => {
   const stranger = endpointId("10.0.0.9:8000");
   const matches = [match({ endpointId: stranger, rank: 0 }, 5)];

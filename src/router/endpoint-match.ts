@@ -40,32 +40,48 @@ export interface SizedMatches {
 type MatchedFleet = Pick<FleetView, "endpoints" | "positions">;
 
 /**
- * Ranks behind one endpoint cannot be addressed, so an endpoint counts as its shallowest rank; a
- * rank that holds nothing makes it zero. Which rank has a prompt in flight is not known: what is in
- * flight counts where there is one rank.
+ * A rank's blocks may have several sizes: its longest match counts. Ranks behind one endpoint cannot be
+ * addressed, so an endpoint counts as its shallowest rank; a rank that holds nothing makes it zero.
+ * Which rank has a prompt in flight is not known: what is in flight counts where there is one rank.
  */
 export function endpointMatches(
   fleet: MatchedFleet,
   sized: readonly SizedMatches[],
 ): Map<EndpointId, EndpointMatch> {
   const found = new Map<EndpointId, EndpointMatch>();
-  for (const { blockSizeTokens, matches, inflight = [] } of sized) {
-    const ranksSeen = new Map<EndpointId, number>();
-    for (const match of matches) {
-      const { endpointId } = match.holder;
-      const seen = ranksSeen.get(endpointId) ?? 0;
-      const held = inTokens(match, blockSizeTokens);
-      const before = found.get(endpointId);
-      found.set(endpointId, seen === 0 || before === undefined ? held : shallower(before, held));
-      ranksSeen.set(endpointId, seen + 1);
-    }
-    for (const [endpointId, seen] of ranksSeen) {
-      if (seen < ranksOf(endpointId, fleet)) found.delete(endpointId);
-    }
+  for (const [endpointId, byRank] of rankMatches(sized)) {
+    const match = shallowest(byRank, ranksOf(endpointId, fleet));
+    if (match !== undefined) found.set(endpointId, match);
+  }
+  for (const { blockSizeTokens, inflight = [] } of sized) {
     for (const { endpointId, blocks } of inflight) {
       if (ranksOf(endpointId, fleet) !== 1) continue;
       const match = found.get(endpointId) ?? NO_MATCH;
-      found.set(endpointId, withInflight(match, blocks * blockSizeTokens));
+      const inflightTokens = blocks * blockSizeTokens;
+      if (inflightTokens > match.inflightTokens) {
+        found.set(endpointId, { ...withGpuLead(match, inflightTokens), inflightTokens });
+      }
+    }
+  }
+  return found;
+}
+
+/** The longest match of each rank, over all block sizes. */
+function rankMatches(sized: readonly SizedMatches[]): Map<EndpointId, EndpointMatch[]> {
+  const found = new Map<EndpointId, EndpointMatch[]>();
+  for (const { blockSizeTokens, matches } of sized) {
+    for (const match of matches) {
+      const { endpointId, rank } = match.holder;
+      const held = inTokens(match, blockSizeTokens);
+      const byRank = found.get(endpointId);
+      if (byRank === undefined) {
+        const first: EndpointMatch[] = [];
+        first[rank] = held;
+        found.set(endpointId, first);
+        continue;
+      }
+      const before = byRank[rank];
+      byRank[rank] = before === undefined ? held : joined(before, held);
     }
   }
   return found;
@@ -93,20 +109,26 @@ function inTokens(match: HolderMatch, blockSizeTokens: number): EndpointMatch {
   };
 }
 
+/** One rank's matches with two block sizes: as far as the longer one, on the GPU as either. */
+function joined(a: EndpointMatch, b: EndpointMatch): EndpointMatch {
+  const [longer, other] = b.heldTokens > a.heldTokens ? [b, a] : [a, b];
+  return withGpuLead(longer, other.gpuTokens);
+}
+
 /**
- * What is in flight need not be loaded: of the tokens beyond the GPU's own lead, the first ones. In
+ * The match with so many leading tokens on the GPU: of those beyond its own lead, the first ones. In
  * which order lower tiers follow is not known here; they are taken in the order in which engines
  * push blocks down.
  */
-function withInflight(match: EndpointMatch, inflightTokens: number): EndpointMatch {
+function withGpuLead(match: EndpointMatch, leadTokens: number): EndpointMatch {
   const { gpuTokens, heldTokens } = match;
-  if (inflightTokens <= gpuTokens) return { ...match, inflightTokens };
+  if (leadTokens <= gpuTokens) return match;
   let { gpu, cpu, nvme, shared } = match.tokensByTier;
-  if (inflightTokens >= heldTokens) {
-    gpu = inflightTokens;
+  if (leadTokens >= heldTokens) {
+    gpu = leadTokens;
     cpu = nvme = shared = 0;
   } else {
-    let covered = inflightTokens - gpuTokens;
+    let covered = leadTokens - gpuTokens;
     const take = (tokens: number): number => {
       const taken = Math.min(tokens, covered);
       covered -= taken;
@@ -117,10 +139,15 @@ function withInflight(match: EndpointMatch, inflightTokens: number): EndpointMat
     nvme = take(nvme);
     shared = take(shared);
   }
-  const tokensByTier = { gpu, cpu, nvme, shared };
-  return { gpuTokens: inflightTokens, inflightTokens, heldTokens, tokensByTier };
+  return { ...match, gpuTokens: leadTokens, tokensByTier: { gpu, cpu, nvme, shared } };
 }
 
-function shallower(a: EndpointMatch, b: EndpointMatch): EndpointMatch {
-  return b.heldTokens < a.heldTokens ? b : a;
+/** Undefined where one of the ranks holds nothing. */
+function shallowest(byRank: readonly EndpointMatch[], ranks: number): EndpointMatch | undefined {
+  let found = byRank[0];
+  for (let rank = 1; found !== undefined && rank < ranks; rank += 1) {
+    const match = byRank[rank];
+    if (match === undefined || match.heldTokens < found.heldTokens) found = match;
+  }
+  return ranks === 0 ? undefined : found;
 }

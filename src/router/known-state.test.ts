@@ -3,7 +3,7 @@ import type { HolderCursor } from "../indexer/residency.ts";
 import { knownState, NO_EVENT_SOURCE, NOT_HEARD, worstState } from "./known-state.ts";
 
 const cursor = (state: "EXACT" | "DEGRADED", reason: string | null): HolderCursor => ({
-  ...{ state, reason, epoch: 1, seq: 1, engineMs: 1, blockSizeTokens: 16 },
+  ...{ state, reason, epoch: 1, seq: 1, engineMs: 1, blockSizesTokens: [16] },
   ...{ model: "m", ignoredGroups: [] },
 });
 

@@ -34,7 +34,7 @@ export function applyBatch(residency: Residency, batch: number): void {
   residency.stored(holder, "gpu", handles, handles.map(keyOf));
   if (seq >= BATCHES_HELD) residency.removed(holder, "gpu", handlesOf(seq - BATCHES_HELD));
   residency.setCursor(holder, {
-    ...{ state: "EXACT", reason: null, epoch: 1, seq, engineMs: 0, blockSizeTokens: 16 },
+    ...{ state: "EXACT", reason: null, epoch: 1, seq, engineMs: 0, blockSizesTokens: [16] },
     model: "m",
     ignoredGroups: [],
   });

@@ -77,7 +77,7 @@ export function apply(
   }
   const cursor: HolderCursor = {
     ...{ state: "EXACT", reason: null, epoch: 1, seq, engineMs: 5 },
-    ...{ blockSizeTokens: tier === "cpu" ? null : 16, model: "m", ignoredGroups: [] },
+    ...{ blockSizesTokens: tier === "cpu" ? [] : [16], model: "m", ignoredGroups: [] },
   };
   residency.setCursor(holder, cursor);
   plain.setCursor(holder, cursor);

@@ -88,7 +88,10 @@ describe("the write path's thread", () => {
     await waitUntil("its socket is connected", () => engine.subscriptions() > 0);
     await complete(engine);
     await known(thread, engine, 20);
-    expect(thread.holders.cursorOf(holder)).toMatchObject({ state: "EXACT", blockSizeTokens: 16 });
+    expect(thread.holders.cursorOf(holder)).toMatchObject({
+      state: "EXACT",
+      blockSizesTokens: [16],
+    });
     expect([...thread.holders.blockSizes()]).toEqual([16]);
     expect(thread.events.factsOf(holder)).toMatchObject({ address: engine.kvEventsAddress });
     const heardMs = thread.events.heardMsOf(holder) ?? 0;
