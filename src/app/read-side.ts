@@ -20,9 +20,9 @@ import { createPods, type Pods } from "./pods.ts";
 import type { WriteSide } from "./write-side.ts";
 
 export interface ReadSideDeps {
-  readonly writeSide: WriteSide;
+  readonly writeSide: Pick<WriteSide, "index" | "holders" | "events">;
   readonly evictions: EvictionBoard;
-  readonly followed: FollowedFleet;
+  readonly followed: Pick<FollowedFleet, "fleet" | "inflight">;
   /** Null: text is routed by load. */
   readonly tokenizer: PromptTokenizer | null;
   /** Called after each dispatch. */
