@@ -136,6 +136,10 @@ function innerMapping(
 ): { readonly mapping: SchemaNode; readonly suffix: string } | null {
   if (node.properties !== undefined) return { mapping: node, suffix: "" };
   if (node.items?.properties !== undefined) return { mapping: node.items, suffix: "[]" };
+  const named = node.additionalProperties;
+  if (typeof named === "object" && named.properties !== undefined) {
+    return { mapping: named, suffix: ".NAME" };
+  }
   const mapping = node.anyOf?.find((option) => option.properties !== undefined);
   return mapping === undefined ? null : { mapping, suffix: "" };
 }

@@ -108,7 +108,8 @@ describe("docs/policy.md", () => {
     for (const [key, value] of Object.entries(flowConfigSchema.parse({}))) {
       defaults.push([`flow.${key}`, value]);
     }
-    for (const [key, value] of defaults) expect(page).toContain(`\`${key}\` | ${String(value)} |`);
+    for (const [key, value] of defaults)
+      expect(page).toContain(`\`${key}\` | ${JSON.stringify(value)} |`);
   });
 
   it("states the input of its example", () => {
@@ -148,6 +149,7 @@ describe("docs/policy.md", () => {
         row("KV memory, ms", ({ terms }) => ms(terms.kvMemory)),
         row("faults, ms", ({ terms }) => ms(terms.faults)),
         row("surplus, ms", ({ terms }) => ms(terms.surplus)),
+        row("spend, ms", ({ terms }) => ms(terms.spend)),
         row("**cost, ms**", ({ costSeconds }) => `**${ms(costSeconds)}**`),
       ]),
     );

@@ -1,5 +1,5 @@
 /** The fleet as its endpoints file says: followed, scraped, subscribed to, and judged. */
-import { parseEndpoints } from "../config/endpoints.ts";
+import { endpointDefaults, parseEndpoints } from "../config/endpoints.ts";
 import type { Config } from "../config/schema.ts";
 import type { Clock } from "../core/clock.ts";
 import type { EndpointId } from "../core/ids.ts";
@@ -36,13 +36,14 @@ export class FollowedFleet {
 
   constructor(config: Config, deps: FollowedFleetDeps) {
     const { pool, model } = config;
+    const defaults = endpointDefaults(config);
     const file = config.fleet.endpointsFile;
     this.#clock = deps.clock;
     this.fleet = new Fleet({ ...deps, blocks: this.inflight });
     const onReport: ConstructorParameters<typeof HttpScraper>[0]["onReport"] = (report): void =>
       this.fleet.scraped(report);
     this.#scraper = new HttpScraper({ ...deps, onReport }, config.fleet);
-    const parse = (text: string): EndpointsParse => parseEndpoints({ file, text }, { pool, model });
+    const parse = (text: string): EndpointsParse => parseEndpoints({ file, text }, defaults);
     const onSpecs = (specs: readonly EndpointSpec[]): void => {
       const inPool = specs.filter((spec) => spec.pool === pool);
       const own = inPool.filter((spec) => spec.model === model);

@@ -4,7 +4,7 @@
  * At its start it takes what the log and the newest snapshot have of its endpoints into its handle
  * maps and cursors, and asks the engines' replay sockets for what came since.
  */
-import { parseEndpoints } from "../config/endpoints.ts";
+import { endpointDefaults, parseEndpoints } from "../config/endpoints.ts";
 import type { Config } from "../config/schema.ts";
 import type { Clock } from "../core/clock.ts";
 import { KvError } from "../core/errors.ts";
@@ -56,12 +56,13 @@ export async function startRelay(config: Config, deps: RelayDeps): Promise<Runni
 
   let sources: readonly EventSource[] = [];
   let path: WritePath | null = null;
-  const { pool, model } = config;
+  const { pool } = config;
+  const defaults = endpointDefaults(config);
   const file = config.fleet.endpointsFile;
   const endpoints = new FileEndpoints(
     {
       ...ports,
-      parse: (text): EndpointsParse => parseEndpoints({ file, text }, { pool, model }),
+      parse: (text): EndpointsParse => parseEndpoints({ file, text }, defaults),
       onSpecs: (specs): void => {
         sources = eventSources(specs.filter((spec) => spec.pool === pool));
         path?.ingest.reconcile(sources);

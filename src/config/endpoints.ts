@@ -3,17 +3,34 @@ import {
   ENDPOINTS_BYTES_MAX,
   type EndpointDefaults,
   endpointSpecs,
-  endpointsFileSchema,
+  endpointsFileSchemaWith,
 } from "../fleet/endpoints-file.ts";
 import type { EndpointsParse } from "../fleet/file-endpoints.ts";
 import { problemLine } from "./problems.ts";
 import { readYaml } from "./read-yaml.ts";
+import type { Config } from "./schema.ts";
+
+/** What the configuration says of endpoints that do not say it themselves. */
+export function endpointDefaults({
+  pool,
+  model,
+  router,
+}: Pick<Config, "pool" | "model" | "router">): EndpointDefaults {
+  const accelerators = new Map(
+    Object.entries(router.accelerators).map(([name, stated]) => {
+      const speed = stated.prefillTokensPerSecond / router.prefillTokensPerSecond;
+      return [name, { speed, dollarsPerHour: stated.dollarsPerHour }];
+    }),
+  );
+  return { pool, model, accelerators };
+}
 
 export function parseEndpoints(
   source: { readonly file: string; readonly text: string },
   defaults: EndpointDefaults,
 ): EndpointsParse {
-  const read = readYaml({ ...source, bytesMax: ENDPOINTS_BYTES_MAX }, endpointsFileSchema);
+  const schema = endpointsFileSchemaWith(defaults.accelerators);
+  const read = readYaml({ ...source, bytesMax: ENDPOINTS_BYTES_MAX }, schema);
   if (!read.ok) return { ok: false, problems: read.problems.map(problemLine) };
   return { ok: true, specs: endpointSpecs(read.value, defaults) };
 }

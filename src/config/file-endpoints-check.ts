@@ -3,7 +3,7 @@ import { readFileSync, statSync } from "node:fs";
 import { KvError, messageOf } from "../core/errors.ts";
 import type { EndpointSpec } from "../fleet/endpoint.ts";
 import { ENDPOINTS_BYTES_MAX } from "../fleet/endpoints-file.ts";
-import { parseEndpoints } from "./endpoints.ts";
+import { endpointDefaults, parseEndpoints } from "./endpoints.ts";
 import type { Config } from "./schema.ts";
 
 /** Throws KvError with one line for each problem. */
@@ -21,7 +21,7 @@ export function loadEndpoints(config: Config): readonly EndpointSpec[] {
     if (cause instanceof KvError) throw cause;
     throw new KvError("ERR_CONFIG_UNREADABLE", `${file}: ${messageOf(cause)}`, { cause });
   }
-  const parsed = parseEndpoints({ file, text }, { pool: config.pool, model: config.model });
+  const parsed = parseEndpoints({ file, text }, endpointDefaults(config));
   if (!parsed.ok) throw new KvError("ERR_CONFIG_INVALID", parsed.problems.join("\n"));
   return parsed.specs;
 }

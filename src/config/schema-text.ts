@@ -25,6 +25,8 @@ export interface SchemaNode {
   readonly items?: SchemaNode;
   readonly properties?: Readonly<Record<string, SchemaNode>>;
   readonly required?: readonly string[];
+  /** Of a mapping whose keys are names: what each of them holds. */
+  readonly additionalProperties?: SchemaNode | boolean;
 }
 
 export function schemaNode(schema: z.ZodType): SchemaNode {
@@ -101,5 +103,7 @@ function rangeText(node: SchemaNode): string[] {
 
 function ownProperty(node: SchemaNode, key: string): SchemaNode | undefined {
   const properties = node.properties ?? {};
-  return Object.hasOwn(properties, key) ? properties[key] : undefined;
+  if (Object.hasOwn(properties, key)) return properties[key];
+  const ofNames = node.additionalProperties;
+  return typeof ofNames === "object" ? ofNames : undefined;
 }

@@ -20,6 +20,14 @@ export interface KvEventSource {
 /** both: whole requests; prefill and decode: the two halves of one, in fleets that split them. */
 export type EndpointRole = "both" | "prefill" | "decode";
 
+/** What the operator states about a class of accelerators. */
+export interface Accelerator {
+  /** Stated prefill rate over that of a nominal endpoint: what its speed begins with, over 0. */
+  readonly speed: number;
+  /** 0: not stated. */
+  readonly dollarsPerHour: number;
+}
+
 export interface EndpointSpec {
   readonly id: EndpointId;
   /** For people; unique in the fleet. */
@@ -36,4 +44,6 @@ export interface EndpointSpec {
   readonly metricsUrl: string | null;
   /** A draining endpoint gets no new requests. */
   readonly isDraining: boolean;
+  /** Null: nothing is stated. */
+  readonly accelerator: Accelerator | null;
 }

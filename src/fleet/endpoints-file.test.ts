@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { ENDPOINTS_MAX, endpointSpecs, endpointsFileSchema } from "./endpoints-file.ts";
 
-const defaults = { pool: "default", model: "m" };
+const defaults = { pool: "default", model: "m", accelerators: new Map() };
 
 /** Path and message of each issue; empty when the file is accepted. */
 function issuesOf(endpoints: readonly unknown[]): string[] {
@@ -36,6 +36,7 @@ describe("endpointsFileSchema", () => {
         kvEvents: null,
         metricsUrl: "http://[::1]:8000/metrics",
         isDraining: false,
+        accelerator: null,
       },
       {
         id: "b.svc:80",
@@ -52,6 +53,7 @@ describe("endpointsFileSchema", () => {
         },
         metricsUrl: null,
         isDraining: true,
+        accelerator: null,
       },
     ]);
   });

@@ -6,7 +6,7 @@
 import { z } from "zod";
 import { ENGINE_DEFAULT, ENGINE_NAMES } from "../core/engine-name.ts";
 import { endpointId, isEndpointAddress, RANK_MAX } from "../core/ids.ts";
-import type { EndpointSpec } from "./endpoint.ts";
+import type { Accelerator, EndpointSpec } from "./endpoint.ts";
 
 export const ENDPOINTS_MAX = 4096;
 /** Bytes of an endpoints file: 4096 endpoints at 512 bytes each. */
@@ -90,6 +90,10 @@ const endpointSchema = z.strictObject({
     .optional()
     .describe('URL of the Prometheus metrics, or "off"; without it http://ADDRESS/metrics'),
   draining: z.boolean().default(false).describe("true: the endpoint gets no new requests"),
+  accelerator: z
+    .string()
+    .optional()
+    .describe("its class in router.accelerators; without it nothing is stated, and all is learned"),
 });
 
 export const endpointsFileSchema = z
@@ -116,6 +120,25 @@ export type EndpointsFile = z.infer<typeof endpointsFileSchema>;
 export interface EndpointDefaults {
   readonly pool: string;
   readonly model: string;
+  /** The classes that an endpoint may name. */
+  readonly accelerators: ReadonlyMap<string, Accelerator>;
+}
+
+/** The file's form where these classes are stated: naming another one is an error. */
+export function endpointsFileSchemaWith(
+  accelerators: ReadonlyMap<string, Accelerator>,
+): typeof endpointsFileSchema {
+  const names = [...accelerators.keys()];
+  const message =
+    names.length === 0
+      ? "no accelerator: router.accelerators is empty"
+      : `one of router.accelerators: ${names.join(", ")}`;
+  return endpointsFileSchema.superRefine(({ endpoints }, context) => {
+    for (const [index, { accelerator }] of endpoints.entries()) {
+      if (accelerator === undefined || accelerators.has(accelerator)) continue;
+      context.addIssue({ code: "custom", path: ["endpoints", index, "accelerator"], message });
+    }
+  });
 }
 
 export function endpointSpecs(file: EndpointsFile, defaults: EndpointDefaults): EndpointSpec[] {
@@ -129,6 +152,7 @@ export function endpointSpecs(file: EndpointsFile, defaults: EndpointDefaults): 
     kvEvents: endpoint.kvEvents,
     metricsUrl: metricsUrlOf(endpoint.metrics, endpoint.address),
     isDraining: endpoint.draining,
+    accelerator: defaults.accelerators.get(endpoint.accelerator ?? "") ?? null,
   }));
 }
 

@@ -192,4 +192,26 @@ describe("Fleet", () => {
     fleet.ledger.expire(Number.MAX_SAFE_INTEGER);
     expect(counted).toEqual(["kvatlas_inflight_dropped_total", { reason: "expired" }]);
   });
+
+  it("begins with the stated speed of an accelerator, and learns on from there", () => {
+    const stated = (speed: number): Partial<EndpointSpec> => ({
+      accelerator: { speed, dollarsPerHour: 0 },
+    });
+    const podC = endpointId("10.0.0.3:8000");
+    const fleet = fleetOf(spec(podA), spec(podB, stated(2)), spec(podC, stated(4)));
+    const speeds = (): number[] => fleet.view(0).endpoints.map(({ load }) => load.speed);
+    expect(speeds()).toEqual([1, 2, 4]);
+    // In truth the third one is no faster than the first.
+    for (let number = 0; number < 600; number += 1) {
+      fleet.ledger.dispatched({ ...request, endpointId: podC, atMs: 1000 * number });
+      fleet.ledger.firstToken("r1", 1000 * (number + 1));
+    }
+    const [first = 0, second, third] = speeds();
+    expect(first).toBeCloseTo(1, 1);
+    expect(second).toBe(2);
+    expect(third).toBe(first);
+
+    fleet.apply([spec(podA), spec(podB), spec(podC)]);
+    expect(speeds()).toEqual([1, 1, 1]);
+  });
 });

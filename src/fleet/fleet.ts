@@ -131,6 +131,7 @@ export class Fleet {
     const ids = new Set(this.#positions.keys());
     this.ledger.keep(ids);
     this.peers.keep(ids);
+    for (const { id, accelerator } of specs) this.ledger.stateSpeed(id, accelerator?.speed ?? 1);
     this.#endpoints = [...this.#slots.values()].map((slot) => this.#viewOf(slot));
     this.#deps.log.info({ endpoints: specs.length, version: this.#version }, "fleet applied");
   }

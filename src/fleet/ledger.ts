@@ -137,9 +137,11 @@ export class Ledger {
     return this.#prefixes.get(prefixKey) ?? NO_PREFIX_WORK;
   }
 
-  /** What an endpoint is stated to be; counts until its own first tokens tell. */
+  /** What an endpoint is stated to be, over 0; 1 if nothing is. Counts until its own first tokens tell. */
   stateSpeed(endpointId: EndpointId, speed: number): void {
-    this.#load(endpointId).statedSpeed = speed;
+    const load = this.#load(endpointId);
+    if (load.statedSpeed === speed) return;
+    load.statedSpeed = speed;
     this.#hasLearned = true;
   }
 

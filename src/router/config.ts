@@ -58,6 +58,30 @@ export const routerConfigSchema = z.strictObject({
     .max(3_600_000)
     .default(120_000)
     .describe("life of a block assumed at an endpoint without KV events, ms"),
+  accelerators: z
+    .record(
+      z.string().min(1).max(64),
+      z.strictObject({
+        prefillTokensPerSecond: z
+          .number()
+          .positive()
+          .describe("stated prefill rate, tokens/s: what an endpoint's speed begins with"),
+        dollarsPerHour: z
+          .number()
+          .min(0)
+          .default(0)
+          .describe("price of one endpoint of the class, $ per hour; 0: not stated, no cost"),
+      }),
+    )
+    .default({})
+    .describe("classes of accelerators by the name that endpoints.yaml gives; none need be stated"),
+  secondsPerDollar: z
+    .number()
+    .min(0)
+    .default(0)
+    .describe(
+      "how many seconds later a first token may come for each $ of accelerator time that is saved; 0: prices do not count",
+    ),
   popularity: z
     .strictObject({
       isOn: z.boolean().default(true).describe("whether the popularity cap holds"),

@@ -32,6 +32,8 @@ export interface CostTerms {
   readonly faults: number;
   /** Where a popular prefix would have a holder that its arrivals do not need. */
   readonly surplus: number;
+  /** What the accelerator's time for the request costs, at the stated price and worth of a dollar. */
+  readonly spend: number;
 }
 
 /** What a decode step costs a prefill beside it, against one chunk's time. */
@@ -61,6 +63,7 @@ const KV_USEFUL_FACTOR = 5;
 const FAULT_SECONDS = 2;
 /** Seconds by which each holder too many of a popular prefix is dearer than the one before it. */
 const SURPLUS_SECONDS = 0.02;
+const SECONDS_PER_HOUR = 3600;
 
 /** Places of one endpoint's numbers: first the terms of the cost, then what they are made of. */
 const AT = {
@@ -73,10 +76,11 @@ const AT = {
     kvMemory: 5,
     faults: 6,
     surplus: 7,
+    spend: 8,
   },
-  ...{ cost: 8, work: 9, reused: 10, waiting: 11, context: 12, decoding: 13, used: 14 },
+  ...{ cost: 9, work: 10, reused: 11, waiting: 12, context: 13, decoding: 14, used: 15 },
   // Freshness of the scrape, and of its slower values.
-  ...{ fresh: 15, lasting: 16 },
+  ...{ fresh: 16, lasting: 17 },
 } as const;
 const TERMS: number = AT.cost;
 const ROW: number = AT.lasting + 1;
@@ -145,6 +149,7 @@ export class CostTable {
       kvMemory: term(AT.kvMemory),
       faults: term(AT.faults),
       surplus: term(AT.surplus),
+      spend: term(AT.spend),
     };
   }
 
@@ -236,6 +241,7 @@ export class CostTable {
         EXTERNALITY_MAX,
         EXTERNALITY_PER_SECOND * Math.max(0, this.#queueMeanSeconds - EXTERNALITY_FREE_SECONDS),
       );
+    const secondsPerDollarHour = config.secondsPerDollar / SECONDS_PER_HOUR;
     const chunkSeconds = config.chunkTokens / config.prefillTokensPerSecond;
     for (let row = 0; row < candidates.length; row += 1) {
       const endpoint = fleet.endpoints[candidates[row] ?? -1];
@@ -259,6 +265,11 @@ export class CostTable {
       this.#addMemory(at, endpoint, match?.inflightTokens ?? 0);
       numbers[at + AT.faults] = FAULT_SECONDS * endpoint.faults.weight(fleet.nowMs);
       numbers[at + AT.surplus] = SURPLUS_SECONDS * surplus(endpoint.spec.id);
+      const { accelerator } = endpoint.spec;
+      if (accelerator !== null) {
+        const worth = secondsPerDollarHour * accelerator.dollarsPerHour;
+        numbers[at + AT.spend] = (worth * own.workSeconds) / speed;
+      }
       let cost = 0;
       for (let term = at; term < at + TERMS; term += 1) cost += numbers[term] ?? 0;
       numbers[at + AT.cost] = cost;

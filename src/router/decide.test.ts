@@ -95,6 +95,27 @@ describe("decide", () => {
     expect(decision).toMatchObject({ kind: "routed", chosen: { reusedTokens: 0 } });
   });
 
+  it("weighs the price of an accelerator's time only where the operator says what a dollar is worth", () => {
+    const fast = { accelerator: { speed: 2, dollarsPerHour: 9 } };
+    const cheap = { accelerator: { speed: 1, dollarsPerHour: 1.8 } };
+    const pods = [
+      viewOf("10.0.0.1:8000", { spec: fast, load: { speed: 2 } }),
+      viewOf("10.0.0.2:8000", { spec: cheap }),
+    ];
+    expect(chosen(input(pods))).toBe(idOf(1));
+    const worth = { ...config, secondsPerDollar: 1000 };
+    const decision = decide(input(pods, { config: worth }));
+    if (decision.kind === "none") throw new Error(decision.reason);
+    expect(decision.chosen.endpointId).toBe(idOf(2));
+    // 1000 s/$ x 1.8 $/h = 0.5 s a second: half of its own work.
+    expect(decision.chosen.terms.spend).toBeCloseTo(decision.chosen.workSeconds / 2, 9);
+    // Twice as fast at five times the price: 2.5 times as dear for the same work.
+    const { runnerUp, chosen: taken } = decision;
+    expect(runnerUp?.terms.spend).toBeCloseTo(2.5 * taken.terms.spend, 9);
+    const free = decide(input([endpoint(1), endpoint(2)], { config: worth }));
+    expect(free).toMatchObject({ chosen: { terms: { spend: 0 } } });
+  });
+
   it("avoids a pod near its KV limit, and trusts an old signal less", () => {
     const signals = {
       waiting: 0,

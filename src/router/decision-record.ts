@@ -134,6 +134,7 @@ function candidateRecord(candidate: Candidate): CandidateRecord {
     kvMemory: milliseconds(terms.kvMemory),
     faults: milliseconds(terms.faults),
     surplus: milliseconds(terms.surplus),
+    spend: milliseconds(terms.spend),
   };
   return {
     endpoint: candidate.endpointId,

@@ -17,6 +17,7 @@ export function specOf(address: string, fields: Partial<EndpointSpec> = {}): End
     kvEvents: null,
     metricsUrl: null,
     isDraining: false,
+    accelerator: null,
     ...fields,
   };
 }

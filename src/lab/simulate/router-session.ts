@@ -254,6 +254,7 @@ function specOf({ facts, endpointId: id, state }: Pod): EndpointSpec {
     kvEvents: null,
     metricsUrl: null,
     isDraining: state === "draining",
+    accelerator: null,
   };
 }
 
