@@ -51,6 +51,9 @@ export async function showPrompts(files: readonly string[], flags: PromptFlags):
       const path = flags.path ?? pathOf(body);
       const signal = AbortSignal.timeout(ENGINE_MS_MAX);
       const reading = await reader.read({ path, headers: new Map(), body }, signal);
+      if (reading.reason === "not-json") {
+        throw new KvError("ERR_PROMPT_INVALID", `${file}: ${reading.detail}`);
+      }
       const keys = reader.keysOf(reading, blockSize);
       await printLine(JSON.stringify({ file, path, ...readingLine(reading), ...keysLine(keys) }));
     }

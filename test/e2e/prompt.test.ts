@@ -90,6 +90,10 @@ describe("prompts", () => {
     const absent = await run("prompt", join(folder, "absent.json"), "--model", "m");
     expect(absent).toMatchObject({ code: 2 });
     expect(absent.errors).toContain("ERR_PROMPT_INVALID");
+    writeFileSync(join(folder, "page.html"), "<html>");
+    const page = await run("prompt", join(folder, "page.html"), "--model", "m");
+    expect(page).toMatchObject({ code: 2, lines: [] });
+    expect(page.errors).toMatch(/page\.html: the body is not.* JSON.*\n?.*ERR_PROMPT_INVALID/);
     const wrong = await run("prompt", text, "--model", "m", "--tokenizer", folder);
     expect(wrong.errors).toContain("ERR_TOKENIZER_UNREADABLE");
   });
