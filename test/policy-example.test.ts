@@ -22,6 +22,7 @@ const CONSTANT_FILES = [
   ...["ledger", "speeds", "peer-loads", "peer-prompts", "faults"].map(
     (name) => `src/fleet/${name}.ts`,
   ),
+  "src/flow/holding-room.ts",
 ];
 /** That of the example's popular prefix. */
 const TIGHT = routerConfigSchema.parse({ popularity: { slack: 0.25, floorSeconds: 0.5 } });

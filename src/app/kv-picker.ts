@@ -188,6 +188,7 @@ export class KvPicker implements Picker {
     const answer = this.#room.ask({
       ...{ requestId, bytes: body.length, nowMs },
       queueMeanSeconds: decision.queueMeanSeconds,
+      queueLeastSeconds: decision.queueLeastSeconds,
       workSeconds: decision.chosen.workSeconds,
     });
     const isCounted = answer === "full" || (answer === "held" && isNew);

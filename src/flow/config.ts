@@ -8,7 +8,9 @@ export const flowConfigSchema = z.strictObject({
     .min(0.1)
     .max(600)
     .default(3)
-    .describe("mean queue of the endpoints above which requests are held, seconds"),
+    .describe(
+      "mean queue of the endpoints above which requests are held, seconds; the shortest is over a quarter of it",
+    ),
   workFactor: z
     .number()
     .min(0)

@@ -7,7 +7,8 @@ const config = flowConfigSchema.parse({});
 
 function question(fields: Partial<HoldQuestion> = {}): HoldQuestion {
   return {
-    ...{ requestId: "r1", bytes: 100, queueMeanSeconds: 4, workSeconds: 0.5, nowMs: 1000 },
+    ...{ requestId: "r1", bytes: 100, queueMeanSeconds: 4, queueLeastSeconds: 4 },
+    ...{ workSeconds: 0.5, nowMs: 1000 },
     ...fields,
   };
 }
@@ -21,6 +22,14 @@ describe("HoldingRoom", () => {
     expect(room.ask(question({ queueMeanSeconds: 2 }))).toBe("free");
     expect(room.requests).toBe(0);
     expect(room.bytes).toBe(0);
+  });
+
+  it("holds nothing while one endpoint is hardly behind, whatever the mean is", () => {
+    const room = new HoldingRoom(config);
+    const mean = { queueMeanSeconds: 1e6 };
+    expect(room.ask(question({ ...mean, queueLeastSeconds: 0 }))).toBe("free");
+    expect(room.ask(question({ ...mean, queueLeastSeconds: 0.75 }))).toBe("free");
+    expect(room.ask(question({ ...mean, queueLeastSeconds: 0.76 }))).toBe("held");
   });
 
   it("lets a request go after ten times its own work, and after 20 s in any case", () => {
@@ -55,6 +64,7 @@ describe("HoldingRoom", () => {
       requestId: fc.constantFrom("a", "b", "c", "d", "e"),
       bytes: fc.nat(300),
       queueMeanSeconds: fc.double({ min: 0, max: 10, noNaN: true }),
+      queueLeastSeconds: fc.double({ min: 0, max: 10, noNaN: true }),
       workSeconds: fc.double({ min: 0, max: 5, noNaN: true }),
       afterMs: fc.nat(3000),
     });

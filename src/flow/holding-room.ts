@@ -13,6 +13,8 @@ export interface HoldQuestion {
   readonly bytes: number;
   /** Mean time that the queues of its candidates take, seconds. */
   readonly queueMeanSeconds: number;
+  /** The shortest of them, seconds. */
+  readonly queueLeastSeconds: number;
   /** Its own work at the endpoint where it would go now, seconds. */
   readonly workSeconds: number;
   /** Monotonic ms. */
@@ -26,6 +28,9 @@ export interface HoldQuestion {
  * - full: there is no place for it
  */
 export type HoldAnswer = "held" | "free" | "waited" | "full";
+
+/** Share of `flow.queueSeconds` that even the shortest queue has when all endpoints are far behind. */
+const LEAST_QUEUE_SHARE = 0.25;
 
 interface Held {
   readonly sinceMs: number;
@@ -74,13 +79,21 @@ export class HoldingRoom {
     this.#bytes -= held.bytes;
   }
 
-  #answer({ requestId, bytes, queueMeanSeconds, workSeconds, nowMs }: HoldQuestion): HoldAnswer {
-    const { isOn, queueSeconds, workFactor, waitMsMax, requestsMax, bytesMax } = this.#config;
-    if (!isOn || queueMeanSeconds <= queueSeconds) return "free";
+  #answer(question: HoldQuestion): HoldAnswer {
+    const { requestId, bytes, workSeconds, nowMs } = question;
+    const { workFactor, waitMsMax, requestsMax, bytesMax } = this.#config;
+    if (!this.#areAllBehind(question)) return "free";
     const patienceMs = Math.min(waitMsMax, 1000 * workFactor * workSeconds);
     if (this.heldMs(requestId, nowMs) >= patienceMs) return "waited";
     if (this.#held.has(requestId)) return "held";
     const isFull = this.#held.size >= requestsMax || this.#bytes + bytes > bytesMax;
     return isFull ? "full" : "held";
+  }
+
+  /** A mean alone may be that of one endpoint far behind and others that idle. */
+  #areAllBehind({ queueMeanSeconds, queueLeastSeconds }: HoldQuestion): boolean {
+    const { isOn, queueSeconds } = this.#config;
+    const isLeastBehind = queueLeastSeconds > LEAST_QUEUE_SHARE * queueSeconds;
+    return isOn && queueMeanSeconds > queueSeconds && isLeastBehind;
   }
 }

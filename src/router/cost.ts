@@ -102,6 +102,8 @@ export class CostTable {
   readonly #numbers: Float64Array;
   /** Mean over the candidates of the time that their queues take, seconds. */
   #queueMeanSeconds = 0;
+  /** The shortest of them, seconds. */
+  #queueLeastSeconds = 0;
   /** Price of KV memory, 0 to KV_MEMORY_MAX. */
   #memoryPrice = 0;
 
@@ -118,6 +120,10 @@ export class CostTable {
 
   get queueMeanSeconds(): number {
     return this.#queueMeanSeconds;
+  }
+
+  get queueLeastSeconds(): number {
+    return this.#queueLeastSeconds;
   }
 
   endpoint(row: number): EndpointView | undefined {
@@ -163,6 +169,7 @@ export class CostTable {
     const { fleet, candidates } = this.#input;
     const numbers = this.#numbers;
     let queueSum = 0;
+    let queueLeast = Number.POSITIVE_INFINITY;
     let usageSum = 0;
     for (let row = 0; row < candidates.length; row += 1) {
       const endpoint = fleet.endpoints[candidates[row] ?? -1];
@@ -172,7 +179,9 @@ export class CostTable {
       this.#addOwn(at, endpoint);
       this.#addPeers(at, endpoint);
       this.#addScraped(at, endpoint);
-      queueSum += (numbers[at + AT.queue] ?? 0) / endpoint.load.speed;
+      const queue = (numbers[at + AT.queue] ?? 0) / endpoint.load.speed;
+      queueSum += queue;
+      queueLeast = Math.min(queueLeast, queue);
       if (endpoint.poolTokens > 0) {
         const scraped = (numbers[at + AT.lasting] ?? 0) * (endpoint.signals?.value.kvUsage ?? 0);
         usageSum += Math.max((numbers[at + AT.used] ?? 0) / endpoint.poolTokens, scraped);
@@ -180,6 +189,7 @@ export class CostTable {
     }
     const count = Math.max(1, candidates.length);
     this.#queueMeanSeconds = queueSum / count;
+    this.#queueLeastSeconds = Number.isFinite(queueLeast) ? queueLeast : 0;
     const price = (usageSum / count - KV_MEMORY_FROM) / KV_MEMORY_RANGE;
     this.#memoryPrice = Math.min(KV_MEMORY_MAX, Math.max(0, price));
   }

@@ -81,6 +81,8 @@ export interface Routed {
   readonly possibleTokens: number;
   /** Mean time that the candidates' queues take, seconds. */
   readonly queueMeanSeconds: number;
+  /** The shortest of them, seconds. */
+  readonly queueLeastSeconds: number;
 }
 
 export interface Unrouted {
@@ -122,6 +124,7 @@ export function decide(input: DecisionInput): Decision {
     popularPrefix: input.popularPrefix,
     possibleTokens: possibleTokens(matches, inputTokens),
     queueMeanSeconds: costs.queueMeanSeconds,
+    queueLeastSeconds: costs.queueLeastSeconds,
   };
 }
 

@@ -88,6 +88,19 @@ describe("RouterSession", () => {
     expect(router.handle(route(99, { t: 3 }))).toEqual({ pod: "a" });
   });
 
+  it("holds nothing while one of many pods says that it is far behind", () => {
+    const names = Array.from({ length: 16 }, (_, number) => `p${number}`);
+    const router = session(names.map((name) => pod(name)));
+    const metrics = { op: "metrics", t: 1, scraped_at: 1, running: 0, kv_usage: 0 } as const;
+    for (const name of names) {
+      router.handle({ ...metrics, pod: name, waiting: name === "p3" ? 1_000_000 : 0 });
+    }
+    const answer = router.handle(route(1, { t: 1 }));
+    expect(names.filter((name) => name !== "p3")).toContain(
+      answer !== null && "pod" in answer ? answer.pod : null,
+    );
+  });
+
   it("names a prefill and a decode pod where requests are split", () => {
     const router = session([pod("p", { role: "prefill" }), pod("d", { role: "decode" })]);
     expect(router.handle(route(1))).toEqual({ pod: "p", decode_pod: "d" });

@@ -184,6 +184,7 @@ export class RouterSession implements SimulatedRouter {
       requestId,
       bytes: BYTES_PER_TOKEN * inputTokens,
       queueMeanSeconds: decision.queueMeanSeconds,
+      queueLeastSeconds: decision.queueLeastSeconds,
       workSeconds: decision.chosen.workSeconds,
       nowMs: this.#nowMs,
     });
