@@ -1,6 +1,7 @@
 /** `kvatlas compare`: policies on the same requests, in simulated time. */
 import { type Command, InvalidArgumentError } from "commander";
 import type { CompareFlags } from "./compare.ts";
+import { wholeNumber } from "./options.ts";
 
 /** Policies compared when none is named. */
 const POLICIES_DEFAULT = ["kvatlas", "round-robin", "least-requests", "llm-d", "dynamo"];
@@ -15,30 +16,30 @@ export function addCompareCommand(program: Command): void {
     .option(
       "--requests <n>",
       "requests: generated, or the first of the trace",
-      integer(1, 1_000_000),
+      wholeNumber(1, 1_000_000),
     )
     .option(
       "--load <share>",
       "offered load over the fleet's capacity; a trace is paced to it",
       positive,
     )
-    .option("--pods <n>", "simulated pods", integer(1, 1024), 16)
+    .option("--pods <n>", "simulated pods", wholeNumber(1, 1024), 16)
     .option("--speeds <list>", "speeds that the pods take in turn, for example 1,2,4", speeds, [1])
     .option(
       "--decode-pods <n>",
       "of the pods: these only decode, the others only prefill",
-      integer(0, 1023),
+      wholeNumber(0, 1023),
       0,
     )
-    .option("--kv-tokens <n>", "KV tokens of a pod's GPU", integer(10_000, 1e9), 404_000)
-    .option("--cpu-tokens <n>", "KV tokens of its CPU tier", integer(0, 1e9), 0)
-    .option("--disk-tokens <n>", "KV tokens of its NVMe tier", integer(0, 1e10), 0)
+    .option("--kv-tokens <n>", "KV tokens of a pod's GPU", wholeNumber(10_000, 1e9), 404_000)
+    .option("--cpu-tokens <n>", "KV tokens of its CPU tier", wholeNumber(0, 1e9), 0)
+    .option("--disk-tokens <n>", "KV tokens of its NVMe tier", wholeNumber(0, 1e10), 0)
     .option("--metrics-seconds <s>", "time between two scrapes of a pod", positive, 0.05)
     .option("--events-delay <s>", "delay of KV events", positive, 0.01)
-    .option("--replicas <n>", "router replicas", integer(1, 64), 1)
+    .option("--replicas <n>", "router replicas", wholeNumber(1, 64), 1)
     .option("--no-gossip", "replicas that do not share their dispatches")
     .option("--slo <s>", "objective for the time to first token, for goodput", positive, 2)
-    .option("--seed <n>", "seed of requests and chance", integer(0, 4_294_967_295), 1)
+    .option("--seed <n>", "seed of requests and chance", wholeNumber(0, 4_294_967_295), 1)
     .option("--json", "JSON in place of the table")
     .description("compare routing policies on the same requests, in simulated time")
     .addHelpText("after", HELP)
@@ -60,14 +61,6 @@ Examples:
 
 function more(name: string, before: readonly string[] | undefined): string[] {
   return [...(before ?? []), name];
-}
-
-function integer(min: number, max: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (Number.isInteger(value) && value >= min && value <= max) return value;
-    throw new InvalidArgumentError(`Expected an integer from ${min} to ${max}.`);
-  };
 }
 
 function positive(text: string): number {

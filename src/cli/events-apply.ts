@@ -1,6 +1,7 @@
 /** `kvatlas events apply`: files in, a line for each prompt out. */
 import { readFileSync } from "node:fs";
 import { z } from "zod";
+import type { EngineName } from "../core/engine-name.ts";
 import { KvError, messageOf } from "../core/errors.ts";
 import { applyCapture, promptsSchema } from "../events/applied-capture.ts";
 import { parseCaptureLine } from "../events/capture.ts";
@@ -12,6 +13,7 @@ import { printLine } from "./print.ts";
 /** As commander hands them over. */
 export interface ApplyFlags {
   readonly prompts: string;
+  readonly engine: EngineName;
   readonly after?: number;
   readonly replay?: string;
   readonly start?: number;
@@ -31,7 +33,8 @@ export async function printAppliedCapture(file: string, flags: ApplyFlags): Prom
   const prompts = parse(flags.prompts, promptsSchema);
   const replies = flags.replay === undefined ? null : readReplies(flags.replay, flags.start ?? 0);
   const hasher = await createBlockHasher(0);
-  for (const line of applyCapture({ messages, prompts, replies, hasher })) {
+  const { engine } = flags;
+  for (const line of applyCapture({ messages, engine, prompts, replies, hasher })) {
     await printLine(JSON.stringify(line));
   }
 }

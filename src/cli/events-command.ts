@@ -1,19 +1,16 @@
 /** `kvatlas events`: looks at KV events as an engine sends them. */
-import { type Command, InvalidArgumentError, Option } from "commander";
+import { type Command, Option } from "commander";
 import { ENGINE_DEFAULT, ENGINE_NAMES, type EngineName } from "../core/engine-name.ts";
 import type { RecordFlags } from "./events.ts";
 import type { ApplyFlags } from "./events-apply.ts";
+import { refuseWithout, wholeNumber } from "./options.ts";
 
 export function addEventsCommand(program: Command): void {
   const events = program.command("events").description("look at KV events of engines");
   events
     .command("decode")
     .argument("<file>", 'capture: one JSON object per message, {"topic","seq","payload_hex"}')
-    .addOption(
-      new Option("--engine <name>", "whose events they are; vllm reads SGLang's too")
-        .choices(ENGINE_NAMES)
-        .default(ENGINE_DEFAULT),
-    )
+    .addOption(engineOption())
     .description("print what each message of a capture says, one JSON object a line")
     .addHelpText("after", "\nExample:\n  kvatlas events decode capture.jsonl --engine trtllm")
     .action(async (file: string, { engine }: { readonly engine: EngineName }) => {
@@ -27,15 +24,21 @@ export function addEventsCommand(program: Command): void {
       "--prompts <file>",
       'JSON: [{"tokenIds","loraName"?,"loraId"?,"cacheSalt"?,...}]',
     )
-    .option("--after <n>", "apply the first n messages only", count)
+    .addOption(engineOption())
+    .option("--after <n>", "apply the first n messages only", wholeNumber())
     .option("--replay <file>", "recorded replay exchanges that answer a gap; with --start")
-    .option("--start <seq>", "start sequence of the exchange", count)
+    .option(
+      "--start <seq>",
+      "start sequence of the exchange; 0 where it is not given",
+      wholeNumber(),
+    )
     .description("print what an index fed with a capture would know of each prompt")
     .addHelpText(
       "after",
       "\nExample:\n  kvatlas events apply capture.jsonl --prompts prompts.json --after 10",
     )
-    .action(async (file: string, flags: ApplyFlags) => {
+    .action(async (file: string, flags: ApplyFlags, command: Command) => {
+      refuseWithout(command, "start", "replay");
       const { printAppliedCapture } = await import("./events-apply.ts");
       await printAppliedCapture(file, flags);
     });
@@ -43,6 +46,7 @@ export function addEventsCommand(program: Command): void {
     .command("record")
     .requiredOption("--zmq <address>", "address that the engine publishes at, tcp://host:port")
     .requiredOption("-o, --output <file>", "file to write; it holds the prompts' token ids")
+    .option("--force", "write over a file that is there")
     .option("--topic <prefix>", "topic to read; all without it", "")
     .description("write an engine's KV events to a capture until Ctrl-C")
     .addHelpText(
@@ -55,8 +59,8 @@ export function addEventsCommand(program: Command): void {
     });
 }
 
-function count(text: string): number {
-  const value = Number(text);
-  if (Number.isSafeInteger(value) && value >= 0) return value;
-  throw new InvalidArgumentError("Expected an integer of at least 0.");
+function engineOption(): Option {
+  return new Option("--engine <name>", "whose events they are; vllm reads SGLang's too")
+    .choices(ENGINE_NAMES)
+    .default(ENGINE_DEFAULT);
 }

@@ -1,5 +1,5 @@
 /** `kvatlas events decode` and `record`: captures in, JSON out, and an engine's messages in. */
-import { createReadStream, createWriteStream } from "node:fs";
+import { createReadStream, createWriteStream, openSync } from "node:fs";
 import { createInterface } from "node:readline";
 import type { EngineName } from "../core/engine-name.ts";
 import { KvError, messageOf } from "../core/errors.ts";
@@ -15,6 +15,7 @@ import { printLine } from "./print.ts";
 export interface RecordFlags {
   readonly zmq: string;
   readonly output: string;
+  readonly force?: boolean;
   readonly topic: string;
 }
 
@@ -39,11 +40,20 @@ export async function decodeCapture(file: string, engine: EngineName): Promise<v
   }
 }
 
-/** Writes messages as they come until SIGINT or SIGTERM; says how many. */
-export async function recordCapture({ zmq, output, topic }: RecordFlags): Promise<void> {
+/**
+ * Writes messages as they come until SIGINT or SIGTERM; says how many. Throws KvError
+ * ERR_CAPTURE_INVALID for a file that is there, unless `force`.
+ */
+export async function recordCapture({
+  zmq,
+  output,
+  topic,
+  force = false,
+}: RecordFlags): Promise<void> {
+  const fd = open(output, force);
   const abort = new AbortController();
   for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => abort.abort());
-  const file = createWriteStream(output, { mode: 0o600 });
+  const file = createWriteStream(output, { fd });
   file.on("error", (cause) => {
     process.stderr.write(`${output}: ${cause.message}\n`);
     process.exitCode = 1;
@@ -80,4 +90,15 @@ export async function recordCapture({ zmq, output, topic }: RecordFlags): Promis
     await new Promise((resolve) => file.end(resolve));
   }
   process.stderr.write(`${messages} messages written to ${output}, ${refused} refused\n`);
+}
+
+/** A file for nobody else: it holds prompts. */
+function open(file: string, isOverwriting: boolean): number {
+  try {
+    return openSync(file, isOverwriting ? "w" : "wx", 0o600);
+  } catch (cause) {
+    const isThere = cause instanceof Error && "code" in cause && cause.code === "EEXIST";
+    const message = isThere ? "is there already; --force writes over it" : messageOf(cause);
+    throw new KvError("ERR_CAPTURE_INVALID", `${file}: ${message}`, { cause });
+  }
 }

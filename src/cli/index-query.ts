@@ -7,6 +7,9 @@ import { TIERS } from "../tiers/tier.ts";
 import { askAdmin } from "./http-ask-admin.ts";
 import { printLine, printTable } from "./print.ts";
 
+/** Of keys where nothing else is said. */
+const BLOCK_SIZE_TOKENS_DEFAULT = 16;
+
 /** As commander hands them over. */
 export interface StatsFlags {
   readonly url: string;
@@ -15,7 +18,7 @@ export interface StatsFlags {
 
 export interface QueryFlags extends StatsFlags {
   readonly keys?: boolean;
-  readonly blockSize: string;
+  readonly blockSize?: number;
   readonly lora?: string;
   readonly salt?: string;
 }
@@ -53,11 +56,13 @@ const statsSchema = z.object({
 });
 
 export async function queryIndex(file: string, flags: QueryFlags): Promise<void> {
-  const words = wordsOf(file);
   const isKeys = flags.keys === true;
+  const words = wordsOf(file, isKeys ? z.string() : z.number());
   const body = isKeys ? keyBytes(words, file) : tokenBytes(words, file);
   const names = { lora: flags.lora ?? "", salt: flags.salt ?? "" };
-  const query = new URLSearchParams(isKeys ? { blockSize: flags.blockSize } : names);
+  const query = new URLSearchParams(
+    isKeys ? { blockSize: `${flags.blockSize ?? BLOCK_SIZE_TOKENS_DEFAULT}` } : names,
+  );
   const { url } = flags;
   const answer = await askAdmin({ url, path: `/index/query?${query}`, body }, matchSchema);
   if (flags.output === "json") {
@@ -95,12 +100,36 @@ export async function showIndexStats({ url, output }: StatsFlags): Promise<void>
   ]);
 }
 
-function wordsOf(file: string): string[] {
+/** What begins with "[" is JSON, an array of `form`. */
+function wordsOf(file: string, form: z.ZodType<string | number>): string[] {
+  const text = read(file).trim();
+  const words = text.startsWith("[") ? arrayOf(text, form) : text.split(/[\s,]+/).filter(Boolean);
+  if (words === null) {
+    throw new KvError(
+      "ERR_QUERY_INVALID",
+      `${file}: is no JSON array of token ids, or of hex keys as text`,
+    );
+  }
+  if (words.length === 0) {
+    throw new KvError("ERR_QUERY_INVALID", `${file}: has no token ids or keys`);
+  }
+  return words;
+}
+
+function read(file: string): string {
   try {
-    const text = readFileSync(file === "-" ? process.stdin.fd : file, "utf8");
-    return text.split(/[\s,[\]"]+/).filter((word) => word !== "");
+    return readFileSync(file === "-" ? process.stdin.fd : file, "utf8");
   } catch (cause) {
     throw new KvError("ERR_QUERY_INVALID", `${file}: ${messageOf(cause)}`, { cause });
+  }
+}
+
+/** Null: the text is none. Why stays unsaid, because the parser's message has a piece of the prompt. */
+function arrayOf(text: string, form: z.ZodType<string | number>): string[] | null {
+  try {
+    return z.array(form).parse(JSON.parse(text)).map(String);
+  } catch {
+    return null;
   }
 }
 

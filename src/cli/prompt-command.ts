@@ -1,5 +1,6 @@
 /** `kvatlas prompt` and `kvatlas tokenize`: how prompts become tokens and keys, here and at an engine. */
-import { type Command, InvalidArgumentError } from "commander";
+import type { Command } from "commander";
+import { wholeNumber } from "./options.ts";
 import type { PromptFlags } from "./prompt.ts";
 import type { TokenizeFlags } from "./tokenize.ts";
 
@@ -11,8 +12,8 @@ export function addPromptCommand(program: Command): void {
     .option("--path <path>", "path of the requests; without it told by the fields of each body")
     .option("--tokenizer <folder>", "the model's tokenizer files, to tokenise in this process")
     .option("--engine <host:port>", "engine to tokenise at, or for what cannot be done here")
-    .option("--block-size <tokens>", "tokens of a block", integer, 16)
-    .option("--key-seed <n>", "seed of the deployment, as index.keySeed", integer, 0)
+    .option("--block-size <tokens>", "tokens of a block", wholeNumber(), 16)
+    .option("--key-seed <n>", "seed of the deployment, as index.keySeed", wholeNumber(), 0)
     .description("show how request bodies become token ids and block keys")
     .addHelpText(
       "after",
@@ -38,10 +39,4 @@ export function addPromptCommand(program: Command): void {
       const { compareWithEngine } = await import("./tokenize.ts");
       await compareWithEngine(file ?? null, flags);
     });
-}
-
-function integer(text: string): number {
-  const value = Number(text);
-  if (Number.isSafeInteger(value) && value >= 0) return value;
-  throw new InvalidArgumentError("Expected an integer of at least 0.");
 }

@@ -1,14 +1,15 @@
 /** `kvatlas tour`: shows on this machine what kvatlas is for. */
 import { type Command, InvalidArgumentError } from "commander";
+import { wholeNumber } from "./options.ts";
 import type { TourFlags } from "./tour.ts";
 
 export function addTourCommand(program: Command): void {
   program
     .command("tour")
     .description("compare kvatlas with round robin on simulated engines, on this machine")
-    .option("--seconds <n>", "length of each of the two phases", integer(1, 300), 35)
-    .option("--engines <n>", "simulated engines", integer(1, 16), 4)
-    .option("--seed <n>", "seed of the generated work", integer(0, 4_294_967_295), 1)
+    .option("--seconds <n>", "length of each of the two phases", wholeNumber(1, 300), 35)
+    .option("--engines <n>", "simulated engines", wholeNumber(1, 16), 4)
+    .option("--seed <n>", "seed of the generated work", wholeNumber(0, 4_294_967_295), 1)
     .option("--trace <file>", "send a Mooncake-format trace instead of generated work")
     .option("--keep", "leave everything running afterwards, until Ctrl-C")
     .option("--listen <host:port>", "address of Envoy", listenAddress, "127.0.0.1:18080")
@@ -20,14 +21,6 @@ export function addTourCommand(program: Command): void {
       const { tour } = await import("./tour.ts");
       process.exitCode = await tour(flags);
     });
-}
-
-function integer(min: number, max: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (Number.isInteger(value) && value >= min && value <= max) return value;
-    throw new InvalidArgumentError(`Expected an integer from ${min} to ${max}.`);
-  };
 }
 
 function listenAddress(text: string): string {

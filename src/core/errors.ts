@@ -11,9 +11,10 @@ export const ERROR_CODES = {
   ERR_PORT_IN_USE: "A listening address is taken by another process.",
   ERR_PROCESS_FAILED: "A child process ended before it was ready.",
   ERR_TRACE_INVALID: "A trace file has a line that is not of the Mooncake form.",
-  ERR_CAPTURE_INVALID: "A capture of KV events cannot be read, or has a line that is no message.",
+  ERR_CAPTURE_INVALID:
+    "A capture of KV events cannot be read or written, or has a line that is no message.",
   ERR_QUERY_INVALID:
-    "The prompt of a query cannot be read, or has something that is no token or key.",
+    "The prompt of a query cannot be read, has what is no token or key, or was refused.",
   ERR_TOKENIZER_UNREADABLE: "A model's tokenizer files cannot be read, or not be understood.",
   ERR_PROMPT_INVALID: "A request body, or how it is to be read, is not accepted.",
   ERR_DECISION_UNKNOWN: "The router keeps no decision of the request.",

@@ -4,6 +4,7 @@
  * The same sequencer, keyer, applier and index as in the router. Pure.
  */
 import { z } from "zod";
+import { ENGINE_DEFAULT, type EngineName } from "../core/engine-name.ts";
 import { type BlockKey, blockKey, endpointId, type Holder } from "../core/ids.ts";
 import { silentLog } from "../core/log.ts";
 import { silentMeter } from "../core/meter.ts";
@@ -14,11 +15,11 @@ import { type ExtraKey, extraText, saltExtras } from "../keys/extra-keys.ts";
 import { loraNamespace } from "../keys/namespace.ts";
 import { TIERS, type Tier } from "../tiers/tier.ts";
 import { Applier } from "./applier.ts";
+import { createEventDecoder } from "./event-decoder.ts";
 import type { EventMessage } from "./frames.ts";
 import { withoutLora } from "./holder-keyer.ts";
 import { HolderRelay, type RelayStep } from "./holder-relay.ts";
 import type { EngineMessage } from "./sequencer.ts";
-import { decodeVllmBatch } from "./vllm-decoder.ts";
 
 const ENDPOINT = endpointId("capture:1");
 const MODEL = "capture";
@@ -51,6 +52,8 @@ export interface AppliedPrompt {
 
 export interface AppliedCaptureInput {
   readonly messages: readonly EventMessage[];
+  /** Whose messages they are; default ENGINE_DEFAULT. */
+  readonly engine?: EngineName;
   readonly prompts: readonly Prompt[];
   /** What the engine answers when a gap is asked for; null: it has no replay socket. */
   readonly replies: readonly EventMessage[] | null;
@@ -78,12 +81,17 @@ class PlayedCapture {
   readonly #decoded: readonly EngineMessage[];
   readonly #replies: readonly EngineMessage[] | null;
 
-  constructor({ messages, replies, hasher }: AppliedCaptureInput) {
+  constructor({ messages, engine = ENGINE_DEFAULT, replies, hasher }: AppliedCaptureInput) {
     this.hasher = hasher;
     // No lag is reported anywhere, so that no time is needed.
     const clock = { nowMs: (): number => 0, wallMs: (): number => 0, after: () => (): void => {} };
     const ports = { clock, log: silentLog, meter: silentMeter };
     this.#applier = new Applier({ residency: this.#residency, ...ports });
+    const decoder = createEventDecoder(engine);
+    const decode = ({ seq, payload }: EventMessage): EngineMessage => {
+      const decoded = decoder.decode(payload);
+      return { seq, batch: decoded.ok ? decoded.value : null };
+    };
     this.#decoded = messages.map(decode);
     this.#replies = replies?.map(decode) ?? null;
     for (const message of [...this.#decoded, ...(this.#replies ?? [])]) this.#noteNames(message);
@@ -149,11 +157,6 @@ class PlayedCapture {
 /** Null: it does not say. */
 function rankOf({ batch }: EngineMessage): number | null {
   return batch?.rank ?? null;
-}
-
-function decode({ seq, payload }: EventMessage): EngineMessage {
-  const decoded = decodeVllmBatch(payload);
-  return { seq, batch: decoded.ok ? decoded.value : null };
 }
 
 /** The longest prefix that one rank holds. */

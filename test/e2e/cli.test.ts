@@ -149,6 +149,29 @@ describe("kvatlas", () => {
     expect(noStart).toMatchObject({ code: 2, output: expect.stringContaining("starts at 77") });
   });
 
+  it("names what it would have to ignore or to guess, before it asks or reads anything", async () => {
+    const apply = ["events", "apply", "c.jsonl", "--prompts", "p.json"];
+    const expected: readonly (readonly [string, ...string[]])[] = [
+      ["'--block-size", "index", "query", "p.json", "--block-size", "16"],
+      ["'--lora", "index", "query", "p.json", "--keys", "--lora", "a"],
+      ["'--salt", "index", "query", "p.json", "--keys", "--salt", "s"],
+      ["'--start", ...apply, "--start", "3"],
+      ["'--after", ...apply, "--after", ""],
+      ["'--after", ...apply, "--after", "1e2"],
+      ["'--pods", "compare", "--pods", "0x10"],
+      ["'--key-seed", "prompt", "p.json", "--model", "m", "--key-seed", ""],
+      ["Allowed choices are table, json", "index", "query", "p.json", "-o", "yaml"],
+      ["Allowed choices are table, json", "index", "stats", "-o", "yaml"],
+      ["Allowed choices are table, json", "pods", "-o", "yaml"],
+      ["Allowed choices are table, json", "why", "id", "-o", "yaml"],
+    ];
+    const refused = await Promise.all(expected.map(([, ...args]) => run(...args)));
+    for (const [at, [text]] of expected.entries()) {
+      expect(refused[at]).toMatchObject({ code: 2, output: expect.stringContaining(text) });
+      expect(refused[at]?.output).toMatch(/^error: option '/);
+    }
+  });
+
   it("compare prints a table and a recommendation, and names what it does not accept", async () => {
     const args = ["--workload", "agent", "--requests", "200", "--pods", "4"];
     const policies = ["--policy", "round-robin", "--policy", "least-requests"];

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { nodeClock } from "../../src/core/node-clock.ts";
 import { type LabEngine, startLabEngine } from "../../src/lab/engine/engine.ts";
-import { msgpackPayload } from "../harness/event-samples.ts";
+import { jsonPayload, msgpackPayload, trtllmBlock } from "../harness/event-samples.ts";
 import { promptOf } from "../harness/stack.ts";
 import { waitUntil } from "../harness/wait-until.ts";
 
@@ -67,6 +67,9 @@ describe("kvatlas events", () => {
     expect(await exit).toBe(0);
     // It holds prompts: nobody else may read it.
     expect(statSync(capture).mode & 0o077).toBe(0);
+    const text = readFileSync(capture, "utf8");
+    await expect(lines(...args.slice(1))).rejects.toThrow(/capture\.jsonl: .*--force/);
+    expect(readFileSync(capture, "utf8")).toBe(text);
     const messages = written().map((line) => JSON.parse(line));
     expect(messages.map(({ topic, seq }) => [topic, seq])).toEqual(
       Array.from({ length: seqLast + 1 }, (_, seq) => ["kv@pod", seq]),
@@ -88,6 +91,28 @@ describe("kvatlas events", () => {
     expect(await lines("apply", capture, "--prompts", prompts)).toEqual([
       { prompt: 0, ...place, tokens: { ...none, gpu: 32, any: 32 } },
       { prompt: 1, ...place, tokens: none },
+    ]);
+
+    const again = spawn(process.execPath, [BIN, ...args, "--force"], { stdio: "ignore" });
+    const end = ended(again);
+    await waitUntil("it is connected again", () => engine.subscriptions() > 0, WAIT_MS);
+    again.kill("SIGINT");
+    expect(await end).toBe(0);
+    expect(readFileSync(capture, "utf8")).toBe("");
+  });
+
+  it("applies what another engine than vLLM said", async () => {
+    const file = join(folder, "trtllm.jsonl");
+    const tokenIds = bytesOf(32);
+    const stored = `{"type":"stored","parent_hash":null,"blocks":[${trtllmBlock("7", tokenIds)}]}`;
+    const payload = jsonPayload(`[{"event_id":0,"data":${stored}}]`);
+    const hex = Buffer.from(payload).toString("hex");
+    writeFileSync(file, `${JSON.stringify({ topic: "", seq: 0, payload_hex: hex })}\n`);
+    const prompts = join(folder, "trtllm-prompts.json");
+    writeFileSync(prompts, JSON.stringify([{ tokenIds }]));
+    const tokens = { gpu: 32, cpu: 0, nvme: 0, shared: 0, any: 32 };
+    expect(await lines("apply", file, "--prompts", prompts, "--engine", "trtllm")).toEqual([
+      { prompt: 0, state: "EXACT", reason: null, tokens },
     ]);
   });
 

@@ -127,6 +127,15 @@ it("tells what each engine holds, by tokens, by keys, in a stream and to people"
     ...{ blocks: 20, blockSizesTokens: [16] },
     ...{ entriesByTier: { gpu: 26 }, endpointsByState: { EXACT: 2 } },
   });
-  writeFileSync(file, "1 2 x");
-  await expect(run("index", "query", file, "--url", url)).rejects.toThrow("ERR_QUERY_INVALID");
+  writeFileSync(file, JSON.stringify([...keys].map((each) => `0x${each.toString(16)}`)));
+  expect((await run("index", "query", file, "--keys", "--url", url)).split("\n")).toEqual(lines);
+  const size = ["--keys", "--block-size", "5000"];
+  await expect(run("index", "query", file, ...size, "--url", url)).rejects.toThrow(
+    /block_size_tokens: 5000 is not a whole number from 1 to 4096\n\(ERR_QUERY_INVALID\)/,
+  );
+  for (const text of ["1 2 x", "[1,2", "[1,2]]", "[[1],2]", '["1"]', "1]2", "[]", "", " \n"]) {
+    writeFileSync(file, text);
+    const asked = run("index", "query", file, "--url", url);
+    await expect(asked, text).rejects.toThrow(/prompt\.json: .*\n\(ERR_QUERY_INVALID\)/);
+  }
 });
