@@ -4,7 +4,7 @@
  * the session of an ext_proc stream.
  *
  * A case is one payload of an engine, captured or made after its schema, changed at random and given
- * to the decoder of every engine, one request body, changed and read, and one conversation, changed in
+ * to the decoder of every engine (one of a thousand is of up to 16 MB, made to take memory), one request body, changed and read, and one conversation, changed in
  * its order and its bytes. Prints the refusals by reason and the largest allocation of one message; ends
  * with 1 when something throws, when a body is read in another way than JSON.parse does, when a stream
  * is not answered or not ended as it should, when a byte of a body changes, or when a decoder takes more
@@ -20,6 +20,7 @@ import { createEventDecoder } from "../src/events/event-decoder.ts";
 import { checkBody } from "../test/harness/body-check.ts";
 import { type BodySample, bodySamples } from "../test/harness/body-samples.ts";
 import { eventSamples } from "../test/harness/event-samples.ts";
+import { largePayload } from "../test/harness/large-payload.ts";
 import { mutatePayload } from "../test/harness/mutate.ts";
 import { mutateJson } from "../test/harness/mutate-json.ts";
 import { checkSession } from "../test/harness/session-check.ts";
@@ -27,6 +28,8 @@ import { checkSession } from "../test/harness/session-check.ts";
 const ALLOCATION_BYTES_MAX = 16_777_216;
 /** Cases with one decoder before it is made anew, so that what it remembers stays a stream's. */
 const STREAM_CASES = 1000;
+/** Cases to one of a large payload. */
+const LARGE_CASES = 1000;
 
 const { values } = parseArgs({
   options: {
@@ -57,7 +60,10 @@ let allocationMaxBy = "none";
 
 while (cases < casesMax && nodeClock.nowMs() - startMs < seconds * 1000) {
   if (cases % STREAM_CASES === 0) decoders = newDecoders();
-  const payload = mutatePayload(choose(choose(samples, random), random), random);
+  const isLarge = cases % LARGE_CASES === 0;
+  const payload = isLarge
+    ? largePayload(random)
+    : mutatePayload(choose(choose(samples, random), random), random);
   for (const { engine, decoder } of decoders) {
     const before = memoryBytes();
     try {

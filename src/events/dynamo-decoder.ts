@@ -15,18 +15,18 @@ import {
   readHashes,
   readNullable,
 } from "./event-fields.ts";
-import { type DecodeRefusal, readJson, readMsgpack } from "./event-payload.ts";
-import type { KvEvent, KvEventBatch } from "./kv-event.ts";
+import { type DecodeRefusal, readJson, readMsgpack, tooManyEvents } from "./event-payload.ts";
+import { type KvEvent, type KvEventBatch, MALFORMED_EVENT, UNKNOWN_TAG_EVENT } from "./kv-event.ts";
 
 /** Dynamo's tiers whose names are not those of a medium. */
 const MEDIUM_OF_TIER: ReadonlyMap<string, string> = new Map([["host_pinned", "CPU_PINNED"]]);
-
-const MALFORMED: KvEvent = { type: "skipped", reason: "malformed-event" };
 
 export function decodeDynamoBatch(payload: Uint8Array): Result<KvEventBatch, DecodeRefusal> {
   const read = isJson(payload) ? readJson(payload) : readMsgpack(payload);
   if (!read.ok) return read;
   const items: readonly unknown[] = Array.isArray(read.value) ? read.value : [read.value];
+  const tooMany = tooManyEvents(items.length);
+  if (tooMany !== null) return tooMany;
   if (!items.every(isFields)) return refused("malformed-batch", "an event is not a map");
   const events = items.map((item) => innerOf(item));
   const ranks = new Set(events.map(({ dp_rank: rank }) => rank ?? null));
@@ -53,13 +53,13 @@ function decodeEvent(item: Fields): KvEvent {
   if (data === "cleared") return { type: "cleared" };
   const tier = item["storage_tier"];
   if (!isFields(data) || (tier !== undefined && tier !== null && typeof tier !== "string")) {
-    return typeof data === "string" ? { type: "skipped", reason: "unknown-tag" } : MALFORMED;
+    return typeof data === "string" ? UNKNOWN_TAG_EVENT : MALFORMED_EVENT;
   }
   const medium = typeof tier === "string" ? (MEDIUM_OF_TIER.get(tier) ?? tier) : null;
-  if ("stored" in data) return decodeStored(data["stored"], medium) ?? MALFORMED;
-  if ("removed" in data) return decodeRemoved(data["removed"], medium) ?? MALFORMED;
+  if ("stored" in data) return decodeStored(data["stored"], medium) ?? MALFORMED_EVENT;
+  if ("removed" in data) return decodeRemoved(data["removed"], medium) ?? MALFORMED_EVENT;
   if ("cleared" in data) return { type: "cleared" };
-  return { type: "skipped", reason: "unknown-tag" };
+  return UNKNOWN_TAG_EVENT;
 }
 
 function decodeStored(stored: unknown, medium: string | null): KvEvent | null {

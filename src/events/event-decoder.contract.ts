@@ -1,11 +1,12 @@
 /** What every decoder must do; event-decoder.test.ts runs this suite for each engine. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { largePayload } from "../../test/harness/large-payload.ts";
 import { mutatePayload } from "../../test/harness/mutate.ts";
 import { seededRandom } from "../core/random.ts";
 import type { EventDecoder } from "./event-decoder.ts";
-import { PAYLOAD_BYTES_MAX } from "./event-payload.ts";
-import type { KvEventBatch } from "./kv-event.ts";
+import { PAYLOAD_BYTES_MAX, VALUES_BYTES_MAX } from "./event-payload.ts";
+import { EVENTS_MAX, type KvEventBatch } from "./kv-event.ts";
 
 export interface DecoderCase {
   readonly createDecoder: () => EventDecoder;
@@ -79,6 +80,19 @@ export function eventDecoderContract(decoderCase: DecoderCase): void {
   it("refuses what is too long unseen", () => {
     const decoded = createDecoder().decode(new Uint8Array(PAYLOAD_BYTES_MAX + 1));
     expect(decoded).toMatchObject({ ok: false, reason: "oversized" });
+  });
+
+  it("refuses what would take too much memory, whatever it is made of", () => {
+    for (let seed = 0; seed < 100; seed += 1) {
+      const payload = largePayload(seededRandom(seed));
+      const batch = usable(createDecoder(), payload);
+      const events = batch?.events ?? [];
+      expect(events.length).toBeLessThanOrEqual(EVENTS_MAX);
+      const lists = events.flatMap((event) =>
+        event.type === "stored" || event.type === "removed" ? [event.handles.byteLength] : [],
+      );
+      expect(lists.reduce((sum, bytes) => sum + bytes, 0)).toBeLessThanOrEqual(VALUES_BYTES_MAX);
+    }
   });
 
   it("reads the next message as well after one that it refused", () => {

@@ -35,8 +35,15 @@ export function readHash(value: unknown): EngineKey | undefined {
 export function readHashes(value: unknown): BigUint64Array | undefined {
   if (!Array.isArray(value)) return undefined;
   const handles = new BigUint64Array(value.length);
+  const words = new Uint32Array(handles.buffer);
   for (let position = 0; position < value.length; position += 1) {
-    const handle = readHash(value[position]);
+    const hash: unknown = value[position];
+    // A list may hold a million: no bigint is made for any of them.
+    if (isCount(hash, TOKEN_ID_MAX)) {
+      words[2 * position] = hash;
+      continue;
+    }
+    const handle = readHash(hash);
     if (handle === undefined) return undefined;
     handles[position] = handle;
   }

@@ -3,16 +3,22 @@ import { Decoder } from "@msgpack/msgpack";
 import { messageOf } from "../core/errors.ts";
 import { ok, type Result, refused } from "../core/result.ts";
 import { parseJson } from "./json-values.ts";
-import { EVENT_TOKENS_MAX } from "./kv-event.ts";
+import { EVENTS_MAX } from "./kv-event.ts";
 import { msgpackShapeProblem } from "./msgpack-shape.ts";
 
 /** Bytes of one message; a step that stores a million tokens stays below. */
 export const PAYLOAD_BYTES_MAX = 16_777_216;
+/** Bytes of one JSON message; TensorRT-LLM's answers, many messages at once, have PAYLOAD_BYTES_MAX. */
+export const JSON_BYTES_MAX = 2_097_152;
+/** Heap bytes of a message's values before events are made of them: a million tokens. */
+export const VALUES_BYTES_MAX = 8_388_608;
+/** The same of JSON for each of its bytes: three times what objects of a token each take. */
+const JSON_VALUES_PER_BYTE = 3;
 /** Nesting that is read; vLLM's deepest is batch, events, event, extra_keys, block, pair: 6. */
 const DEPTH_MAX = 32;
 
 /**
- * - oversized: over PAYLOAD_BYTES_MAX
+ * - oversized: over PAYLOAD_BYTES_MAX, JSON_BYTES_MAX, VALUES_BYTES_MAX or EVENTS_MAX
  * - not-msgpack: bytes that are no msgpack value, or one with absurd lengths
  * - not-json: bytes that are no JSON text, or one nested too deep
  * - malformed-batch: a value of another shape
@@ -21,7 +27,7 @@ export type DecodeRefusal = "oversized" | "not-msgpack" | "not-json" | "malforme
 
 const decoder = new Decoder({
   useBigInt64: true,
-  maxArrayLength: EVENT_TOKENS_MAX,
+  maxArrayLength: VALUES_BYTES_MAX / 8,
   maxMapLength: 4096,
   maxStrLength: 65_536,
   maxBinLength: 65_536,
@@ -30,9 +36,10 @@ const decoder = new Decoder({
 
 /** 64-bit integers come as bigint. */
 export function readMsgpack(payload: Uint8Array): Result<unknown, DecodeRefusal> {
-  if (payload.length > PAYLOAD_BYTES_MAX) return oversized(payload);
-  const problem = msgpackShapeProblem(payload, { depthMax: DEPTH_MAX });
-  if (problem !== null) return refused("not-msgpack", problem);
+  if (payload.length > PAYLOAD_BYTES_MAX) return oversized(payload, PAYLOAD_BYTES_MAX);
+  const limits = { depthMax: DEPTH_MAX, heapBytesMax: VALUES_BYTES_MAX };
+  const problem = msgpackShapeProblem(payload, limits);
+  if (problem !== null) return refused(problem.reason, problem.detail);
   try {
     return ok(decoder.decode(payload));
   } catch (error) {
@@ -40,12 +47,24 @@ export function readMsgpack(payload: Uint8Array): Result<unknown, DecodeRefusal>
   }
 }
 
-/** Integers of 16 digits and more come as the marked strings of json-values.ts. */
-export function readJson(payload: Uint8Array): Result<unknown, DecodeRefusal> {
-  if (payload.length > PAYLOAD_BYTES_MAX) return oversized(payload);
-  return parseJson(payload, { depthMax: DEPTH_MAX });
+/**
+ * Integers of 16 digits and more come as the marked strings of json-values.ts. Default of `bytesMax`:
+ * JSON_BYTES_MAX.
+ */
+export function readJson(
+  payload: Uint8Array,
+  bytesMax: number = JSON_BYTES_MAX,
+): Result<unknown, DecodeRefusal> {
+  if (payload.length > bytesMax) return oversized(payload, bytesMax);
+  const heapBytesMax = JSON_VALUES_PER_BYTE * bytesMax;
+  return parseJson(payload, { depthMax: DEPTH_MAX, heapBytesMax });
 }
 
-function oversized(payload: Uint8Array): Result<never, "oversized"> {
-  return refused("oversized", `${payload.length} bytes, limit ${PAYLOAD_BYTES_MAX}`);
+/** Null: no more than EVENTS_MAX. */
+export function tooManyEvents(events: number): Result<never, "oversized"> | null {
+  return events > EVENTS_MAX ? refused("oversized", `${events} events, limit ${EVENTS_MAX}`) : null;
+}
+
+function oversized(payload: Uint8Array, bytesMax: number): Result<never, "oversized"> {
+  return refused("oversized", `${payload.length} bytes, limit ${bytesMax}`);
 }

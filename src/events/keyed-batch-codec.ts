@@ -68,7 +68,7 @@ export function decodeKeyedBatches(
   data: Uint8Array,
 ): Result<KeyedBatch[], "malformed-log-message"> {
   const problem = msgpackShapeProblem(data, { depthMax: DEPTH_MAX });
-  if (problem !== null) return refused("malformed-log-message", problem);
+  if (problem !== null) return refused("malformed-log-message", problem.detail);
   let fields: unknown;
   try {
     fields = decoder.decode(data);

@@ -57,6 +57,10 @@ export interface SkippedEvent {
   readonly reason: SkipReason;
 }
 
+/** One of each serves all: a message may hold EVENTS_MAX of them. */
+export const MALFORMED_EVENT: SkippedEvent = { type: "skipped", reason: "malformed-event" };
+export const UNKNOWN_TAG_EVENT: SkippedEvent = { type: "skipped", reason: "unknown-tag" };
+
 export type KvEvent = BlockStored | BlockRemoved | AllBlocksCleared | SkippedEvent;
 
 /** One message of an engine: all events of one scheduler step. */
@@ -68,8 +72,11 @@ export interface KvEventBatch {
   readonly events: readonly KvEvent[];
 }
 
-/** Tokens in one event that are read; a scheduler step stores far fewer. */
-export const EVENT_TOKENS_MAX = 4_194_304;
+/** Memory of an event beside its lists, and of its place in the batch. */
+const EVENT_BYTES = 384;
+const SLOT_BYTES = 8;
+/** Events of one message that are read; a step that evicts 16,000 pages of a token each stays below. */
+export const EVENTS_MAX = 16_384;
 
 /** The batch of a connector that never tells of removals. */
 export function withoutRemovals(batch: KvEventBatch): KvEventBatch {
@@ -77,6 +84,17 @@ export function withoutRemovals(batch: KvEventBatch): KvEventBatch {
     (event): KvEvent => (event.type === "stored" ? { ...event, caveat: "no-removals" } : event),
   );
   return { ...batch, events };
+}
+
+/** Memory of a decoded batch, bytes, within about a quarter. */
+export function batchBytes({ events }: KvEventBatch): number {
+  let bytes = EVENT_BYTES;
+  for (const event of events) {
+    bytes += event.type === "skipped" ? SLOT_BYTES : EVENT_BYTES;
+    if (event.type === "stored") bytes += 8 * event.handles.length + 4 * event.tokens.length;
+    else if (event.type === "removed") bytes += 8 * event.handles.length;
+  }
+  return bytes;
 }
 
 /** The event with arrays of its own, to be held: pieces of slabs would keep all of these. */

@@ -19,8 +19,15 @@ import {
   readString,
   readTokens,
 } from "./event-fields.ts";
-import { type DecodeRefusal, readMsgpack } from "./event-payload.ts";
-import type { BlockRemoved, BlockStored, KvEvent, KvEventBatch } from "./kv-event.ts";
+import { type DecodeRefusal, readMsgpack, tooManyEvents } from "./event-payload.ts";
+import {
+  type BlockRemoved,
+  type BlockStored,
+  type KvEvent,
+  type KvEventBatch,
+  MALFORMED_EVENT,
+  UNKNOWN_TAG_EVENT,
+} from "./kv-event.ts";
 
 /** Unix seconds that a Date can hold. */
 export const TS_MAX = 8_640_000_000_000;
@@ -44,6 +51,8 @@ export function decodeMsgpackBatch(
     return refused("malformed-batch", `field 0 (ts) is not in 0..${TS_MAX} s`);
   }
   if (!Array.isArray(events)) return refused("malformed-batch", "field 1 (events) is not an array");
+  const tooMany = tooManyEvents(events.length);
+  if (tooMany !== null) return tooMany;
   const isRankAbsent = rank === undefined || rank === null;
   if (!isRankAbsent && !isCount(rank, RANK_MAX)) {
     return refused("malformed-batch", `field 2 (data_parallel_rank) is not in 0..${RANK_MAX}`);
@@ -56,13 +65,13 @@ function decodeEvent(event: unknown, form: BatchForm): KvEvent {
   const tag = tagOf(event);
   if (tag === "AllBlocksCleared") return { type: "cleared" };
   if (tag !== "BlockStored" && tag !== "BlockRemoved") {
-    return { type: "skipped", reason: tag === null ? "malformed-event" : "unknown-tag" };
+    return tag === null ? MALFORMED_EVENT : UNKNOWN_TAG_EVENT;
   }
   const decoded =
     tag === "BlockStored"
       ? decodeStored(fieldsOf(event, form.storedFields))
       : decodeRemoved(fieldsOf(event, form.removedFields));
-  return decoded ?? { type: "skipped", reason: "malformed-event" };
+  return decoded ?? MALFORMED_EVENT;
 }
 
 function tagOf(event: unknown): string | null {
@@ -72,7 +81,9 @@ function tagOf(event: unknown): string | null {
 
 function fieldsOf(event: unknown, names: readonly string[]): Fields {
   if (!Array.isArray(event)) return isFields(event) ? event : {};
-  return Object.fromEntries(names.map((name, position) => [name, event[position]]));
+  const fields: Record<string, unknown> = {};
+  for (const [position, name] of names.entries()) fields[name] = event[position];
+  return fields;
 }
 
 /** The fields of both engines by their names: a capture does not say whose it is. Null: a bad one. */

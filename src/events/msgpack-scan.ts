@@ -2,11 +2,12 @@
  * Reads msgpack values from left to right where their kind is known before.
  *
  * A value of another kind makes the whole scan unusual: what is read after that means nothing, and
- * the caller gives up. Lengths are held against the bytes that are left before anything is allocated.
+ * the caller gives up. Lengths are held against the bytes that are left, and those of all lists
+ * against LISTED_MAX, before anything is allocated.
  */
 import { Slab } from "../core/slab.ts";
 import { U64Cell } from "../indexer/u64-words.ts";
-import { EVENT_TOKENS_MAX } from "./kv-event.ts";
+import { VALUES_BYTES_MAX } from "./event-payload.ts";
 
 /** What numbers are when the scan is unusual. */
 export const UNUSUAL = -1;
@@ -22,8 +23,14 @@ const cell = new U64Cell();
 const float64Cell = new Float64Array(1);
 const float64Words = new Uint32Array(float64Cell.buffer);
 
+/** A hash is a bigint for a moment. */
+const HASH_SLOTS = 4;
+/** Values in all lists of one message, 8 bytes each: as much as the general decoder may take. */
+const LISTED_MAX = VALUES_BYTES_MAX / 8;
+
 export class MsgpackScan {
   readonly #bytes: Uint8Array;
+  #listed = 0;
   #at = 0;
   #isUnusual = false;
 
@@ -51,11 +58,12 @@ export class MsgpackScan {
     return true;
   }
 
-  arrayLength(): number {
+  /** `slots`: memory of each value, in units of 8 bytes. */
+  arrayLength(slots = 1): number {
     const head = this.#head();
-    if (head >= 0x90 && head < 0xa0) return this.#fitting(head & 0x0f);
-    if (head === 0xdc) return this.#fitting(this.#uint(2));
-    return head === 0xdd ? this.#fitting(this.#uint(4)) : this.#unusual();
+    if (head >= 0x90 && head < 0xa0) return this.#fitting(head & 0x0f, slots);
+    if (head === 0xdc) return this.#fitting(this.#uint(2), slots);
+    return head === 0xdd ? this.#fitting(this.#uint(4), slots) : this.#unusual();
   }
 
   /** UNUSUAL without giving up, and without a step, when no map comes next; vLLM's have 16 bits. */
@@ -99,7 +107,7 @@ export class MsgpackScan {
 
   /** An array of such 64 bits. */
   u64Array(): BigUint64Array {
-    const length = this.arrayLength();
+    const length = this.arrayLength(HASH_SLOTS);
     const values = hashSlab.u64(this.#isUnusual ? 0 : length);
     for (let position = 0; position < values.length; position += 1) values[position] = this.u64();
     return values;
@@ -177,8 +185,9 @@ export class MsgpackScan {
   }
 
   /** Each value takes a byte at least. */
-  #fitting(length: number): number {
-    const isFitting = !this.#isUnusual && this.#has(length) && length <= EVENT_TOKENS_MAX;
+  #fitting(length: number, slots: number): number {
+    this.#listed += length * slots;
+    const isFitting = !this.#isUnusual && this.#has(length) && this.#listed <= LISTED_MAX;
     return isFitting ? length : this.#unusual();
   }
 

@@ -14,7 +14,7 @@ export interface EngineMessage {
   readonly seq: number;
   /** Null: it could not be decoded. */
   readonly batch: KvEventBatch | null;
-  /** Bytes that it came in; default 0: of an engine that cannot be asked again. */
+  /** Memory that its events take; default 0: of an engine that cannot be asked again. */
   readonly bytes?: number;
 }
 
@@ -51,7 +51,7 @@ export type SequenceDrop = "duplicate" | "held-full";
 
 /** Live messages held while a replay runs: half a minute of a busy engine. */
 export const HELD_MESSAGES_MAX = 4096;
-/** Bytes that the messages held came in. */
+/** Memory of the messages held. */
 export const HELD_BYTES_MAX = 33_554_432;
 /** Replays in a row for one gap; then the holder starts anew behind it. */
 export const REPLAY_ROUNDS_MAX = 3;

@@ -163,7 +163,7 @@ export function encodeParts(
 
 export function decodePart(data: Uint8Array): Result<SnapshotPart, "malformed"> {
   const problem = msgpackShapeProblem(data, { depthMax: DEPTH_MAX });
-  if (problem !== null) return refused("malformed", problem);
+  if (problem !== null) return refused("malformed", problem.detail);
   let fields: unknown;
   try {
     fields = decoder.decode(data);

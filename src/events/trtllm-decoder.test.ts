@@ -175,7 +175,7 @@ it("forgets the oldest blocks that are not full beyond a limit", () => {
     const block = `{"block_hash":${hash},"tokens":[{"token_id":1},{"token_id":1},{"token_id":1}]}`;
     return `{"data":${stored("null", block)}}`;
   });
-  decoder.decode(jsonPayload(`[${events.join(",")}]`));
+  for (const event of events) decoder.decode(jsonPayload(event));
   expect(decode(decoder, removed("0", "1", String(PARTIAL_BLOCKS_MAX)))).toMatchObject([
     { type: "removed", handles: BigUint64Array.of(0n) },
   ]);

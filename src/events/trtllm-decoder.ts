@@ -19,8 +19,8 @@ import {
   readHashes,
   readNullable,
 } from "./event-fields.ts";
-import { type DecodeRefusal, readJson } from "./event-payload.ts";
-import type { KvEvent, KvEventBatch } from "./kv-event.ts";
+import { type DecodeRefusal, PAYLOAD_BYTES_MAX, readJson, tooManyEvents } from "./event-payload.ts";
+import { type KvEvent, type KvEventBatch, MALFORMED_EVENT, UNKNOWN_TAG_EVENT } from "./kv-event.ts";
 import type { EngineMessage } from "./sequencer.ts";
 import { readTrtllmBlocks, type TrtllmBlock } from "./trtllm-blocks.ts";
 
@@ -30,8 +30,6 @@ export const PARTIAL_BLOCKS_MAX = 65_536;
 export const LOWER_BLOCKS_MAX = 1_048_576;
 /** The tier of each cache level. */
 const MEDIA = ["GPU", "CPU"];
-
-const MALFORMED: KvEvent = { type: "skipped", reason: "malformed-event" };
 
 interface Group {
   readonly group: number | null;
@@ -51,6 +49,8 @@ export class TrtllmDecoder {
     const read = readJson(payload);
     if (!read.ok) return read;
     const items: readonly unknown[] = Array.isArray(read.value) ? read.value : [read.value];
+    const tooMany = tooManyEvents(items.length);
+    if (tooMany !== null) return tooMany;
     if (!items.every(isFields)) return refused("malformed-batch", "an event is not an object");
     const ranks = new Set(items.map(rankOf));
     const [rank = null] = ranks;
@@ -62,7 +62,7 @@ export class TrtllmDecoder {
 
   /** One message for each event of a drain, numbered by the engine; never throws. */
   drain(payload: Uint8Array): Result<readonly EngineMessage[], DecodeRefusal> {
-    const read = readJson(payload);
+    const read = readJson(payload, PAYLOAD_BYTES_MAX);
     if (!read.ok) return read;
     if (!Array.isArray(read.value)) return refused("malformed-batch", "the answer is no array");
     const messages: EngineMessage[] = [];
@@ -80,18 +80,18 @@ export class TrtllmDecoder {
   #decodeEvent(item: Fields): KvEvent[] {
     const data = item["data"];
     const group = this.#groupOf(item);
-    if (!isFields(data) || group === null) return [MALFORMED];
+    if (!isFields(data) || group === null) return [MALFORMED_EVENT];
     switch (data["type"]) {
       case "created":
         return [];
       case "stored":
-        return this.#decodeStored(data, group) ?? [MALFORMED];
+        return this.#decodeStored(data, group) ?? [MALFORMED_EVENT];
       case "removed":
-        return this.#decodeRemoved(data, group) ?? [MALFORMED];
+        return this.#decodeRemoved(data, group) ?? [MALFORMED_EVENT];
       case "updated":
-        return this.#decodeUpdated(data, group) ?? [MALFORMED];
+        return this.#decodeUpdated(data, group) ?? [MALFORMED_EVENT];
       default:
-        return [{ type: "skipped", reason: "unknown-tag" }];
+        return [UNKNOWN_TAG_EVENT];
     }
   }
 

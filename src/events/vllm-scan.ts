@@ -7,7 +7,13 @@
  */
 import { type EngineKey, engineKey, RANK_MAX } from "../core/ids.ts";
 import { BLOCK_SIZE_TOKENS_MAX } from "../keys/namespace.ts";
-import type { BlockRemoved, BlockStored, KvEvent, KvEventBatch } from "./kv-event.ts";
+import {
+  type BlockRemoved,
+  type BlockStored,
+  EVENTS_MAX,
+  type KvEvent,
+  type KvEventBatch,
+} from "./kv-event.ts";
 import { MsgpackScan, UNUSUAL } from "./msgpack-scan.ts";
 
 /** Fields of the longest array that is read here; a longer one is of a later version. */
@@ -38,6 +44,7 @@ export function scanVllmBatch(payload: Uint8Array, tsMax: number): KvEventBatch 
   if ((fields !== 2 && fields !== 3) || !(ts >= 0 && ts <= tsMax) || length === UNUSUAL) {
     return null;
   }
+  if (length > EVENTS_MAX) return null;
   const events: KvEvent[] = [];
   for (let position = 0; position < length; position += 1) {
     const event = scanEvent(scan);

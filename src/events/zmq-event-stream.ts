@@ -13,6 +13,7 @@ import { type EventMessage, parseFrames } from "./frames.ts";
 import type { HolderRelay, RelayStep } from "./holder-relay.ts";
 import { type PollOutcome, pollTrtllmEvents } from "./http-trtllm-poll.ts";
 import type { KeyedSink } from "./keyed-batch.ts";
+import { batchBytes } from "./kv-event.ts";
 import type { EngineMessage } from "./sequencer.ts";
 import { type StreamFacts, StreamWatch } from "./stream-facts.ts";
 import { TrtllmDecoder } from "./trtllm-decoder.ts";
@@ -173,7 +174,7 @@ export class EventStream {
 
   #decode({ seq, payload }: EventMessage): EngineMessage {
     const decoded = this.#decoder.decode(payload);
-    if (decoded.ok) return { seq, batch: decoded.value, bytes: payload.length };
+    if (decoded.ok) return { seq, batch: decoded.value, bytes: batchBytes(decoded.value) };
     this.#refuse(decoded.reason, decoded.detail, payload);
     return { seq, batch: null };
   }
