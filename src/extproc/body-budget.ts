@@ -1,4 +1,4 @@
-/** Bounds the bytes of all request bodies that are collected or decided on at one time. */
+/** Bounds the bytes of all request bodies that are collected, decided on, or not yet read back. */
 
 export class BodyBudget {
   readonly bytesMax: number;

@@ -55,7 +55,9 @@ export const extProcConfigSchema = z.strictObject({
     .int()
     .min(1024)
     .default(1_073_741_824)
-    .describe("bytes of all bodies that wait for a decision; what is beyond is refused with 503"),
+    .describe(
+      "bytes of all bodies that wait for a decision, or for the gateway to take them back; what is beyond is refused with 503",
+    ),
   deadlineMs: z
     .number()
     .positive()

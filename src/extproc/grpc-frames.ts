@@ -30,6 +30,10 @@ export class FrameReader {
     this.#onMessage = onMessage;
   }
 
+  get isWithinMessage(): boolean {
+    return this.#bytes > 0;
+  }
+
   /** Null: all is well. Messages are views of the bytes that came. */
   push(chunk: Buffer): FrameRefusal | null {
     const bytes = this.#gathered(chunk);

@@ -85,6 +85,7 @@ export class GrpcHealth {
         if (!isAsked) throw new Error("no message");
       },
       onDrain: () => {},
+      onRefused: () => {},
       onClosed: () => this.#watches.delete(call),
     });
   }

@@ -35,7 +35,7 @@ export interface StreamDeps {
   readonly deadlines: Deadlines;
   readonly deadlineMs: number;
   readonly messageBytesMax: number;
-  /** Called once, after the last output. */
+  /** Called once, when nothing is left of the stream. */
   readonly onClosed: () => void;
 }
 
@@ -63,8 +63,15 @@ export class GrpcStream {
     this.#call.start(messageBytesMax, {
       onMessage: (bytes) => this.#receive({ kind: "message", message: codec.decode(bytes) }),
       onHalfClosed: () => this.#receive({ kind: "half-closed" }),
-      onDrain: () => this.#call.resume(),
-      onClosed: () => this.#receive({ kind: "cancelled" }),
+      onDrain: () => {
+        this.#call.resume();
+        this.#releaseTaken();
+      },
+      onRefused: () => this.#receive({ kind: "cancelled" }),
+      onClosed: () => {
+        this.#receive({ kind: "cancelled" });
+        this.#deps.onClosed();
+      },
     });
   }
 
@@ -77,7 +84,14 @@ export class GrpcStream {
       });
     } catch (reason) {
       this.#fail(reason);
+    } finally {
+      this.#releaseTaken();
     }
+  }
+
+  /** What the gateway was answered and has not read counts against the budget of bodies. */
+  #releaseTaken(): void {
+    if (!this.#call.isBacklogged) this.#session.releaseBody();
   }
 
   #carryOut(output: SessionOutput): void {
@@ -214,7 +228,6 @@ export class GrpcStream {
     this.#isClosed = true;
     this.#cancelPick();
     this.#deps.meter.count("kvatlas_extproc_streams_total", { outcome });
-    this.#deps.onClosed();
     const details =
       outcome === "failed" || outcome === "aborted" ? `ext_proc stream ${outcome}` : "";
     this.#call.end({ code: CLOSE_STATUS[outcome], details });

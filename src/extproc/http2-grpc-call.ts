@@ -1,5 +1,6 @@
 /** One gRPC call on a stream of node:http2: messages in and out, and a status at its end. */
-import type { ServerHttp2Stream } from "node:http2";
+import http2, { type ServerHttp2Stream } from "node:http2";
+import type { Clock } from "../core/clock.ts";
 import { FrameReader, type FrameRefusal, framed } from "./grpc-frames.ts";
 
 /** Of gRPC's status codes those that are given here. */
@@ -21,8 +22,14 @@ export interface CallEnd {
 /**
  * Why this side ended a call before its handler could; label of the refusal counter.
  * - transport: a message over its bound, of no known form, or cut, or a call that is none of gRPC
+ * - caller-deadline: the time that the caller gave is over
  */
-export type CallRefusal = "transport";
+export type CallRefusal = "transport" | "caller-deadline";
+
+export interface CallDeps {
+  readonly clock: Clock;
+  readonly onRefused: (reason: CallRefusal) => void;
+}
 
 /** What throws ends the call as a message of no known form does. */
 export interface CallEvents {
@@ -31,7 +38,9 @@ export interface CallEvents {
   readonly onHalfClosed: () => void;
   /** What was written has gone, after `write` had said that it has not. */
   readonly onDrain: () => void;
-  /** Last of all: the call has ended, or the peer reset it, or its connection is gone. */
+  /** This side ended the call; nothing of it is wanted any more. */
+  readonly onRefused: () => void;
+  /** Last of all: what was written has gone, or the peer reset the call, or its connection is gone. */
   readonly onClosed: () => void;
 }
 
@@ -42,22 +51,29 @@ const REFUSALS: Readonly<Record<FrameRefusal, CallEnd>> = {
   "too-large": { code: GRPC_STATUS.resourceExhausted, details: "message over the limit" },
 };
 
+/** A peer that has the status of its call and does not end it within this time is told to, ms. */
+const RESET_AFTER_MS = 1000;
+const CUT: CallEnd = { code: GRPC_STATUS.internal, details: "half a message" };
 const UNREADABLE: CallEnd = { code: GRPC_STATUS.internal, details: "message cannot be read" };
 
 export class Http2GrpcCall {
   readonly #stream: ServerHttp2Stream;
-  readonly #onRefused: (reason: CallRefusal) => void;
+  readonly #deps: CallDeps;
+  #events: CallEvents | null = null;
   #isEnded = false;
 
-  constructor(stream: ServerHttp2Stream, onRefused: (reason: CallRefusal) => void) {
+  constructor(stream: ServerHttp2Stream, deps: CallDeps) {
     this.#stream = stream;
-    this.#onRefused = onRefused;
+    this.#deps = deps;
     // A stream without a listener would throw its errors; 'close' follows each.
     stream.on("error", () => {});
+    // Node waits with a stream that was reset without an error until all is read and written.
+    stream.on("aborted", () => stream.destroy());
   }
 
   start(messageBytesMax: number, events: CallEvents): void {
     const stream = this.#stream;
+    this.#events = events;
     const reader = new FrameReader(messageBytesMax, (message) => {
       if (!this.#isEnded) events.onMessage(message);
     });
@@ -69,7 +85,9 @@ export class Http2GrpcCall {
     );
     // A reset ends the reading side too.
     stream.on("end", () => {
-      if (!stream.aborted) this.#guarded(events.onHalfClosed);
+      if (stream.aborted || this.#isEnded) return;
+      if (reader.isWithinMessage) this.refuse("transport", CUT);
+      else this.#guarded(events.onHalfClosed);
     });
     stream.on("drain", () => this.#guarded(events.onDrain));
     stream.on("close", () => this.#guarded(events.onClosed));
@@ -84,9 +102,23 @@ export class Http2GrpcCall {
     }
   }
 
+  /** Ends the call for a reason that its handler does not know, and tells it. */
   refuse(reason: CallRefusal, end: CallEnd): void {
-    this.#onRefused(reason);
+    if (this.#isEnded) return;
+    this.#deps.onRefused(reason);
     this.end(end);
+    this.#isEnded = true;
+    const { onRefused } = this.#events ?? {};
+    if (onRefused !== undefined) this.#guarded(onRefused);
+  }
+
+  /** Answers what is no call of gRPC. */
+  reject(httpStatus: number): void {
+    this.#deps.onRefused("transport");
+    this.#isEnded = true;
+    this.#stream.resume();
+    this.#stream.respond([":status", String(httpStatus)], { endStream: true });
+    this.#resetLater();
   }
 
   /** False when more waits to be sent than should; nothing is lost. */
@@ -114,6 +146,11 @@ export class Http2GrpcCall {
     this.#stream.resume();
   }
 
+  /** Whether more of what was written waits than should. */
+  get isBacklogged(): boolean {
+    return this.#stream.writableLength >= this.#stream.writableHighWaterMark;
+  }
+
   /** A reset is known here some turns before 'close' tells of it; to answer would throw by then. */
   get #isGone(): boolean {
     return this.#stream.destroyed || this.#stream.closed;
@@ -127,6 +164,7 @@ export class Http2GrpcCall {
     const status = { "grpc-status": String(code), "grpc-message": encodeURIComponent(details) };
     // The peer may go on sending; what comes is dropped.
     stream.resume();
+    this.#resetLater();
     if (!stream.headersSent) {
       stream.respond([...HEADERS, ...Object.entries(status).flat()], { endStream: true });
       return;
@@ -135,5 +173,15 @@ export class Http2GrpcCall {
       if (!this.#isGone) stream.sendTrailers(status);
     });
     stream.end();
+  }
+
+  /** Not at once: a reset overtakes the status that waits to be sent. */
+  #resetLater(): void {
+    const stream = this.#stream;
+    stream.once("finish", () => {
+      if (stream.readableEnded) return;
+      const reset = (): void => stream.close(http2.constants.NGHTTP2_NO_ERROR);
+      stream.once("close", this.#deps.clock.after(RESET_AFTER_MS, reset));
+    });
   }
 }

@@ -114,11 +114,18 @@ function accept(
     stream.destroy();
     return;
   }
-  const call = new Http2GrpcCall(stream, onRefused);
-  const isGrpc = String(headers["content-type"]).startsWith("application/grpc");
-  const handler = isGrpc ? handlers.get(String(headers[":path"])) : undefined;
+  const call = new Http2GrpcCall(stream, { clock, onRefused });
+  if (headers[":method"] !== "POST") {
+    call.reject(405);
+    return;
+  }
+  if (!/^application\/grpc([+;]|$)/.test(String(headers["content-type"]))) {
+    call.reject(415);
+    return;
+  }
+  const handler = handlers.get(String(headers[":path"]));
   if (handler === undefined) {
-    call.end({ code: GRPC_STATUS.unimplemented, details: "no such method" });
+    call.refuse("transport", { code: GRPC_STATUS.unimplemented, details: "no such method" });
     return;
   }
   const timeoutMs = timeoutMsOf(headers["grpc-timeout"]);
@@ -126,7 +133,7 @@ function accept(
     const end = { code: GRPC_STATUS.deadlineExceeded, details: "deadline exceeded" };
     stream.once(
       "close",
-      clock.after(timeoutMs, () => call.end(end)),
+      clock.after(timeoutMs, () => call.refuse("caller-deadline", end)),
     );
   }
   handler(call);

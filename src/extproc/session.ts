@@ -95,6 +95,12 @@ export class Session {
     this.#body.release();
   }
 
+  /** To be called when the peer has taken what it was sent: a body that was sent on has gone. */
+  releaseBody(): void {
+    const isHeld = this.#state === "waiting" || this.#state === "collecting" || this.#isPicking();
+    if (!isHeld) this.#body.release();
+  }
+
   receive(input: SessionInput): SessionOutput[] {
     switch (input.kind) {
       case "message":
@@ -271,7 +277,6 @@ export class Session {
     }).map(send);
     this.#state = "routed";
     this.#pickRequest = null;
-    this.#body.release();
     this.#response.routed(requestId);
     return this.#isHalfClosed ? [...outputs, ...this.#closeOrderly()] : outputs;
   }

@@ -86,6 +86,15 @@ export function dataFrames(streamId: number, bytes: Uint8Array, isEnd = false): 
   return Buffer.concat(frames);
 }
 
+export function resetFrame(streamId: number, code: number): Buffer {
+  return frame(FRAME_TYPE.reset, 0, streamId, uint32(code));
+}
+
+/** Lets the server send so many bytes more; stream 0 is the connection. */
+export function windowFrame(streamId: number, bytes: number): Buffer {
+  return frame(FRAME_TYPE.windowUpdate, 0, streamId, uint32(bytes));
+}
+
 function initialWindow(bytes: number): Buffer {
   return frame(FRAME_TYPE.settings, 0, 0, Buffer.concat([Buffer.from([0, 4]), uint32(bytes)]));
 }
