@@ -19,7 +19,7 @@ const page = read("docs/policy.md")
 const config: RouterConfig = routerConfigSchema.parse({});
 const CONSTANT_FILES = [
   ...["cost", "popularity", "decode-endpoint", "decide"].map((name) => `src/router/${name}.ts`),
-  ...["ledger", "speeds", "peer-loads", "peer-prompts", "faults"].map(
+  ...["ledger", "endpoint-load", "speeds", "peer-loads", "peer-prompts", "faults"].map(
     (name) => `src/fleet/${name}.ts`,
   ),
   "src/flow/holding-room.ts",
@@ -151,6 +151,7 @@ describe("docs/policy.md", () => {
         row("faults, ms", ({ terms }) => ms(terms.faults)),
         row("surplus, ms", ({ terms }) => ms(terms.surplus)),
         row("spend, ms", ({ terms }) => ms(terms.spend)),
+        row("warmup, ms", ({ terms }) => ms(terms.warmup)),
         row("**cost, ms**", ({ costSeconds }) => `**${ms(costSeconds)}**`),
       ]),
     );

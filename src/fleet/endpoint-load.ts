@@ -1,5 +1,8 @@
 /** What one router's own requests are at an endpoint: the main load signal, because it is never late. */
 
+/** First tokens after which an endpoint counts as warm. */
+export const WARMUP_ANSWERS = 3;
+
 /** A live picture: the ledger keeps it current, everybody else reads it. */
 export interface EndpointLoad {
   /** waiting + decoding */
@@ -27,6 +30,8 @@ export interface EndpointLoad {
   readonly pairedTokens: number;
   /** Work of all requests that had their first token, since the endpoint is known, seconds. */
   readonly servedSeconds: number;
+  /** Requests that had their first token since the endpoint is new. */
+  readonly answers: number;
   /** Learned prefill speed: 1 is nominal, 2 is twice as fast. */
   readonly speed: number;
 }
@@ -44,6 +49,7 @@ export const IDLE_LOAD: EndpointLoad = Object.freeze({
   pairedRequests: 0,
   pairedTokens: 0,
   servedSeconds: 0,
+  answers: 0,
   speed: 1,
 });
 
@@ -52,6 +58,11 @@ export function remainingSeconds(load: EndpointLoad, nowMs: number): number {
   if (load.waiting === 0) return 0;
   const servedSeconds = (load.speed * Math.max(0, nowMs - load.headSinceMs)) / 1000;
   return Math.max(0, load.pendingSeconds - servedSeconds);
+}
+
+/** 1 for an endpoint that has answered nothing yet, 0 for one that is warm. */
+export function coldness({ answers }: EndpointLoad): number {
+  return Math.max(0, 1 - answers / WARMUP_ANSWERS);
 }
 
 /** KV tokens of all requests: blocks, half a block at the end of each, and what they streamed. */

@@ -89,6 +89,19 @@ describe("Fleet", () => {
     }
   });
 
+  it("lets an endpoint warm up again that was unreachable", () => {
+    const fleet = fleetOf(spec(podA));
+    fleet.ledger.dispatched(request);
+    fleet.ledger.firstToken("r1", 5);
+    fleet.scraped(failed(podA, "refused"));
+    fleet.scraped(scraped(podA));
+    expect(fleet.ledger.load(podA).answers).toBe(1);
+    fleet.scraped(failed(podA, "refused"));
+    fleet.scraped(failed(podA, "refused"));
+    fleet.scraped(scraped(podA));
+    expect(fleet.ledger.load(podA).answers).toBe(0);
+  });
+
   it("lets signals age when a scrape fails", () => {
     const fleet = fleetOf(spec(podA));
     fleet.scraped(scraped(podA, 5));

@@ -154,6 +154,7 @@ export class Fleet {
     this.#changed.add(slot);
     const reason = readyReasonOf(slot);
     if (reason === before) return;
+    if (before === "unreachable") this.ledger.began(slot.spec.id);
     const fields = { endpoint: slot.spec.id, name: slot.spec.name, reason };
     if (reason === "unreachable") this.#deps.log.warn(fields, "endpoint unreachable");
     else this.#deps.log.info(fields, "endpoint reachable again");

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { endpointId } from "../core/ids.ts";
-import { type EndpointLoad, IDLE_LOAD } from "./endpoint-load.ts";
+import { type EndpointId, endpointId } from "../core/ids.ts";
+import { coldness, type EndpointLoad, IDLE_LOAD } from "./endpoint-load.ts";
 import { type Dispatch, type InflightKeys, Ledger, type LedgerOptions } from "./ledger.ts";
 
 const podA = endpointId("10.0.0.1:8000");
@@ -66,7 +66,10 @@ describe("Ledger", () => {
     });
     ledger.finished("r1", 20);
     const { headSinceMs: _, ...idle } = IDLE_LOAD;
-    expect(ledger.load(podA)).toMatchObject({ ...idle, blockSizeTokens: 16, servedSeconds: 0.5 });
+    expect(ledger.load(podA)).toMatchObject({
+      ...idle,
+      ...{ blockSizeTokens: 16, servedSeconds: 0.5, answers: 1 },
+    });
   });
 
   it("counts a split request at its prefill endpoint to its first token, at the other to its end", () => {
@@ -103,6 +106,31 @@ describe("Ledger", () => {
     expect(ledger.load(podB).speed).toBe(1);
     expect(ledger.load(podC).speed).toBe(1);
     expect(ledger.load(podA).speed).toBeGreaterThan(1.9);
+  });
+
+  it("learns no speed from the first answers of an endpoint that is new or was away", () => {
+    const ledger = newLedger();
+    let atMs = 0;
+    const answer = (endpointId: EndpointId, serviceMs: number): void => {
+      ledger.dispatched(dispatch({ endpointId, atMs }));
+      atMs += serviceMs;
+      ledger.firstToken("r1", atMs);
+      ledger.ended("r1");
+      ledger.settleSpeeds(pods);
+    };
+    for (let turn = 0; turn < 50; turn += 1) answer(podA, 500);
+    expect(coldness(ledger.load(podA))).toBe(0);
+    const compiling = [20_000, 3000, 1000];
+    for (const serviceMs of compiling) {
+      expect(coldness(ledger.load(podB))).toBeGreaterThan(0);
+      answer(podB, serviceMs);
+    }
+    expect(coldness(ledger.load(podB))).toBe(0);
+    expect(ledger.load(podB).speed).toBe(1);
+    ledger.began(podA);
+    expect(coldness(ledger.load(podA))).toBe(1);
+    for (const serviceMs of compiling) answer(podA, serviceMs);
+    expect(ledger.load(podA)).toMatchObject({ speed: 1, answers: 3 });
   });
 
   it("takes no endpoint for slow because it works for other routers too", () => {

@@ -8,7 +8,7 @@
  */
 import { assert } from "../core/assert.ts";
 import type { EndpointId } from "../core/ids.ts";
-import { type EndpointLoad, IDLE_LOAD } from "./endpoint-load.ts";
+import { type EndpointLoad, IDLE_LOAD, WARMUP_ANSWERS } from "./endpoint-load.ts";
 import { learn, type SpeedEvidence, settleSpeeds } from "./speeds.ts";
 
 /** Requests in flight through one router; at some 300 bytes each this is about 40 MB. */
@@ -145,6 +145,11 @@ export class Ledger {
     this.#hasLearned = true;
   }
 
+  /** The endpoint is new, or was away: it has to warm up. */
+  began(endpointId: EndpointId): void {
+    this.#load(endpointId).answers = 0;
+  }
+
   /** Settles the speeds of these endpoints, if there were first tokens since the last call. */
   settleSpeeds(endpointIds: readonly EndpointId[]): void {
     if (!this.#hasLearned) return;
@@ -208,8 +213,12 @@ export class Ledger {
     this.#headBegins(load, dispatch.endpointId, atMs);
     // An endpoint works for all routers: in that time it also did what theirs have brought.
     const peersSeconds = Math.max(0, load.headPeersSeconds - headPeersSeconds);
-    learn(load, dispatch.workSeconds + peersSeconds, Math.max(0, atMs - headSinceMs) / 1000);
-    this.#hasLearned = true;
+    // The first answers of an engine also pay for compiling and warming up: they tell no speed.
+    if (load.answers >= WARMUP_ANSWERS) {
+      learn(load, dispatch.workSeconds + peersSeconds, Math.max(0, atMs - headSinceMs) / 1000);
+      this.#hasLearned = true;
+    }
+    load.answers += 1;
     load.servedSeconds += dispatch.workSeconds;
     this.#endWaiting(load, dispatch);
     entry.isDecoding = true;

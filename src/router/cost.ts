@@ -7,7 +7,7 @@
  * made from it on demand. Cost: about 0.1 us per endpoint.
  */
 import type { EndpointId } from "../core/ids.ts";
-import { kvTokens } from "../fleet/endpoint-load.ts";
+import { coldness, kvTokens } from "../fleet/endpoint-load.ts";
 import type { EndpointView, FleetView } from "../fleet/fleet.ts";
 import { backlogAt, peerWeight } from "../fleet/peer-loads.ts";
 import type { RouterConfig } from "./config.ts";
@@ -34,6 +34,8 @@ export interface CostTerms {
   readonly surplus: number;
   /** What the accelerator's time for the request costs, at the stated price and worth of a dollar. */
   readonly spend: number;
+  /** Requests that already wait at an endpoint which has yet to answer its first ones. */
+  readonly warmup: number;
 }
 
 /** What a decode step costs a prefill beside it, against one chunk's time. */
@@ -63,6 +65,8 @@ const KV_USEFUL_FACTOR = 5;
 const FAULT_SECONDS = 2;
 /** Seconds by which each holder too many of a popular prefix is dearer than the one before it. */
 const SURPLUS_SECONDS = 0.02;
+/** Seconds that each request waiting at a new endpoint costs, where the fleet is warm. */
+const WARMUP_SECONDS = 1;
 const SECONDS_PER_HOUR = 3600;
 
 /** Places of one endpoint's numbers: first the terms of the cost, then what they are made of. */
@@ -77,10 +81,11 @@ const AT = {
     faults: 6,
     surplus: 7,
     spend: 8,
+    warmup: 9,
   },
-  ...{ cost: 9, work: 10, reused: 11, waiting: 12, context: 13, decoding: 14, used: 15 },
+  ...{ cost: 10, work: 11, reused: 12, waiting: 13, context: 14, decoding: 15, used: 16 },
   // Freshness of the scrape, and of its slower values.
-  ...{ fresh: 16, lasting: 17 },
+  ...{ fresh: 17, lasting: 18 },
 } as const;
 const TERMS: number = AT.cost;
 const ROW: number = AT.lasting + 1;
@@ -104,6 +109,8 @@ export class CostTable {
   #queueMeanSeconds = 0;
   /** The shortest of them, seconds. */
   #queueLeastSeconds = 0;
+  /** Mean over the candidates, 0 to 1. */
+  #coldness = 0;
   /** Price of KV memory, 0 to KV_MEMORY_MAX. */
   #memoryPrice = 0;
 
@@ -156,6 +163,7 @@ export class CostTable {
       faults: term(AT.faults),
       surplus: term(AT.surplus),
       spend: term(AT.spend),
+      warmup: term(AT.warmup),
     };
   }
 
@@ -171,6 +179,7 @@ export class CostTable {
     let queueSum = 0;
     let queueLeast = Number.POSITIVE_INFINITY;
     let usageSum = 0;
+    let coldnessSum = 0;
     for (let row = 0; row < candidates.length; row += 1) {
       const endpoint = fleet.endpoints[candidates[row] ?? -1];
       if (endpoint === undefined) continue;
@@ -182,6 +191,7 @@ export class CostTable {
       const queue = (numbers[at + AT.queue] ?? 0) / endpoint.load.speed;
       queueSum += queue;
       queueLeast = Math.min(queueLeast, queue);
+      coldnessSum += coldness(endpoint.load);
       if (endpoint.poolTokens > 0) {
         const scraped = (numbers[at + AT.lasting] ?? 0) * (endpoint.signals?.value.kvUsage ?? 0);
         usageSum += Math.max((numbers[at + AT.used] ?? 0) / endpoint.poolTokens, scraped);
@@ -190,6 +200,7 @@ export class CostTable {
     const count = Math.max(1, candidates.length);
     this.#queueMeanSeconds = queueSum / count;
     this.#queueLeastSeconds = Number.isFinite(queueLeast) ? queueLeast : 0;
+    this.#coldness = coldnessSum / count;
     const price = (usageSum / count - KV_MEMORY_FROM) / KV_MEMORY_RANGE;
     this.#memoryPrice = Math.min(KV_MEMORY_MAX, Math.max(0, price));
   }
@@ -280,6 +291,9 @@ export class CostTable {
         const worth = secondsPerDollarHour * accelerator.dollarsPerHour;
         numbers[at + AT.spend] = (worth * own.workSeconds) / speed;
       }
+      // Where all are new, as after a start of the router, nothing tells them apart.
+      const colder = Math.max(0, coldness(endpoint.load) - this.#coldness);
+      numbers[at + AT.warmup] = WARMUP_SECONDS * colder * waiting;
       let cost = 0;
       for (let term = at; term < at + TERMS; term += 1) cost += numbers[term] ?? 0;
       numbers[at + AT.cost] = cost;

@@ -135,6 +135,7 @@ function candidateRecord(candidate: Candidate): CandidateRecord {
     faults: milliseconds(terms.faults),
     surplus: milliseconds(terms.surplus),
     spend: milliseconds(terms.spend),
+    warmup: milliseconds(terms.warmup),
   };
   return {
     endpoint: candidate.endpointId,

@@ -29,6 +29,11 @@ function route(id: number, fields: Partial<RouteMessage> = {}): RouteMessage {
   return { op: "route", t: 1, id, ...prompt, ...fields };
 }
 
+function podOf(answer: ReturnType<RouterSession["handle"]>): string {
+  if (answer === null || !("pod" in answer) || answer.pod === null) throw new Error("no pod");
+  return answer.pod;
+}
+
 const THREE = [pod("a"), pod("b"), pod("c")];
 
 describe("RouterSession", () => {
@@ -64,20 +69,81 @@ describe("RouterSession", () => {
     expect(router.handle(route(2, { t: 2, exclude: ["c"] }))).toEqual({ pod: "b" });
   });
 
-  it("keeps away from a pod that refuses, until it has forgotten", () => {
+  it("counts on at a draining pod what it serves", () => {
     const router = session([pod("a"), pod("b")]);
-    const refusing = router.handle(route(1));
-    const name = refusing !== null && "pod" in refusing ? (refusing.pod ?? "") : "";
-    router.handle({ op: "refused", t: 1.01, id: 1, pod: name });
-    for (let id = 2; id < 5; id += 1) {
-      expect(router.handle(route(id, { t: 1.02 }))).not.toEqual({ pod: name });
-    }
-    for (let id = 1; id < 5; id += 1) {
-      router.handle({ op: "finish", t: 2, id, output_tokens: 1, ok: true });
-    }
-    const later = Array.from({ length: 8 }, (_, id) => router.handle(route(10 + id, { t: 60 })));
-    expect(later).toContainEqual({ pod: name });
+    const serving = podOf(router.handle(route(1)));
+    router.handle({ op: "first_token", t: 1.1, id: 1 });
+    router.handle({ op: "pod", t: 1.2, pod: serving, state: "draining" });
+    const other = podOf(router.handle(route(2, { t: 1.3 })));
+    expect(other).not.toBe(serving);
+    router.handle({ op: "finish", t: 1.4, id: 2, output_tokens: 5, ok: true });
+    router.handle({ op: "pod", t: 1.5, pod: serving, state: "ready" });
+    // Request 1 still decodes there, and shares its steps.
+    expect(router.handle(route(3, { t: 1.6 }))).toEqual({ pod: other });
+    router.handle({ op: "finish", t: 1.7, id: 3, output_tokens: 5, ok: true });
+    router.handle({ op: "finish", t: 1.7, id: 1, output_tokens: 5, ok: true });
+    const later = Array.from({ length: 8 }, (_, id) => router.handle(route(10 + id, { t: 2 })));
+    expect(later).toContainEqual({ pod: serving });
   });
+
+  it("routes again what a dead pod had, and looks for none of its blocks there", () => {
+    const { blocks } = route(1);
+    const router = session(THREE);
+    router.handle({ op: "kv", t: 0.5, pod: "b", tier: "gpu", type: "stored", blocks });
+    expect(router.handle(route(1))).toEqual({ pod: "b" });
+    router.handle({ op: "finish", t: 1.1, id: 1, output_tokens: 0, ok: false });
+    router.handle({ op: "pod", t: 1.2, pod: "b", state: "gone" });
+    const again = podOf(router.handle(route(1, { t: 1.3, exclude: ["b"] })));
+    expect(["a", "c"]).toContain(again);
+    router.handle({ op: "pod", t: 2, pod: "b", state: "ready" });
+    // What runs at its new place is known to be there.
+    expect(router.handle(route(2, { t: 2, blocks }))).toEqual({ pod: again });
+  });
+
+  it("gives a new pod few requests at once until it has answered its first ones", () => {
+    const OLD = ["a", "b", "c", "d"];
+    const herd = (warmUps: number): number => {
+      const router = session([...OLD.map((id) => pod(id)), pod("new", { state: "gone" })]);
+      let id = 0;
+      const answer = (exclude: readonly string[], t: number): void => {
+        id += 1;
+        router.handle(route(id, { t, exclude: [...exclude] }));
+        router.handle({ op: "first_token", t: t + 0.3, id });
+        router.handle({ op: "finish", t: t + 0.3, id, output_tokens: 1, ok: true });
+      };
+      const all = [...OLD, "new"];
+      const onlyAt = (name: string): string[] => all.filter((other) => other !== name);
+      for (let turn = 0; turn < 16; turn += 1) answer(onlyAt(OLD[turn % 4] ?? ""), turn);
+      router.handle({ op: "pod", t: 20, pod: "new", state: "ready" });
+      for (let turn = 0; turn < warmUps; turn += 1) answer(OLD, 21 + turn);
+      const taken = Array.from({ length: 25 }, (_, n) =>
+        podOf(router.handle(route(1000 + n, { t: 30 }))),
+      );
+      return taken.filter((name) => name === "new").length;
+    };
+    expect(herd(3)).toBe(5);
+    expect(herd(0)).toBeGreaterThan(0);
+    expect(herd(0)).toBeLessThan(3);
+    expect(herd(2)).toBeGreaterThan(herd(0));
+  });
+
+  it.each(["refuses", "breaks off"])(
+    "keeps away from a pod that %s, until it has forgotten",
+    (how) => {
+      const router = session([pod("a"), pod("b")]);
+      const name = podOf(router.handle(route(1)));
+      if (how === "refuses") router.handle({ op: "refused", t: 1.01, id: 1, pod: name });
+      else router.handle({ op: "finish", t: 1.01, id: 1, output_tokens: 0, ok: false });
+      for (let id = 2; id < 5; id += 1) {
+        expect(router.handle(route(id, { t: 1.02 }))).not.toEqual({ pod: name });
+      }
+      for (let id = 1; id < 5; id += 1) {
+        router.handle({ op: "finish", t: 2, id, output_tokens: 1, ok: true });
+      }
+      const later = Array.from({ length: 8 }, (_, id) => router.handle(route(10 + id, { t: 60 })));
+      expect(later).toContainEqual({ pod: name });
+    },
+  );
 
   it("holds a request while every pod is far behind, and lets it go in time", () => {
     const router = session([pod("a")]);
