@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { MemoryIndex } from "../../test/harness/memory-index.ts";
 import { blockKey, endpointId, type Holder } from "../core/ids.ts";
 import { type BlockRecord, type HolderCursor, Residency } from "../indexer/residency.ts";
+import { BLOCK_SIZE_TOKENS_MAX } from "../keys/namespace.ts";
 import { decodeHead, decodePart, encodeHead, encodeParts } from "./snapshot-codec.ts";
 
 const holder: Holder = { endpointId: endpointId("[fe80::1]:8000"), rank: 3 };
@@ -57,6 +58,18 @@ describe("parts of a snapshot", () => {
         expect(decodePart(data.subarray(0, at))).toMatchObject({ ok: false, reason: "malformed" });
       }),
     );
+  });
+
+  it("are refused with blocks of more tokens than there are keys for", () => {
+    const part = (tokens: number): Uint8Array => {
+      const residency = new Residency({ index: new MemoryIndex(), entriesMax: 1 });
+      residency.replace(holder, [], { ...cursor, blockSizesTokens: [16, tokens] });
+      return encodeParts(residency, holder, 4096)[0] ?? new Uint8Array();
+    };
+    expect(decodePart(part(BLOCK_SIZE_TOKENS_MAX))).toMatchObject({ ok: true });
+    expect(decodePart(part(BLOCK_SIZE_TOKENS_MAX + 1))).toMatchObject({
+      ...{ ok: false, reason: "malformed" },
+    });
   });
 
   it("are none for a holder of which nothing is known", () => {

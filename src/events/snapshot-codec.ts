@@ -13,6 +13,7 @@ import { blockKey, endpointId, type Holder, isEndpointAddress, RANK_MAX } from "
 import { ok, type Result, refused } from "../core/result.ts";
 import { BLOCK_SIZES_MAX } from "../indexer/holder-state.ts";
 import type { BlockRecord, HolderCursor, Residency } from "../indexer/residency.ts";
+import { BLOCK_SIZE_TOKENS_MAX } from "../keys/namespace.ts";
 import { msgpackShapeProblem } from "./msgpack-shape.ts";
 
 /** Layout of head and parts. */
@@ -63,7 +64,7 @@ const cursorSchema = z
     z.int().min(1),
     z.int().min(-1),
     z.number().min(0),
-    z.array(z.int().positive()).max(BLOCK_SIZES_MAX),
+    z.array(z.int().positive().max(BLOCK_SIZE_TOKENS_MAX)).max(BLOCK_SIZES_MAX),
     z.string(),
     z.array(z.int().min(0)),
   ])
