@@ -43,6 +43,8 @@ interface OpenAnswer {
   readonly predictions: ReadonlyMap<EndpointId, Prediction>;
   /** By block size, of the endpoints whose blocks are assumed. */
   readonly assumable: ReadonlyMap<number, BigUint64Array>;
+  /** What is told of cached tokens is the decode endpoint's, and says nothing of the prefill's cache. */
+  readonly isSplit: boolean;
   endpointId: EndpointId;
   watched: WatchedBlock | null;
   /** HTTP status; null: not seen. */
@@ -69,6 +71,7 @@ export class AnswerBook {
       dispatchedMs: nowMs,
       predictions,
       assumable: new Map([...keysBySize].filter(([size]) => sizes.has(size))),
+      isSplit: decision.decodeEndpointId !== null,
       endpointId: decision.chosen.endpointId,
       watched: null,
       status: null,
@@ -80,7 +83,7 @@ export class AnswerBook {
   /** The gateway sent the request elsewhere. */
   moved(requestId: string, endpointId: EndpointId): void {
     const answer = this.#open.get(requestId);
-    if (answer === undefined) return;
+    if (answer === undefined || answer.isSplit) return;
     if (answer.watched !== null) this.#deps.evictions.unwatch(answer.watched);
     answer.endpointId = endpointId;
     answer.watched = this.#watch(answer.predictions.get(endpointId));
@@ -106,7 +109,7 @@ export class AnswerBook {
     }
     this.#open.delete(requestId);
     this.#assume(answer, nowMs);
-    const cachedTokens = usage?.cachedTokens ?? null;
+    const cachedTokens = answer.isSplit ? null : (usage?.cachedTokens ?? null);
     this.#expectEvents(answer, cachedTokens, nowMs);
     this.#audit(answer, cachedTokens, nowMs);
   }
@@ -170,7 +173,8 @@ export class AnswerBook {
       if (watched !== null) evictions.unwatch(watched);
     };
     // What is assumed is a guess by design; there is nothing to resynchronise.
-    const isAudited = prediction !== undefined && prediction.candidate.known.state !== "FALLBACK";
+    const isAssumed = prediction?.candidate.known.state === "FALLBACK";
+    const isAudited = prediction !== undefined && !isAssumed && !answer.isSplit;
     if (!isAudited || cachedTokens === null) {
       release();
       if (isAudited) audit.unreported(endpointId);

@@ -106,3 +106,45 @@ it.each([
     expect(router.decisions.find("r2")).toMatchObject({ wishes: { ...wishes, priority: null } });
   },
 );
+
+it("sends a split request to its decode endpoint, and takes its answer from there for no fault", async () => {
+  const prefill = specOf("10.0.0.1:8000", { role: "prefill" });
+  const decode = specOf("10.0.0.2:8000", { role: "decode" });
+  const { picker, fleet, decisions } = await routerOf([prefill, decode]);
+  const request = requestOf("r1", { prompt: [1, 2, 3] });
+  const route = { kind: "route", endpointId: decode.id, prefillId: prefill.id };
+  expect(await picker.pick(request, NEVER, () => {})).toEqual(route);
+  expect(picker.pickByLoad({ ...request, requestId: "r2" })).toEqual(route);
+  expect(decisions.find("r1")).toMatchObject({ decodeEndpoint: decode.id });
+  picker.responseStarted("r1", 200, decode.id);
+  picker.firstByte("r1");
+  const nowMs = nodeClock.nowMs();
+  expect(fleet.endpoint(prefill.id)?.faults.weight(nowMs)).toBe(0);
+  expect(fleet.ledger.load(prefill.id).waiting).toBe(1);
+  expect(fleet.ledger.load(decode.id).pairedRequests).toBe(2);
+  // A gateway's retry: another decode endpoint serves it; it is prefilled where it was.
+  picker.responseStarted("r2", 200, "10.0.0.3:8000");
+  expect(fleet.ledger.endpointOf("r2")).toBe(prefill.id);
+  expect(fleet.ledger.destinationOf("r2")).toBe("10.0.0.3:8000");
+});
+
+it("names no prefill endpoint for a retry of a whole request", async () => {
+  const specs = [
+    specOf("10.0.0.1:8000"),
+    specOf("10.0.0.2:8000", { role: "prefill" }),
+    specOf("10.0.0.3:8000", { role: "decode" }),
+  ];
+  const { picker } = await routerOf(specs);
+  const outcomes = Array.from({ length: 8 }, (_, number) =>
+    picker.pickByLoad(requestOf(`r${number}`, { prompt: [1, 2, 3] })),
+  );
+  const routes = outcomes.flatMap((each) => (each.kind === "route" ? [each] : []));
+  expect(routes).toHaveLength(8);
+  for (const { endpointId, prefillId, fallbackId } of routes) {
+    expect(fallbackId).toBeUndefined();
+    expect(endpointId).toBe(prefillId === undefined ? "10.0.0.1:8000" : "10.0.0.3:8000");
+  }
+  expect(new Set(routes.map(({ prefillId }) => prefillId))).toEqual(
+    new Set([undefined, "10.0.0.2:8000"]),
+  );
+});

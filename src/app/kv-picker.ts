@@ -114,7 +114,7 @@ export class KvPicker implements Picker {
   responseStarted(requestId: string, status: number, servedBy: string | null): void {
     const { answers, fleet, clock } = this.#deps;
     answers.started(requestId, status);
-    const chosen = fleet.ledger.endpointOf(requestId);
+    const chosen = fleet.ledger.destinationOf(requestId);
     if (chosen === null) return;
     const isElsewhere = servedBy !== null && isEndpointAddress(servedBy) && servedBy !== chosen;
     if (isElsewhere || GATEWAY_FAULTS.has(status)) fleet.faulted(chosen, clock.nowMs());
@@ -207,8 +207,14 @@ export class KvPicker implements Picker {
     this.#remember(request, decision, look, heldMs);
     this.#book(request, decision, look);
     this.#deps.onDispatch();
-    const { chosen, runnerUp } = decision;
-    const fallback = runnerUp === null ? {} : { fallbackId: runnerUp.endpointId };
+    const { chosen, runnerUp, decodeEndpointId } = decision;
+    if (decodeEndpointId !== null) {
+      return { kind: "route", endpointId: decodeEndpointId, prefillId: chosen.endpointId };
+    }
+    // A prefill endpoint serves no whole request.
+    const isFallback =
+      runnerUp !== null && fleet.endpoint(runnerUp.endpointId)?.spec.role === "both";
+    const fallback = isFallback ? { fallbackId: runnerUp.endpointId } : {};
     return { kind: "route", endpointId: chosen.endpointId, ...fallback };
   }
 
@@ -255,6 +261,7 @@ export class KvPicker implements Picker {
         input_tokens: inputTokens,
         cost_ms: Math.round(chosen.costSeconds * 1000),
         runner_up: runnerUp?.endpointId ?? null,
+        decode_endpoint: decision.decodeEndpointId,
         tokens_from: reading?.source ?? "none",
         ...wishFields(wishesOf(reading, headers)),
       },

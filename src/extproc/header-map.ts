@@ -5,8 +5,14 @@ import type { HeaderValue__Output } from "./gen/envoy/service/ext_proc/v3/Header
 /** Names the destination, in headers and in metadata. */
 export const DESTINATION_KEY = "x-gateway-destination-endpoint";
 
+/**
+ * Names for a decode endpoint's sidecar the endpoint that prefills, as llm-d has it. The sidecar
+ * connects to what it names: a client must not set it.
+ */
+export const PREFILLER_KEY = "x-prefiller-host-port";
+
 /** Header names under which a client could try to steer routing; the suffixed ones included. */
-const ROUTING_HEADER_PREFIX = DESTINATION_KEY;
+const ROUTING_HEADER_PREFIXES = [DESTINATION_KEY, PREFILLER_KEY];
 
 /** Request or response headers by lower-case name; pseudo headers apart. */
 export interface Headers {
@@ -36,7 +42,11 @@ export function readHeaders(map: HeaderMap__Output | undefined): Headers {
 export function withoutRoutingHeaders(
   fields: ReadonlyMap<string, string>,
 ): ReadonlyMap<string, string> {
-  return new Map([...fields].filter(([name]) => !name.startsWith(ROUTING_HEADER_PREFIX)));
+  return new Map([...fields].filter(([name]) => !isRoutingHeader(name)));
+}
+
+function isRoutingHeader(name: string): boolean {
+  return ROUTING_HEADER_PREFIXES.some((prefix) => name.startsWith(prefix));
 }
 
 /** Envoy fills `raw_value`, other gateways `value`. */

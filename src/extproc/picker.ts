@@ -43,6 +43,8 @@ export type PickOutcome =
   | {
       readonly kind: "route";
       readonly endpointId: EndpointId;
+      /** Prefills for it, where the request is split; absent: it serves the whole request. */
+      readonly prefillId?: EndpointId;
       /** Where a gateway may retry; absent: nowhere else. */
       readonly fallbackId?: EndpointId;
       /** Goes to the endpoint in place of the body that came; absent: that one goes, unchanged. */

@@ -4,7 +4,7 @@ import type { CommonResponse } from "./gen/envoy/service/ext_proc/v3/CommonRespo
 import type { HeaderValueOption } from "./gen/envoy/service/ext_proc/v3/HeaderValueOption.ts";
 import type { ProcessingResponse } from "./gen/envoy/service/ext_proc/v3/ProcessingResponse.ts";
 import type { Struct } from "./gen/google/protobuf/Struct.ts";
-import { DESTINATION_KEY } from "./header-map.ts";
+import { DESTINATION_KEY, PREFILLER_KEY } from "./header-map.ts";
 import { LB_NAMESPACE } from "./metadata-hints.ts";
 import type { Refusal, RefusalStatus } from "./picker.ts";
 
@@ -18,6 +18,10 @@ export interface Route {
   readonly endpointId: EndpointId;
   /** Named behind it, for a retry; null: none is. */
   readonly fallbackId: EndpointId | null;
+  /** Named for the destination's sidecar; null: the destination prefills. */
+  readonly prefillId: EndpointId | null;
+  /** The client sent that name itself: it is taken out. */
+  readonly isPrefillClaimed: boolean;
   /** Set as x-request-id for the endpoint; null when the request already carries one. */
   readonly requestId: string | null;
 }
@@ -26,7 +30,10 @@ export interface Route {
 export function routeMutation(route: Route): CommonResponse {
   const headers = [header(DESTINATION_KEY, destinationOf(route))];
   if (route.requestId !== null) headers.push(header("x-request-id", route.requestId));
-  return { header_mutation: { set_headers: headers }, clear_route_cache: true };
+  if (route.prefillId !== null) headers.push(header(PREFILLER_KEY, route.prefillId));
+  const removed =
+    route.isPrefillClaimed && route.prefillId === null ? { remove_headers: [PREFILLER_KEY] } : {};
+  return { header_mutation: { set_headers: headers, ...removed }, clear_route_cache: true };
 }
 
 /** The same destination for gateways that route by metadata: they ignore the header. */

@@ -297,6 +297,44 @@ describe("a fallback", () => {
   });
 });
 
+describe("the endpoint that prefills", () => {
+  const headersOf = (outputs: readonly SessionOutput[]): unknown => {
+    const [answer] = sent(outputs);
+    const mutation = answer?.request_headers?.response?.header_mutation;
+    const set = (mutation?.set_headers ?? []).map(
+      ({ header }) => `${header?.key}: ${header?.raw_value?.toString()}`,
+    );
+    return { set: set.slice(0, 2), removed: mutation?.remove_headers ?? [] };
+  };
+  const spoofed = headersMessage(
+    { "x-request-id": "r1", "x-prefiller-host-port": "10.9.9.9:22" },
+    { isEnd: true },
+  );
+  const split = { ...routeToA, prefillId: endpointId("10.0.0.7:8000") };
+
+  it("is named beside the destination, which decodes", () => {
+    const session = newSession();
+    const request = pickOf(feed(session, spoofed));
+    expect([...request.headers.keys()]).not.toContain("x-prefiller-host-port");
+    expect(headersOf(picked(session, split))).toEqual({
+      set: [
+        "x-gateway-destination-endpoint: 10.0.0.1:8000",
+        "x-prefiller-host-port: 10.0.0.7:8000",
+      ],
+      removed: [],
+    });
+  });
+
+  it("is never the one that a client names", () => {
+    const session = newSession();
+    feed(session, spoofed);
+    expect(headersOf(picked(session, routeToA))).toEqual({
+      set: ["x-gateway-destination-endpoint: 10.0.0.1:8000"],
+      removed: ["x-prefiller-host-port"],
+    });
+  });
+});
+
 describe("the conformance tests' selection of endpoints", () => {
   const selecting = (hint?: string): ProcessingRequest__Output => ({
     ...headersMessage(

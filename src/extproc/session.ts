@@ -19,7 +19,7 @@ import type { HttpBody__Output } from "./gen/envoy/service/ext_proc/v3/HttpBody.
 import type { HttpHeaders__Output } from "./gen/envoy/service/ext_proc/v3/HttpHeaders.ts";
 import type { ProcessingRequest__Output } from "./gen/envoy/service/ext_proc/v3/ProcessingRequest.ts";
 import type { ProtocolConfiguration__Output } from "./gen/envoy/service/ext_proc/v3/ProtocolConfiguration.ts";
-import { type Headers, readHeaders, withoutRoutingHeaders } from "./header-map.ts";
+import { type Headers, PREFILLER_KEY, readHeaders, withoutRoutingHeaders } from "./header-map.ts";
 import { narrowedSubset, readSubsetHint, TEST_SELECTION_HEADER } from "./metadata-hints.ts";
 import type { PickOutcome, PickRequest, Refusal } from "./picker.ts";
 import { BODY_BUDGET_SPENT, bodyTooLarge, HEADERS_MISSING, SUBSET_EMPTY } from "./refusals.ts";
@@ -71,6 +71,7 @@ export class Session {
   #subset: readonly string[] | null = null;
   #requestId: string | null = null;
   #isOwnId = false;
+  #isPrefillClaimed = false;
   #pickRequest: PickRequest | null = null;
   /** The message that the destination answers. */
   #answers: "headers" | "body" | "trailers" = "headers";
@@ -171,6 +172,7 @@ export class Session {
     }
     const { pseudo, fields } = readHeaders(message.request_headers?.headers);
     this.#headers = { pseudo, fields: withoutRoutingHeaders(fields) };
+    this.#isPrefillClaimed = fields.has(PREFILLER_KEY);
     const hint = readSubsetHint(message.metadata_context);
     const selection = this.#options.isTestSelectionOn
       ? fields.get(TEST_SELECTION_HEADER)
@@ -273,6 +275,8 @@ export class Session {
     const outputs: SessionOutput[] = routeAnswer(request, {
       endpointId: outcome.endpointId,
       fallbackId: this.#options.isFallbackNamed ? (outcome.fallbackId ?? null) : null,
+      prefillId: outcome.prefillId ?? null,
+      isPrefillClaimed: this.#isPrefillClaimed,
       requestId: this.#isOwnId ? requestId : null,
     }).map(send);
     this.#state = "routed";

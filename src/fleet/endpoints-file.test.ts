@@ -23,6 +23,7 @@ describe("endpointsFileSchema", () => {
           kvEvents: { address: "tcp://b.svc:5557" },
           metrics: "off",
           draining: true,
+          role: "decode",
         },
       ],
     });
@@ -43,7 +44,7 @@ describe("endpointsFileSchema", () => {
         name: "b",
         pool: "p",
         model: "n",
-        ...{ role: "both", poolTokens: null },
+        ...{ role: "decode", poolTokens: null },
         kvEvents: {
           engine: "vllm",
           address: "tcp://b.svc:5557",

@@ -90,6 +90,12 @@ const endpointSchema = z.strictObject({
     .optional()
     .describe('URL of the Prometheus metrics, or "off"; without it http://ADDRESS/metrics'),
   draining: z.boolean().default(false).describe("true: the endpoint gets no new requests"),
+  role: z
+    .enum(["both", "prefill", "decode"])
+    .default("both")
+    .describe(
+      "what it does of a request; prefill and decode: one half each, as docs/policy.md says under Terms",
+    ),
   accelerator: z
     .string()
     .optional()
@@ -147,7 +153,7 @@ export function endpointSpecs(file: EndpointsFile, defaults: EndpointDefaults): 
     name: endpoint.name,
     pool: endpoint.pool ?? defaults.pool,
     model: endpoint.model ?? defaults.model,
-    role: "both",
+    role: endpoint.role,
     poolTokens: null,
     kvEvents: endpoint.kvEvents,
     metricsUrl: metricsUrlOf(endpoint.metrics, endpoint.address),

@@ -132,6 +132,12 @@ export class Ledger {
     return this.#entries.get(requestId)?.dispatch.endpointId ?? null;
   }
 
+  /** Where the gateway sends the request: that of its decode endpoint, if it has one. */
+  destinationOf(requestId: string): EndpointId | null {
+    const dispatch = this.#entries.get(requestId)?.dispatch;
+    return dispatch?.decodeEndpointId ?? dispatch?.endpointId ?? null;
+  }
+
   /** Waiting work of a prefix by endpoint; a live map that the caller only reads. */
   prefixWork(prefixKey: bigint): ReadonlyMap<EndpointId, PrefixWork> {
     return this.#prefixes.get(prefixKey) ?? NO_PREFIX_WORK;
@@ -197,10 +203,17 @@ export class Ledger {
     return true;
   }
 
-  /** The request is served elsewhere than it was dispatched to. False when it is unknown. */
+  /**
+   * The request is served elsewhere than it was dispatched to; a split one is decoded elsewhere. False
+   * when it is unknown.
+   */
   moved(requestId: string, endpointId: EndpointId): boolean {
     const entry = this.#entries.get(requestId);
-    return entry !== undefined && this.dispatched({ ...entry.dispatch, endpointId });
+    if (entry === undefined) return false;
+    const { dispatch } = entry;
+    const isSplit = dispatch.decodeEndpointId !== null;
+    const place = isSplit ? { decodeEndpointId: endpointId } : { endpointId };
+    return this.dispatched({ ...dispatch, ...place });
   }
 
   /** False when the request is unknown or already decoding. */

@@ -278,7 +278,8 @@ describe("decide, for any fleet", () => {
           expect(decide(decisionInput)).toEqual(decision);
           const decoders = endpoints
             .filter(({ isReady, spec }) => isReady && spec.role === "decode")
-            .filter(({ spec }) => !excluded.has(spec.id));
+            .filter(({ spec }) => !excluded.has(spec.id))
+            .filter(({ spec }) => subset === null || spec.id === idOf(1) || spec.id === idOf(3));
           const allowed = endpoints.filter(
             ({ isReady, spec }) =>
               isReady &&

@@ -99,7 +99,10 @@ const DETOUR_SECONDS = 1;
 
 export function decide(input: DecisionInput): Decision {
   const { fleet, config, inputTokens } = input;
-  const decode = decodeEndpoint(fleet, input.excluded);
+  const decode = decodeEndpoint(
+    fleet,
+    (endpointId) => !input.excluded.has(endpointId) && isInSubset(endpointId, input.subset),
+  );
   const places = candidatePlaces(input, { canSplit: decode !== null });
   if (places.kind === "none") return places;
 

@@ -12,13 +12,13 @@ const REQUEST_TOKENS = 500;
  */
 export function decodeEndpoint(
   { endpoints, nowMs }: FleetView,
-  excluded: ReadonlySet<EndpointId>,
+  isAllowed: (endpointId: EndpointId) => boolean,
 ): EndpointId | null {
   let lightest: EndpointId | null = null;
   let weightMin = Number.POSITIVE_INFINITY;
   for (const endpoint of endpoints) {
     if (endpoint.spec.role !== "decode" || !endpoint.isReady) continue;
-    if (excluded.has(endpoint.spec.id)) continue;
+    if (!isAllowed(endpoint.spec.id)) continue;
     const weight = decodeWeight(endpoint, nowMs);
     if (weight >= weightMin) continue;
     weightMin = weight;

@@ -9,6 +9,7 @@ const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
 export interface TestEndpoint {
   readonly name: string;
   readonly address: string;
+  readonly role?: "both" | "prefill" | "decode";
   readonly kvEvents?: { readonly address: string; readonly replay?: string };
 }
 
