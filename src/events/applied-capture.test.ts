@@ -139,6 +139,18 @@ describe("events apply", () => {
       expect(late).toMatchObject({ state: "DEGRADED", reason: "late-subscription" });
     });
 
+    it("matches nothing where two hashes were seen for one key, also where extras are told", () => {
+      const told = (hash: number) => store(hash, { extra_keys: [null] });
+      const tokens = { gpu: 0, any: 0 };
+      expect(play([[0, told(1)]])).toMatchObject({ tokens: { gpu: 2 } });
+      const stores = [
+        [0, told(1)],
+        [1, told(2)],
+      ] as const;
+      expect(play(stores)).toMatchObject({ state: "EXACT", tokens });
+      expect(play([...stores, [2, remove(2)]])).toMatchObject({ tokens });
+    });
+
     it("matches nothing where two hashes were seen for one key, whatever became of either", () => {
       const stores = [
         [0, store(1)],

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { blockKey, engineKey } from "../core/ids.ts";
-import { HandleMap, type KeyIdentity, TOMBSTONES_MAX } from "./handle-map.ts";
+import { HandleMap, type KeyOrigin, TOMBSTONES_MAX } from "./handle-map.ts";
 
 const handle = (value: number): ReturnType<typeof engineKey> => engineKey(BigInt(value));
 
@@ -10,10 +10,10 @@ function add(
   map: HandleMap,
   handles: readonly number[],
   key = 1n,
-  identity: KeyIdentity = "told",
+  origin: KeyOrigin = "placed",
 ): number {
   const keys = BigUint64Array.from(handles, () => key);
-  return map.addAll({ handles: BigUint64Array.from(handles, BigInt), keys }, 0, identity);
+  return map.addAll({ handles: BigUint64Array.from(handles, BigInt), keys }, 0, origin);
 }
 
 function remove(map: HandleMap, ...handles: readonly number[]): void {
@@ -56,32 +56,32 @@ describe("handle map", () => {
 
   it("takes a plain key for one handle alone, as long as that is remembered", () => {
     const map = new HandleMap();
-    expect(add(map, [1], 7n, "plain")).toBe(1);
-    expect(add(map, [2], 7n, "plain")).toBe(0);
+    expect(add(map, [1], 7n, "claimed")).toBe(1);
+    expect(add(map, [2], 7n, "claimed")).toBe(0);
     remove(map, 1);
-    expect(add(map, [2], 7n, "plain")).toBe(0);
+    expect(add(map, [2], 7n, "claimed")).toBe(0);
     for (let value = 10; value < 10 + TOMBSTONES_MAX; value += 1) {
       add(map, [value], BigInt(value));
       remove(map, value);
     }
-    expect(add(map, [2], 7n, "plain")).toBe(1);
+    expect(add(map, [2], 7n, "claimed")).toBe(1);
     expect(map.takeAway(blockKey(8n))).toBe(undefined);
     expect(map.takeAway(blockKey(7n))).toMatchObject({ type: "rekeyed", handle: 2n });
     expect(map.takeAway(blockKey(7n))).toBe(null);
     expect(map.keyOf(handle(2))).not.toBe(7n);
-    expect(add(map, [3], 7n, "plain")).toBe(0);
-    expect(add(map, [3], 7n, "told")).toBe(1);
+    expect(add(map, [3], 7n, "claimed")).toBe(0);
+    expect(add(map, [3], 7n, "placed")).toBe(1);
   });
 
   it("keeps the key of a plain block that is known under another one", () => {
     const map = new HandleMap();
     add(map, [1], 5n);
-    expect(add(map, [1], 7n, "plain")).toBe(0);
-    expect(add(map, [1], 5n, "plain")).toBe(1);
+    expect(add(map, [1], 7n, "claimed")).toBe(0);
+    expect(add(map, [1], 5n, "claimed")).toBe(1);
     remove(map, 1);
     remove(map, 1);
-    expect(add(map, [1], 7n, "plain")).toBe(0);
-    expect(add(map, [1], 7n, "told")).toBe(1);
+    expect(add(map, [1], 7n, "claimed")).toBe(0);
+    expect(add(map, [1], 7n, "placed")).toBe(1);
     expect(map.keyOf(handle(1))).toBe(7n);
   });
 
@@ -90,7 +90,7 @@ describe("handle map", () => {
       kind: fc.constantFrom("add", "add", "remove", "remove", "flood", "clear"),
       handle: fc.nat({ max: 12 }),
       copies: fc.integer({ min: 1, max: 3 }),
-      identity: fc.constantFrom("told" as const, "plain" as const),
+      identity: fc.constantFrom("placed" as const, "claimed" as const),
     });
     fc.assert(
       fc.property(fc.array(operation, { maxLength: 400, size: "max" }), (operations) => {
@@ -101,7 +101,7 @@ describe("handle map", () => {
         for (const [step, { kind, handle: value, copies, identity }] of operations.entries()) {
           if (kind === "add") {
             const key = BigInt(step) << 33n;
-            const isKept = identity === "plain" && keys.has(value);
+            const isKept = identity === "claimed" && keys.has(value);
             expect(add(map, [value], key, identity)).toBe(isKept ? 0 : 1);
             if (!isKept && count(value) === 0) keys.set(value, key);
             held.set(value, count(value) + (isKept ? 0 : 1));
@@ -144,7 +144,7 @@ describe("handle map", () => {
       state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
       // Every third is one that may be a tombstone still.
       const value = step % 3 === 0 ? step - (state % (step + 1)) : step;
-      add(map, [value], BigInt(value), "plain");
+      add(map, [value], BigInt(value), "claimed");
       remove(map, value);
       removed.delete(value);
       removed.add(value);

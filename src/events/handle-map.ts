@@ -35,10 +35,10 @@ const MANY = 254;
 const TOMBSTONE = 255;
 
 /**
- * - told: the event tells all that makes up the key
- * - plain: it tells tokens alone, so that the key may turn out to be ambiguous
+ * - placed: the key is that of the handle
+ * - claimed: the key follows from an event, so that it may turn out to be ambiguous
  */
-export type KeyIdentity = "told" | "plain";
+export type KeyOrigin = "placed" | "claimed";
 
 export interface Blocks {
   readonly handles: BigUint64Array;
@@ -91,15 +91,15 @@ export class HandleMap {
 
   /**
    * Adds one copy of each block from position `start` on. Returns the first position that was not
-   * added, or their number: the map is full, or a plain key is not the one that the handle has, or is
+   * added, or their number: the map is full, or a claimed key is not the one that the handle has, or is
    * taken. Cost: about 50 ns per block.
    */
-  addAll({ handles, keys }: Blocks, start: number, identity: KeyIdentity): number {
+  addAll({ handles, keys }: Blocks, start: number, origin: KeyOrigin): number {
     const cell = this.#cell;
-    const isPlain = identity === "plain";
+    const isClaimed = origin === "claimed";
     if (start === 0) {
       this.#slots.touch(handles);
-      if (isPlain) this.#plain.touch(keys);
+      if (isClaimed) this.#plain.touch(keys);
     }
     for (let position = start; position < handles.length; position += 1) {
       cell.set(handles[position] ?? 0n);
@@ -109,11 +109,11 @@ export class HandleMap {
       const row = this.#find(low, high);
       if (row === NO_ROW) {
         if (this.#size >= HANDLES_MAX) return position;
-        if (isPlain && this.#plain.isTaken(cell.low, cell.high)) return position;
+        if (isClaimed && this.#plain.isTaken(cell.low, cell.high)) return position;
         const added = this.#insert(low, high);
         this.#setKey(added, cell.low, cell.high);
-        if (isPlain) this.#plain.claim(added);
-      } else if (isPlain && !this.#hasKey(row, cell.low, cell.high)) return position;
+        if (isClaimed) this.#plain.claim(added);
+      } else if (isClaimed && !this.#hasKey(row, cell.low, cell.high)) return position;
       else if (this.#copies[row] !== TOMBSTONE) this.#setCopies(row, this.#copiesOf(row) + 1);
       else if (this.#size >= HANDLES_MAX) return position;
       else this.#revive(row, cell.low, cell.high);
@@ -165,7 +165,7 @@ export class HandleMap {
    */
   restore(blocks: Blocks, copies: Uint32Array): void {
     const { handles, keys } = blocks;
-    for (let at = 0; at < handles.length; at += 1) at = this.addAll(blocks, at, "told");
+    for (let at = 0; at < handles.length; at += 1) at = this.addAll(blocks, at, "placed");
     const cell = this.#cell;
     this.#plain.touch(keys);
     for (let at = 0; at < handles.length; at += 1) {

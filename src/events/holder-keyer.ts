@@ -146,8 +146,7 @@ export class HolderKeyer {
     const keys = slab.u64(handles.length);
     this.#hasher.chainKeysInto(extras === undefined ? input : { ...input, extras }, keys, 0);
     const stored = { type: "stored", tier, handles, keys, parent, blockSizeTokens } as const;
-    if (extraKeys === null) this.#storePlain(stored, tokens, keyed);
-    else this.#store(stored, 0, keyed);
+    this.#storeClaimed(stored, { tokens, extras }, keyed);
   }
 
   /** The holder is DEGRADED meanwhile: something it has is not in the index. */
@@ -166,31 +165,41 @@ export class HolderKeyer {
   }
 
   /**
-   * Stores blocks whose event tells no identity beside the tokens. A handle that is known keeps its key:
-   * vLLM's events of lower tiers tell neither salt nor images, which the GPU's event of the same block
-   * had told. A key that two handles claim is not routed on. The blocks behind follow from either.
+   * Stores blocks that claim their keys. A handle that is known keeps its key: vLLM's events of lower
+   * tiers tell neither salt nor images, which the GPU's event of the same block had told. A key that
+   * two handles claim is not routed on, also where extras are told: what differs is not on the wire (an
+   * adapter's path, say). The blocks behind follow from either.
    */
-  #storePlain(stored: KeyedStored, tokens: Uint32Array, keyed: KeyedEvent[]): void {
+  #storeClaimed(
+    stored: KeyedStored,
+    told: { readonly tokens: Uint32Array; readonly extras: readonly (string | null)[] | undefined },
+    keyed: KeyedEvent[],
+  ): void {
     const { handles, keys, blockSizeTokens } = stored;
-    let position = this.#handles.addAll(stored, 0, "plain");
+    let position = this.#handles.addAll(stored, 0, "claimed");
     while (position < handles.length) {
-      const key = this.#resolvePlain(
+      const key = this.#resolve(
         engineKey(handles[position] ?? 0n),
         blockKey(keys[position] ?? 0n),
         keyed,
       );
       if (key === null) break;
       keys[position] = key;
-      const behind = tokens.subarray((position + 1) * blockSizeTokens);
-      const rest = { parent: key, tokens: behind, blockSizeTokens };
-      this.#hasher.chainKeysInto(rest, keys, position + 1);
-      position = this.#handles.addAll(stored, position, "plain");
+      const tokens = told.tokens.subarray((position + 1) * blockSizeTokens);
+      const rest = { parent: key, tokens, blockSizeTokens };
+      const extras = told.extras?.slice(position + 1);
+      this.#hasher.chainKeysInto(
+        extras === undefined ? rest : { ...rest, extras },
+        keys,
+        position + 1,
+      );
+      position = this.#handles.addAll(stored, position, "claimed");
     }
     this.#store(stored, position, keyed);
   }
 
   /** The key of a block that cannot have the one it seems to have; null: it could, the map is full. */
-  #resolvePlain(handle: EngineKey, key: BlockKey, keyed: KeyedEvent[]): BlockKey | null {
+  #resolve(handle: EngineKey, key: BlockKey, keyed: KeyedEvent[]): BlockKey | null {
     const known = this.#handles.keyOf(handle);
     if (known !== null) return known === key ? null : known;
     const rekeyed = this.#handles.takeAway(key);
@@ -202,7 +211,7 @@ export class HolderKeyer {
   /** Stores blocks, of which those before position `start` are in the map. */
   #store(stored: KeyedStored, start: number, keyed: KeyedEvent[]): void {
     const { handles } = stored;
-    if (this.#handles.addAll(stored, start, "told") < handles.length) {
+    if (this.#handles.addAll(stored, start, "placed") < handles.length) {
       keyed.push(lost("handles-full"));
       return;
     }

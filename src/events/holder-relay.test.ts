@@ -95,8 +95,8 @@ describe("keys", () => {
       newRelay(),
       stored([1]),
       stored([2], { tokens: tokensOf([1]), loraName: "sql", loraId: 1, extraKeys: [["sql"]] }),
-      stored([3], { tokens: tokensOf([1]), loraName: "sql", loraId: 1 }),
-      stored([4], { tokens: tokensOf([1]), loraId: 1 }),
+      stored([2], { tokens: tokensOf([1]), loraName: "sql", loraId: 1 }),
+      stored([3], { tokens: tokensOf([1]), loraId: 1 }),
     );
     const tokens = [...tokensOf([1])];
     const adapter = keysOf({ ...plain, lora: "sql", tokens });

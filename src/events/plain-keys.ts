@@ -1,9 +1,9 @@
 /**
- * Keys of blocks whose events tell no identity beside the tokens (vLLM before 0.17, and events of lower
- * tiers): which row of the handle map stands for which key.
+ * Which row of the handle map stands for which key that follows from an event.
  *
- * Such an event cannot tell a salted block from a plain one: both have the same tokens, and only their
- * handles differ. So two handles for one key show that the key is ambiguous, and from then on nothing
+ * An event that tells no identity beside the tokens (vLLM before 0.17, and events of lower tiers) cannot
+ * tell a salted block from a plain one: both have the same tokens, and only their handles differ. Later
+ * engines leave out less (an adapter's path). So two handles for one key show that the key is ambiguous, and from then on nothing
  * may be routed on it: every handle gets a key of its own that no prompt has. A claim lives as long as
  * its row: while the block is held, and as a tombstone. Memory: 5 to 8 bytes per row, from the first
  * such event on.
