@@ -1,11 +1,12 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { LineShell } from "./line-shell.ts";
-import type { SimulatedRouter } from "./messages.ts";
+import type { CountingRouter } from "./messages.ts";
 import { RouterSession } from "./router-session.ts";
 
 /** Sends everything to p0. */
-const ONE_POD: SimulatedRouter = {
+const ONE_POD: CountingRouter = {
+  ignoredMessages: 0,
   handle: ({ op }) => (op === "init" ? { ok: true } : op === "route" ? { pod: "p0" } : null),
 };
 
@@ -38,6 +39,21 @@ describe("LineShell", () => {
     expect(shell.report()).toBe(
       "ignored: 1 unknown ops, 1 unknown fields, 2 messages with fields that are not of their form",
     );
+  });
+
+  it("tells of messages before init and about pods that it did not name", () => {
+    const shell = new LineShell(new RouterSession());
+    expect(shell.line(ROUTE)).toEqual({ kind: "answer", text: '{"pod":null}' });
+    const init = { op: "init", v: 1, t: 0, block_size: 16, pods: [{ id: "p0" }], model: {} };
+    shell.line(JSON.stringify(init));
+    for (const pod of ["p0", "p1"]) {
+      shell.line(JSON.stringify({ op: "pod", t: 1, pod, state: "draining" }));
+      shell.line(JSON.stringify({ op: "metrics", t: 1, pod, scraped_at: 1 }));
+      shell.line(JSON.stringify({ op: "refused", t: 1, id: 7, pod }));
+      const kv = { op: "kv", t: 1, pod, type: "stored", tier: "gpu", blocks: [1] };
+      shell.line(JSON.stringify(kv));
+    }
+    expect(shell.report()).toBe("ignored: 5 messages before init or about unknown pods");
   });
 
   it("ends at an init that cannot be used", () => {

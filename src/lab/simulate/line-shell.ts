@@ -5,7 +5,7 @@
  * cannot be used, end the session, because what comes after them would have no meaning.
  */
 import { messageOf } from "../../core/errors.ts";
-import type { SimulatedRouter } from "./messages.ts";
+import type { CountingRouter } from "./messages.ts";
 import { readMessage } from "./read-message.ts";
 
 export type LineOutcome =
@@ -19,13 +19,13 @@ const NOTHING: LineOutcome = { kind: "nothing" };
 const NO_POD: LineOutcome = { kind: "answer", text: JSON.stringify({ pod: null }) };
 
 export class LineShell {
-  readonly #router: SimulatedRouter;
+  readonly #router: CountingRouter;
   #lines = 0;
   #unknownOps = 0;
   #unknownFields = 0;
   #refusedMessages = 0;
 
-  constructor(router: SimulatedRouter) {
+  constructor(router: CountingRouter) {
     this.#router = router;
   }
 
@@ -52,6 +52,7 @@ export class LineShell {
       `${this.#unknownOps} unknown ops`,
       `${this.#unknownFields} unknown fields`,
       `${this.#refusedMessages} messages with fields that are not of their form`,
+      `${this.#router.ignoredMessages} messages before init or about unknown pods`,
     ].filter((part) => !part.startsWith("0 "));
     return parts.length === 0 ? "" : `ignored: ${parts.join(", ")}`;
   }

@@ -158,6 +158,12 @@ export interface RouteAnswer {
 
 export type SimulateAnswer = InitAnswer | RouteAnswer;
 
+/** Tells of what it could not use. */
+export interface CountingRouter extends SimulatedRouter {
+  /** Messages about pods that `init` did not name, and all that came before it. */
+  readonly ignoredMessages: number;
+}
+
 /** Anything that routes in simulated time: this router in process, a policy, a process beside. */
 export interface SimulatedRouter {
   /** Answers init and route; null for every other message. Never throws on a read message. */

@@ -22,6 +22,7 @@ import type { Routed } from "../../router/decide.ts";
 import { Dispatcher, type PromptToRoute } from "../../router/dispatcher.ts";
 import { HeldBlocks } from "./held-blocks.ts";
 import type {
+  CountingRouter,
   FinishMessage,
   InitMessage,
   MetricsMessage,
@@ -32,7 +33,6 @@ import type {
   RouteAnswer,
   RouteMessage,
   SimulateAnswer,
-  SimulatedRouter,
   SimulateMessage,
 } from "./messages.ts";
 
@@ -64,10 +64,11 @@ export interface SessionOptions {
   readonly flow?: Readonly<Record<string, unknown>>;
 }
 
-export class RouterSession implements SimulatedRouter {
+export class RouterSession implements CountingRouter {
   readonly #options: SessionOptions;
   #running: Running | null = null;
   #nowMs = 0;
+  #ignored = 0;
   readonly #clock: Clock = {
     nowMs: () => this.#nowMs,
     wallMs: () => this.#nowMs,
@@ -78,6 +79,10 @@ export class RouterSession implements SimulatedRouter {
     this.#options = options;
   }
 
+  get ignoredMessages(): number {
+    return this.#ignored;
+  }
+
   handle(message: SimulateMessage): SimulateAnswer | null {
     if (message.op === "end") return null;
     this.#nowMs = Math.max(this.#nowMs, 1000 * message.t);
@@ -86,8 +91,14 @@ export class RouterSession implements SimulatedRouter {
       return { ok: true };
     }
     const running = this.#running;
-    if (running === null) return message.op === "route" ? NO_POD : null;
+    if (running === null) {
+      this.#ignored += 1;
+      return message.op === "route" ? NO_POD : null;
+    }
     if (message.op === "route") return this.#route(running, message);
+    // What has a pod beside its request ids, which are enough, may leave it out.
+    const isAboutPod = "pod" in message && message.pod !== "";
+    if (isAboutPod && !running.pods.has(message.pod)) this.#ignored += 1;
     this.#notice(running, message);
     return null;
   }
