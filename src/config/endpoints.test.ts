@@ -28,7 +28,7 @@ describe("parseEndpoints", () => {
       problems: [
         'e.yaml:3:14: endpoints[0].address: got "10.0.0.1", expected host:port with a port from 1 to 65535',
         'e.yaml:4:11: endpoints[1].name: got "a", expected another name than that of endpoints[0]',
-        'e.yaml:5:5: endpoints[1].adress: got the unknown key "adress", expected one of the keys name, address, pool, model, kvEvents, metrics, draining, accelerator (did you mean "address"?)',
+        'e.yaml:5:5: endpoints[1].adress: got the unknown key "adress", expected one of the keys name, address, pool, model, kvEvents, metrics, draining, role, accelerator (did you mean "address"?)',
         'e.yaml:7:26: endpoints[1].kvEvents.address: got "h:5557", expected tcp://host:port with a port from 1 to 65535',
       ],
     });

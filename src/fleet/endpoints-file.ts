@@ -93,9 +93,7 @@ const endpointSchema = z.strictObject({
   role: z
     .enum(["both", "prefill", "decode"])
     .default("both")
-    .describe(
-      "what it does of a request; prefill and decode: one half each, as docs/policy.md says under Terms",
-    ),
+    .describe("what it does of a request; prefill and decode: one half each (docs/policy.md)"),
   accelerator: z
     .string()
     .optional()
