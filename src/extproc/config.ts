@@ -28,7 +28,7 @@ const tlsConfigSchema = z.strictObject({
 
 export type TlsConfig = z.infer<typeof tlsConfigSchema>;
 
-export const extProcConfigSchema = z.strictObject({
+const extProcSchema = z.strictObject({
   listen: listenAddress
     .default("127.0.0.1:9002")
     .describe("address of the ext_proc service, host:port; port 0 takes a free one"),
@@ -91,5 +91,10 @@ export const extProcConfigSchema = z.strictObject({
       "on SIGTERM: shortest wait, ms, in which gateways see NOT_SERVING; two health checks and slack",
     ),
 });
+
+export const extProcConfigSchema: typeof extProcSchema = extProcSchema.refine(
+  ({ bodyBytesMax, bodiesBytesMax }) => bodiesBytesMax >= bodyBytesMax,
+  { path: ["bodiesBytesMax"], error: "at least bodyBytesMax, or the largest body is never taken" },
+);
 
 export type ExtProcConfig = z.infer<typeof extProcConfigSchema>;

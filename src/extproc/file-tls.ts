@@ -20,6 +20,24 @@ export interface TlsMaterial {
   readonly clientCa: Buffer | null;
 }
 
+/** Rejects with KvError ERR_CONFIG_INVALID where a file is missing or does not fit the others. */
+export async function readTls(config: TlsConfig): Promise<TlsMaterial> {
+  try {
+    return await materialOf(config);
+  } catch (cause) {
+    throw new KvError("ERR_CONFIG_INVALID", `extProc.tls: ${messageOf(cause)}`, { cause });
+  }
+}
+
+async function materialOf({ certFile, keyFile, clientCaFile }: TlsConfig): Promise<TlsMaterial> {
+  const cert = await readFile(certFile);
+  const key = await readFile(keyFile);
+  const clientCa = clientCaFile === null ? null : await readFile(clientCaFile);
+  // Throws where they are no PEM or do not belong together, as while one of two is replaced.
+  createSecureContext({ cert, key, ...(clientCa === null ? {} : { ca: clientCa }) });
+  return { cert, key, clientCa };
+}
+
 export interface FileTlsDeps {
   readonly clock: Clock;
   readonly log: Log;
@@ -36,14 +54,10 @@ export class FileTls {
     this.#deps = deps;
   }
 
-  /** Rejects with KvError ERR_CONFIG_INVALID where a file is missing or does not fit the others. */
+  /** As `readTls`; what changes from now on is followed. */
   async read(): Promise<TlsMaterial> {
-    try {
-      this.#identity = await this.#currentIdentity();
-      return await this.#material();
-    } catch (cause) {
-      throw new KvError("ERR_CONFIG_INVALID", `extProc.tls: ${messageOf(cause)}`, { cause });
-    }
+    this.#identity = await this.#currentIdentity();
+    return readTls(this.#config);
   }
 
   /** Calls back with what is in the files whenever they have changed and fit; until the signal. */
@@ -57,7 +71,7 @@ export class FileTls {
         if (identity === this.#identity) continue;
         // Remembered before it is read, so that files that do not fit are told of once.
         this.#identity = identity;
-        onChange(await this.#material());
+        onChange(await materialOf(this.#config));
         meter.count("kvatlas_extproc_tls_reloads_total", { outcome: "taken" });
         log.info({ cert_file: this.#config.certFile }, "certificate read again");
       } catch (error) {
@@ -65,16 +79,6 @@ export class FileTls {
         log.error({ error: messageOf(error) }, "changed certificate refused, the former one stays");
       }
     }
-  }
-
-  async #material(): Promise<TlsMaterial> {
-    const { certFile, keyFile, clientCaFile } = this.#config;
-    const cert = await readFile(certFile);
-    const key = await readFile(keyFile);
-    const clientCa = clientCaFile === null ? null : await readFile(clientCaFile);
-    // Throws where they are no PEM or do not belong together, as while one of two is replaced.
-    createSecureContext({ cert, key, ...(clientCa === null ? {} : { ca: clientCa }) });
-    return { cert, key, clientCa };
   }
 
   /** Changes with each way of writing a file. */

@@ -85,6 +85,15 @@ describe("kvatlas", () => {
     expect(missing).toMatchObject({ code: 2, output: expect.stringContaining("UNREADABLE") });
   });
 
+  it("config check refuses what only the start would: missing certificates, a budget below one body", async () => {
+    const check = (extProc: string) =>
+      run("config", "check", write(`model: lab-8b\nextProc: ${extProc}\n`, endpointsOf(engine)));
+    const noFiles = await check("{ tls: { certFile: no.crt, keyFile: no.key } }");
+    expect(noFiles).toMatchObject({ code: 2, output: expect.stringContaining("extProc.tls") });
+    const small = await check("{ bodyBytesMax: 2048, bodiesBytesMax: 1024 }");
+    expect(small).toMatchObject({ code: 2, output: expect.stringContaining("bodiesBytesMax") });
+  });
+
   it("events decode prints a capture, and names the line that is none", async () => {
     const golden = new URL("../golden/vllm-0.33.0/", import.meta.url).pathname;
     const decoded = await run("events", "decode", `${golden}c_reset_prefix_cache.jsonl`);
