@@ -139,6 +139,25 @@ describe("events apply", () => {
       expect(late).toMatchObject({ state: "DEGRADED", reason: "late-subscription" });
     });
 
+    it("is not EXACT about blocks of several groups that each make a prefix", () => {
+      for (const kind of ["full_attention", null]) {
+        const of = (group: number) => store(1, { group_idx: group, kv_cache_spec_kind: kind });
+        expect(play([[0, of(0)]])).toMatchObject({ state: "EXACT", tokens: { gpu: 2 } });
+        const both = play([
+          [0, of(0)],
+          [1, of(1)],
+        ]);
+        expect(both).toMatchObject({ state: "DEGRADED", reason: "several-groups" });
+      }
+      const sliding = store(1, { group_idx: 1, kv_cache_spec_kind: "sliding_window" });
+      const full = store(1, { group_idx: 0, kv_cache_spec_kind: "full_attention" });
+      const hybrid = play([
+        [0, sliding],
+        [1, full],
+      ]);
+      expect(hybrid).toMatchObject({ state: "EXACT", tokens: { gpu: 2 } });
+    });
+
     it("matches nothing where two hashes were seen for one key, also where extras are told", () => {
       const told = (hash: number) => store(hash, { extra_keys: [null] });
       const tokens = { gpu: 0, any: 0 };

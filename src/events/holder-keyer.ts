@@ -36,6 +36,8 @@ export class HolderKeyer {
   readonly #orphans = new Orphans();
   /** Groups of a hybrid model that are not indexed; learned from their stores. */
   readonly #ignoredGroups = new Set<number>();
+  /** The group that is indexed; null until an event names it. */
+  #group: number | null = null;
   #eventsLeftOut = 0;
 
   constructor(deps: { readonly model: string; readonly hasher: BlockHasher }) {
@@ -66,6 +68,7 @@ export class HolderKeyer {
     this.#handles.clear();
     this.#orphans.clear();
     this.#ignoredGroups.clear();
+    this.#group = null;
   }
 
   /** `batch` null: a message that could not be decoded; only its loss is reported. */
@@ -114,6 +117,9 @@ export class HolderKeyer {
       if (this.ignoreGroup(group)) keyed.push({ type: "ignored-group", group });
       return;
     }
+    this.#group ??= group;
+    // Copies are counted over all groups: nobody can tell which of them lacks a block.
+    if (group !== null && group !== this.#group) keyed.push(lost("several-groups"));
     const tier = tierOfMedium(event.medium);
     if (tier === "unknown") {
       keyed.push(lost("unknown-tier"));

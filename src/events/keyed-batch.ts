@@ -70,6 +70,7 @@ export const LOSS_REASONS = [
   "length-mismatch",
   "token-pairs",
   "no-removals",
+  "several-groups",
   "handles-full",
   "oversized",
   "unproven-life",
