@@ -24,8 +24,10 @@ export interface DecidedRequest {
   readonly requestId: string;
   readonly decision: Routed;
   readonly inputTokens: number;
-  /** Empty: the prompt's tokens are not known, and nothing can be learned from its answer. */
+  /** Empty: the prompt's tokens are not known; nothing was predicted, and nothing is audited. */
   readonly keysBySize: ReadonlyMap<number, BigUint64Array>;
+  /** Keys of the chunks of its text; empty: it has none. */
+  readonly chunkKeys: BigUint64Array;
   readonly known: KnownFleet;
   readonly nowMs: number;
 }
@@ -45,6 +47,7 @@ interface OpenAnswer {
   readonly assumable: ReadonlyMap<number, BigUint64Array>;
   /** What is told of cached tokens is the decode endpoint's, and says nothing of the prefill's cache. */
   readonly isSplit: boolean;
+  readonly chunkKeys: BigUint64Array;
   endpointId: EndpointId;
   watched: WatchedBlock | null;
   /** HTTP status; null: not seen. */
@@ -61,8 +64,8 @@ export class AnswerBook {
   }
 
   decided(request: DecidedRequest): void {
-    const { requestId, decision, inputTokens, keysBySize, known, nowMs } = request;
-    if (keysBySize.size === 0) return;
+    const { requestId, decision, inputTokens, keysBySize, chunkKeys, known, nowMs } = request;
+    if (keysBySize.size === 0 && chunkKeys.length === 0) return;
     this.#close(requestId);
     const predictions = this.#predictions(request);
     const sizes = new Set(known.approximated.values());
@@ -70,6 +73,7 @@ export class AnswerBook {
       inputTokens,
       dispatchedMs: nowMs,
       predictions,
+      chunkKeys,
       assumable: new Map([...keysBySize].filter(([size]) => sizes.has(size))),
       isSplit: decision.decodeEndpointId !== null,
       endpointId: decision.chosen.endpointId,
@@ -114,7 +118,9 @@ export class AnswerBook {
     this.#audit(answer, cachedTokens, nowMs);
   }
 
+  /** None where nothing is known to have been keyed: a guess is no prediction. */
   #predictions({ decision, keysBySize }: DecidedRequest): Map<EndpointId, Prediction> {
+    if (keysBySize.size === 0) return new Map();
     const { candidates, chosen } = decision;
     const others = candidates
       .best({ cheapest: 0, deepest: PREDICTIONS_MAX })
@@ -137,10 +143,12 @@ export class AnswerBook {
     return this.#deps.evictions.watch(candidate.endpointId, lastKey);
   }
 
-  #assume({ endpointId, assumable }: OpenAnswer, nowMs: number): void {
+  #assume({ endpointId, assumable, chunkKeys }: OpenAnswer, nowMs: number): void {
     const { knowledge, fleet } = this.#deps;
     const endpoint = fleet.endpoint(endpointId);
-    if (assumable.size === 0 || endpoint === null) return;
+    if (endpoint === null) return;
+    if (chunkKeys.length > 0) knowledge.chunksAnswered(endpoint, chunkKeys, nowMs);
+    if (assumable.size === 0) return;
     const blockSizeTokens = knowledge.known([endpoint], nowMs).approximated.get(endpointId);
     const keys = blockSizeTokens === undefined ? undefined : assumable.get(blockSizeTokens);
     if (keys === undefined) return;

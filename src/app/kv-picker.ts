@@ -14,8 +14,9 @@ import type { FlowConfig } from "../flow/config.ts";
 import { HoldingRoom } from "../flow/holding-room.ts";
 import type { IndexReader } from "../indexer/block-index.ts";
 import type { DecisionRing } from "../observe/decision-ring.ts";
+import { BYTES_PER_TOKEN } from "../prompt/byte-chunks.ts";
 import { rewriteModel } from "../prompt/model-rewrite.ts";
-import type { PromptReader, PromptReading } from "../prompt/prompt-reader.ts";
+import type { ParsedRequest, PromptReader, PromptReading } from "../prompt/prompt-reader.ts";
 import { readTraits } from "../prompt/request-traits.ts";
 import type { Decision, Routed } from "../router/decide.ts";
 import {
@@ -27,7 +28,7 @@ import type { Dispatcher, PromptToRoute } from "../router/dispatcher.ts";
 import { stateText } from "../router/known-state.ts";
 import type { AnswerBook } from "./answer-book.ts";
 import type { KnownFleet, PodKnowledge } from "./pod-knowledge.ts";
-import { type MatchInput, matchPrompt, type PromptMatch } from "./prompt-match.ts";
+import { type MatchInput, matchChunks, matchPrompt, type PromptMatch } from "./prompt-match.ts";
 import type { KnownHolders } from "./write-side.ts";
 
 export interface KvPickerDeps {
@@ -49,29 +50,37 @@ export interface KvPickerDeps {
   readonly meter: Meter;
 }
 
+/** What was read of a request's body. */
+interface Read {
+  readonly reading: PromptReading;
+  /** See PromptReader.chunkKeysOf. */
+  readonly chunkKeys: BigUint64Array;
+}
+
 /** One look at a request: its prompt matched, and a decision that is not booked. */
 interface Look {
   readonly prompt: PromptToRoute;
-  readonly keysBySize: ReadonlyMap<number, BigUint64Array>;
+  readonly match: PromptMatch;
   readonly known: KnownFleet;
   readonly decision: Decision;
   readonly nowMs: number;
-  /** Null: by load alone. */
-  readonly reading: PromptReading | null;
+  /** Null: the body was not read. */
+  readonly read: Read | null;
 }
 
-/** Bytes of a body per token, where its tokens are not known. */
-const BYTES_PER_TOKEN = 4;
 /** Held requests up to which each is looked at in every interval; more are looked at less often. */
 const LOOKS_PER_INTERVAL = 1024;
 /** What a gateway answers when an endpoint refused it or broke off. */
 const GATEWAY_FAULTS: ReadonlySet<number> = new Set([502, 503, 504]);
-const NOTHING_MATCHED: PromptMatch = { sized: [], keysBySize: new Map() };
+const NOTHING_MATCHED: PromptMatch = { matchedBy: "none", sized: [], keysBySize: new Map() };
+const NO_KEYS: BigUint64Array = new BigUint64Array(0);
 const NONE_EXCLUDED: ReadonlySet<EndpointId> = new Set();
 
 export class KvPicker implements Picker {
   readonly #deps: KvPickerDeps;
   readonly #room: HoldingRoom;
+  /** Requests whose text is being tokenised, as many as the edge has streams. */
+  readonly #untokenized = new Map<string, ParsedRequest>();
 
   constructor(deps: KvPickerDeps) {
     this.#deps = deps;
@@ -80,7 +89,8 @@ export class KvPicker implements Picker {
 
   async pick(received: PickRequest, signal: AbortSignal, onHeld: () => void): Promise<PickOutcome> {
     const request = this.#rewritten(received);
-    const reading = await this.#deps.prompt.read(request, signal);
+    const read = await this.#read(request, signal);
+    const { reading } = read;
     if (reading.reason === "not-json") {
       this.#deps.meter.count("kvatlas_decisions_total", { outcome: "body-invalid" });
       return { kind: "refuse", status: 400, reason: "body-invalid", message: reading.detail };
@@ -91,7 +101,7 @@ export class KvPicker implements Picker {
     let isHeld = false;
     // Past the deadline the edge has taken the load-only choice: nothing is booked here.
     while (!signal.aborted) {
-      const look = this.#look(request, reading);
+      const look = this.#look(request, read);
       if (!this.#isHeld(request, look)) {
         if (isHeld) heldMs = look.nowMs - sinceMs;
         if (isHeld) meter.observe("kvatlas_hold_seconds", {}, heldMs / 1000);
@@ -108,7 +118,13 @@ export class KvPicker implements Picker {
 
   pickByLoad(received: PickRequest): PickOutcome {
     const request = this.#rewritten(received);
-    return withBody(this.#settle(request, this.#look(request, null), 0), request, received);
+    const { prompt } = this.#deps;
+    const parsed = this.#untokenized.get(request.requestId);
+    const read =
+      parsed === undefined
+        ? null
+        : { reading: prompt.untokenized(parsed), chunkKeys: prompt.chunkKeysOf(parsed) };
+    return withBody(this.#settle(request, this.#look(request, read), 0), request, received);
   }
 
   responseStarted(requestId: string, status: number, servedBy: string | null): void {
@@ -155,27 +171,41 @@ export class KvPicker implements Picker {
     return body === null ? request : { ...request, body };
   }
 
-  /** `reading` null: by load alone. */
-  #look(request: PickRequest, reading: PromptReading | null): Look {
+  /** Meanwhile, `pickByLoad` finds what is known of the request so far. */
+  async #read(request: PickRequest, signal: AbortSignal): Promise<Read> {
+    const { prompt } = this.#deps;
+    const parsed = prompt.parse(request);
+    this.#untokenized.set(request.requestId, parsed);
+    try {
+      const reading = await prompt.tokenize(parsed, signal);
+      return { reading, chunkKeys: prompt.chunkKeysOf(parsed) };
+    } finally {
+      this.#untokenized.delete(request.requestId);
+    }
+  }
+
+  /** `read` null: by load alone. */
+  #look(request: PickRequest, read: Read | null): Look {
     const { fleet, clock, knowledge, dispatcher } = this.#deps;
     const nowMs = clock.nowMs();
     const { endpoints } = fleet.view(nowMs);
     const known = knowledge.known(endpoints, nowMs);
-    const hasTokens = reading !== null && reading.tokens !== null;
-    const { sized, keysBySize } = hasTokens
-      ? this.#match(reading, { endpoints, known, nowMs })
-      : NOTHING_MATCHED;
+    const match = read === null ? NOTHING_MATCHED : this.#match(read, { endpoints, known, nowMs });
+    const { sized } = match;
     const prompt: PromptToRoute = {
       requestId: request.requestId,
-      inputTokens: reading?.inputTokens ?? Math.ceil(request.body.length / BYTES_PER_TOKEN),
+      inputTokens: read?.reading.inputTokens ?? Math.ceil(request.body.length / BYTES_PER_TOKEN),
       ...{ sized, subset: request.subset, excluded: NONE_EXCLUDED, states: known.states },
     };
     const decision = dispatcher.decide(prompt, nowMs);
-    return { prompt, keysBySize, known, decision, nowMs, reading };
+    return { prompt, match, known, decision, nowMs, read };
   }
 
-  #match(reading: PromptReading, input: MatchInput): PromptMatch {
-    const { clock, meter } = this.#deps;
+  #match({ reading, chunkKeys }: Read, input: MatchInput): PromptMatch {
+    const { clock, meter, knowledge } = this.#deps;
+    if (reading.tokens === null) {
+      return chunkKeys.length === 0 ? NOTHING_MATCHED : matchChunks(knowledge, chunkKeys, input);
+    }
     const startMs = clock.nowMs();
     const match = matchPrompt(this.#deps, reading, input);
     meter.observe("kvatlas_match_seconds", {}, (clock.nowMs() - startMs) / 1000);
@@ -228,7 +258,8 @@ export class KvPicker implements Picker {
     const { inputTokens } = look.prompt;
     const request = {
       ...{ requestId, atMs: clock.wallMs(), inputTokens, heldMs: Math.round(heldMs) },
-      wishes: wishesOf(look.reading, headers),
+      matchedBy: look.match.matchedBy,
+      wishes: wishesOf(look.read?.reading ?? null, headers),
     };
     decisions.add(requestId, decisionRecord(decision, request));
   }
@@ -236,23 +267,31 @@ export class KvPicker implements Picker {
   #book({ requestId, headers }: PickRequest, decision: Routed, look: Look): void {
     const { fleet, meter, dispatcher, answers, knowledge, log } = this.#deps;
     const { chosen, reason, runnerUp } = decision;
-    const { prompt, known, nowMs, reading } = look;
+    const { prompt, match, known, nowMs } = look;
+    const reading = look.read?.reading ?? null;
     const { inputTokens } = prompt;
     const endpoint = fleet.endpoint(chosen.endpointId);
     const blockSizeTokens = endpoint === null ? 0 : knowledge.blockSizeOf(endpoint);
     dispatcher.book(prompt, decision, { blockSizeTokens, nowMs });
     // What an engine reports as cached of a batch is not of the prompt that was matched.
     const isBatch = (reading?.prompts ?? 1) > 1;
-    const keysBySize = isBatch ? new Map() : look.keysBySize;
-    answers.decided({ requestId, decision, inputTokens, keysBySize, known, nowMs });
+    const keysBySize = isBatch ? new Map() : match.keysBySize;
+    const chunkKeys = look.read?.chunkKeys ?? NO_KEYS;
+    answers.decided({ requestId, decision, inputTokens, keysBySize, chunkKeys, known, nowMs });
     meter.count("kvatlas_decisions_total", { outcome: "routed" });
     meter.count("kvatlas_endpoint_decisions_total", { endpoint: chosen.endpointId });
     if (reason === "popularity-cap" || reason === "next-holder") {
       meter.count("kvatlas_popularity_capped_total", { outcome: reason });
     }
     meter.count("kvatlas_prompt_tokens_total", {}, inputTokens);
-    meter.count("kvatlas_predicted_tokens_total", {}, chosen.reusedTokens);
-    meter.count("kvatlas_possible_tokens_total", {}, decision.possibleTokens);
+    if (match.matchedBy === "approximate") {
+      const why = { reason: reading?.reason ?? "" };
+      meter.count("kvatlas_approximate_decisions_total", why);
+      meter.count("kvatlas_approximate_tokens_total", {}, chosen.reusedTokens);
+    } else {
+      meter.count("kvatlas_predicted_tokens_total", {}, chosen.reusedTokens);
+      meter.count("kvatlas_possible_tokens_total", {}, decision.possibleTokens);
+    }
     log.debug(
       {
         ...{ request_id: requestId, endpoint: chosen.endpointId, reason },
@@ -262,7 +301,7 @@ export class KvPicker implements Picker {
         cost_ms: Math.round(chosen.costSeconds * 1000),
         runner_up: runnerUp?.endpointId ?? null,
         decode_endpoint: decision.decodeEndpointId,
-        tokens_from: reading?.source ?? "none",
+        ...{ tokens_from: reading?.source ?? "none", matched_by: match.matchedBy },
         ...wishFields(wishesOf(reading, headers)),
       },
       "decided",

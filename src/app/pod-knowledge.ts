@@ -5,11 +5,14 @@ import { ExpectedEvents, type Silence } from "../fleet/expected-events.ts";
 import type { EndpointView } from "../fleet/fleet.ts";
 import { AssumedBlocks } from "../indexer/assumed-blocks.ts";
 import type { HolderMatch } from "../indexer/block-index.ts";
+import { CHUNK_TOKENS } from "../prompt/byte-chunks.ts";
 import { type KnownState, knownState, NO_EVENT_SOURCE, worstState } from "../router/known-state.ts";
 import type { EventSide, KnownHolders } from "./write-side.ts";
 
 /** Tokens per block where neither the engine nor the fleet says: vLLM's default. */
 const BLOCK_SIZE_DEFAULT = 16;
+/** Chunks of text assumed at one endpoint, 2 MB of text; least recently answered ones go first. */
+const CHUNKS_MAX = 4096;
 
 export interface PodKnowledgeDeps {
   readonly holders: KnownHolders;
@@ -27,12 +30,15 @@ export interface KnownFleet {
 
 export class PodKnowledge {
   readonly assumed: AssumedBlocks;
+  /** Chunks of the texts that endpoints answered, for prompts whose tokens come too late. */
+  readonly chunks: AssumedBlocks;
   readonly expected: ExpectedEvents = new ExpectedEvents();
   readonly #deps: PodKnowledgeDeps;
 
   constructor(deps: PodKnowledgeDeps) {
     this.#deps = deps;
     this.assumed = new AssumedBlocks({ lifeMs: deps.assumedLifeMs });
+    this.chunks = new AssumedBlocks({ lifeMs: deps.assumedLifeMs });
   }
 
   /** States of all endpoints; what was assumed of one that is heard now is dropped. */
@@ -52,9 +58,25 @@ export class PodKnowledge {
   /** Drops what is noted of endpoints that are not in the fleet any more. */
   keep(endpoints: ReadonlySet<EndpointId>): void {
     this.expected.keep(endpoints);
-    for (const endpointId of this.assumed.endpoints()) {
-      if (!endpoints.has(endpointId)) this.assumed.forget(endpointId);
+    for (const guessed of [this.assumed, this.chunks]) {
+      for (const endpointId of guessed.endpoints()) {
+        if (!endpoints.has(endpointId)) guessed.forget(endpointId);
+      }
     }
+  }
+
+  /** Drops what has outlived its life. */
+  expire(nowMs: number): void {
+    this.assumed.expire(nowMs);
+    this.chunks.expire(nowMs);
+  }
+
+  /** The endpoint answered a text of these chunks. */
+  chunksAnswered(endpoint: EndpointView, keys: BigUint64Array, nowMs: number): void {
+    const pool = endpoint.signals?.value.gpuBlocks ?? null;
+    const poolTokens = pool === null ? Number.POSITIVE_INFINITY : pool * this.blockSizeOf(endpoint);
+    const gpuBlocks = Math.min(CHUNKS_MAX, Math.floor(poolTokens / CHUNK_TOKENS));
+    this.chunks.assume(endpoint.spec.id, { keys, gpuBlocks, nowMs });
   }
 
   /** State of each rank; of an endpoint without event source the one that stands for it. */
@@ -92,18 +114,27 @@ export class PodKnowledge {
   }
 
   /** What the endpoint is assumed to hold of a prompt; it counts for each of its ranks. */
-  assumedMatches(
-    { spec }: EndpointView,
-    keys: BigUint64Array,
-    nowMs: number,
-  ): readonly HolderMatch[] {
-    const blocks = this.assumed.leadingBlocks(spec.id, keys, nowMs);
-    if (blocks === 0) return [];
-    const blocksByTier = { gpu: blocks, cpu: 0, nvme: 0, shared: 0 };
-    return Array.from({ length: spec.kvEvents?.ranks ?? 1 }, (_, rank) => ({
-      ...{ holder: { endpointId: spec.id, rank }, gpuBlocks: blocks, blocks, blocksByTier },
-    }));
+  assumedMatches(endpoint: EndpointView, keys: BigUint64Array, nowMs: number): HolderMatch[] {
+    return matchesOf(this.assumed, endpoint, { keys, nowMs });
   }
+
+  /** The same by chunks of its text. */
+  chunkMatches(endpoint: EndpointView, keys: BigUint64Array, nowMs: number): HolderMatch[] {
+    return matchesOf(this.chunks, endpoint, { keys, nowMs });
+  }
+}
+
+function matchesOf(
+  guessed: AssumedBlocks,
+  { spec }: EndpointView,
+  { keys, nowMs }: { readonly keys: BigUint64Array; readonly nowMs: number },
+): HolderMatch[] {
+  const blocks = guessed.leadingBlocks(spec.id, keys, nowMs);
+  if (blocks === 0) return [];
+  const blocksByTier = { gpu: blocks, cpu: 0, nvme: 0, shared: 0 };
+  return Array.from({ length: spec.kvEvents?.ranks ?? 1 }, (_, rank) => ({
+    ...{ holder: { endpointId: spec.id, rank }, gpuBlocks: blocks, blocks, blocksByTier },
+  }));
 }
 
 /** One rank that is heard is better than a guess that cannot tell the ranks apart. */

@@ -58,7 +58,7 @@ export class PodWatch {
     const { endpoints, nowMs } = this.#view();
     const present = new Set(endpoints.map(({ spec }) => spec.id));
     knowledge.keep(present);
-    knowledge.assumed.expire(nowMs);
+    knowledge.expire(nowMs);
     knowledge.known(endpoints, nowMs);
     audit.keep(present);
     for (const endpointId of this.#findings.keys()) {
@@ -95,6 +95,8 @@ export class PodWatch {
       meter.gauge("kvatlas_prompt_parity", { endpoint, state: parity.reportOf(endpoint).state }, 1);
       const assumed = knowledge.assumed.blocksOf(endpoint);
       if (assumed > 0) meter.gauge("kvatlas_assumed_blocks", { endpoint }, assumed);
+      const chunks = knowledge.chunks.blocksOf(endpoint);
+      if (chunks > 0) meter.gauge("kvatlas_assumed_chunks", { endpoint }, chunks);
     }
   }
 
@@ -168,4 +170,5 @@ const POD_GAUGES = [
   "kvatlas_prompt_parity",
   "kvatlas_audit_drift_ratio",
   "kvatlas_assumed_blocks",
+  "kvatlas_assumed_chunks",
 ] as const;

@@ -2,7 +2,9 @@
 import type { EndpointId } from "../core/ids.ts";
 import type { EndpointView } from "../fleet/fleet.ts";
 import type { HolderMatch, IndexReader } from "../indexer/block-index.ts";
+import { CHUNK_TOKENS } from "../prompt/byte-chunks.ts";
 import type { KeyedTokens, PromptReader } from "../prompt/prompt-reader.ts";
+import type { MatchedBy } from "../router/decision-record.ts";
 import type { SizedPrompt } from "../router/dispatcher.ts";
 import type { KnownFleet, PodKnowledge } from "./pod-knowledge.ts";
 import type { KnownHolders } from "./write-side.ts";
@@ -14,7 +16,9 @@ export interface PromptMatchDeps {
   readonly knowledge: PodKnowledge;
 }
 
+/** What a decision's matches are made of. */
 export interface PromptMatch {
+  readonly matchedBy: MatchedBy;
   readonly sized: readonly SizedPrompt[];
   /** The prompt's keys for each block size in the fleet. */
   readonly keysBySize: ReadonlyMap<number, BigUint64Array>;
@@ -39,7 +43,18 @@ export function matchPrompt(
     keysBySize.set(blockSizeTokens, keys);
     sized.push(matchKeys(deps, { keys, blockSizeTokens }, input));
   }
-  return { sized, keysBySize };
+  return { matchedBy: "tokens", sized, keysBySize };
+}
+
+/** By the chunks of its text, where its tokens are not known. Nothing is keyed: it is a guess. */
+export function matchChunks(
+  knowledge: PodKnowledge,
+  keys: BigUint64Array,
+  { endpoints, nowMs }: Pick<MatchInput, "endpoints" | "nowMs">,
+): PromptMatch {
+  const matches = endpoints.flatMap((endpoint) => knowledge.chunkMatches(endpoint, keys, nowMs));
+  const sized = [{ blockSizeTokens: CHUNK_TOKENS, keys, matches }];
+  return { matchedBy: "approximate", sized, keysBySize: new Map() };
 }
 
 /** The same for keys of one block size. */

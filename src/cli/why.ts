@@ -35,6 +35,7 @@ const recordSchema = z.object({
   requestId: z.string(),
   atMs: z.number(),
   inputTokens: z.number(),
+  matchedBy: z.string(),
   reason: z.string(),
   chosen: candidateSchema,
   decodeEndpoint: z.string().nullable(),
@@ -104,11 +105,20 @@ function summary(decision: DecisionRecord): string[] {
     `${new Date(decision.atMs).toISOString()}, ${inputTokens} tokens, ` +
       `${chosen.reusedTokens} reused of ${decision.possibleTokens} possible; ` +
       `mean queue of the fleet ${decision.queueMeanMs} ms`,
+    ...(MATCHED_BY[decision.matchedBy] ?? []),
     ...popular,
     ...wishLines(decision.wishes),
     "",
   ];
 }
+
+/** Said where the tokens counted above are no more than a guess, or none could be counted. */
+const MATCHED_BY: Readonly<Record<string, readonly string[]>> = {
+  approximate: [
+    "approximate: its tokens were not there in time; guessed from chunks of its text, 4 bytes a token",
+  ],
+  none: ["by load alone: its tokens were not there"],
+};
 
 /** What the request asked for, where it asked for anything. */
 function wishLines(wishes: DecisionRecord["wishes"]): string[] {

@@ -100,6 +100,14 @@ export const COUNTERS = {
     help: "Decisions by outcome (routed, or the reason of the refusal).",
     labels: ["outcome"],
   },
+  kvatlas_approximate_decisions_total: {
+    help: "Decisions by chunks of a prompt's text because its tokens were not there, by why not.",
+    labels: ["reason"],
+  },
+  kvatlas_approximate_tokens_total: {
+    help: "Prompt tokens guessed to be cached at the endpoint chosen by such a decision; in no other count of tokens but kvatlas_prompt_tokens_total.",
+    labels: [],
+  },
   kvatlas_endpoint_decisions_total: { help: "Requests sent to an endpoint.", labels: ["endpoint"] },
   kvatlas_popularity_capped_total: {
     help: "Decisions in which the popularity cap moved a request off its cheapest endpoint: to another holder of the prefix (popularity-cap), or to a new one (next-holder).",
@@ -139,7 +147,7 @@ export const COUNTERS = {
     labels: ["reason"],
   },
   kvatlas_extproc_fallbacks_total: {
-    help: "Requests decided by load alone because the decision was late or failed, by reason.",
+    help: "Requests decided without their tokens because the decision was late or failed, by reason.",
     labels: ["reason"],
   },
   kvatlas_extproc_tls_reloads_total: {
@@ -188,6 +196,10 @@ export const GAUGES = {
   },
   kvatlas_assumed_blocks: {
     help: "Blocks assumed at an endpoint without KV events.",
+    labels: ["endpoint"],
+  },
+  kvatlas_assumed_chunks: {
+    help: "Chunks of text, 512 bytes each, that an endpoint answered of late.",
     labels: ["endpoint"],
   },
   kvatlas_audit_state: {

@@ -208,3 +208,46 @@ describe("token memo", () => {
     expect([memo.get("a"), memo.get("b"), memo.get("c")]).toEqual([ids, null, ids]);
   });
 });
+
+describe("chunks of text", () => {
+  const chunkKeys = (prompts: PromptReader, path: string, fields: object): bigint[] => {
+    const parsed = prompts.parse({ path, headers: new Map(), body: body(fields) });
+    return [...prompts.chunkKeysOf(parsed)];
+  };
+  const said = (content: unknown): object => ({ role: "user", content });
+
+  it("begin alike where chats do: with another turn, in another form of body, not with other tools", async () => {
+    const prompts = await reader();
+    const path = "/v1/chat/completions";
+    const messages = [said("a".repeat(5000)), said("\u00e9".repeat(5000))];
+    const first = chunkKeys(prompts, path, { model: "base", messages });
+    // 15,000 bytes of UTF-8 and the names between them.
+    expect(first.length).toBeGreaterThanOrEqual(Math.floor(15_000 / 512));
+    const next = { messages: [...messages, said("b".repeat(600))], stream: true };
+    expect(chunkKeys(prompts, path, next).slice(0, first.length)).toEqual(first);
+    const tools = [{ type: "function", function: { name: "f", parameters: {} } }];
+    expect(chunkKeys(prompts, path, { messages, tools })[0]).not.toBe(first[0]);
+    expect(chunkKeys(prompts, path, { messages, model: "lora" })[0]).not.toBe(first[0]);
+    const other = [said("a".repeat(5000)), said(`x${"\u00e9".repeat(4999)}`)];
+    const shared = chunkKeys(prompts, path, { messages: other }).filter(
+      (key, at) => key === first[at],
+    );
+    expect(shared.length).toBe(Math.floor(5000 / 512));
+  });
+
+  it("are of text only, of its first MiB, and of whatever JSON there is", async () => {
+    const prompts = await reader();
+    const path = "/v1/completions";
+    expect(chunkKeys(prompts, path, { prompt: [1, 2, 3] })).toEqual([]);
+    expect(chunkKeys(prompts, path, { prompt: "short" })).toEqual([]);
+    expect(chunkKeys(prompts, path, { prompt: "a".repeat(2_000_000) })).toHaveLength(2048);
+    expect(chunkKeys(await reader({ tokenize: "off" }), path, { prompt: "a".repeat(600) })).toEqual(
+      [],
+    );
+    const deep = Buffer.from(
+      `{"messages":[{"role":"user","content":"a","x":${"[".repeat(9000)}${"]".repeat(9000)}}]}`,
+    );
+    const request = { path: "/v1/chat/completions", headers: new Map(), body: deep };
+    expect(() => prompts.chunkKeysOf(prompts.parse(request))).not.toThrow();
+  });
+});

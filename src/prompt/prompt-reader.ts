@@ -1,7 +1,9 @@
 /** Request -> namespace and token ids -> block keys. */
 import type { Meter } from "../core/meter.ts";
+import type { Result } from "../core/result.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
-import { extraText, saltExtras } from "../keys/extra-keys.ts";
+import { type ExtraKey, extraText, saltExtras } from "../keys/extra-keys.ts";
+import { BYTES_PER_TOKEN, ByteChunks, CHUNK_TOKENS } from "./byte-chunks.ts";
 import type { BodyRefusal, Prompt } from "./prompt-fields.ts";
 import type {
   PromptText,
@@ -12,9 +14,6 @@ import type {
 } from "./prompt-tokenizer.ts";
 import { type RequestBody, readRequestBody } from "./request-body.ts";
 import { type RequestTraits, readTraits } from "./request-traits.ts";
-
-/** Bytes of text per token, to estimate a prompt whose tokens are not known. */
-const BYTES_PER_TOKEN = 4;
 
 /**
  * given: token ids in the body; memo: seen before; local: tokenised here; engine: tokenised by one;
@@ -69,6 +68,12 @@ export interface ReadRequest {
   readonly body: Uint8Array;
 }
 
+/** A request whose body is parsed, and whose text is not tokenised yet. */
+export interface ParsedRequest {
+  readonly request: ReadRequest;
+  readonly body: Result<RequestBody, BodyRefusal>;
+}
+
 type Source = Pick<
   PromptReading,
   "source" | "reason" | "detail" | "tokens" | "inputTokens" | "segments" | "segmentsKnown"
@@ -76,6 +81,7 @@ type Source = Pick<
 
 export class PromptReader {
   readonly #deps: PromptReaderDeps;
+  readonly #chunks = new ByteChunks();
 
   constructor(deps: PromptReaderDeps) {
     this.#deps = deps;
@@ -83,8 +89,18 @@ export class PromptReader {
 
   /** Reads a request; tokenises where there is text. Never rejects. */
   async read(request: ReadRequest, signal: AbortSignal): Promise<PromptReading> {
-    const { meter, model } = this.#deps;
-    const body = readRequestBody(request.path, request.body);
+    return await this.tokenize(this.parse(request), signal);
+  }
+
+  /** The part of `read` that takes no waiting. */
+  parse(request: ReadRequest): ParsedRequest {
+    return { request, body: readRequestBody(request.path, request.body) };
+  }
+
+  /** The rest of it. Never rejects. */
+  async tokenize(parsed: ParsedRequest, signal: AbortSignal): Promise<PromptReading> {
+    const { meter } = this.#deps;
+    const { request, body } = parsed;
     const source = body.ok
       ? await this.#tokensOf(body.value, request.body, signal)
       : withoutTokens(request.body.length, body);
@@ -92,24 +108,57 @@ export class PromptReader {
       source: source.source,
       reason: source.reason ?? "",
     });
-    const named = body.ok ? body.value.model : null;
+    return this.#reading(parsed, source);
+  }
+
+  /** What is known of a request when the time for its tokens is over. */
+  untokenized(parsed: ParsedRequest): PromptReading {
+    const late = { reason: "deadline", detail: "the text was not tokenised in time" } as const;
+    return this.#reading(parsed, withoutTokens(parsed.request.body.length, late));
+  }
+
+  /** Keys of the prompt's full blocks; empty when its tokens are not known. Pure. */
+  keysOf(reading: KeyedTokens, blockSizeTokens: number): BigUint64Array {
+    const { tokens, lora, cacheSalt } = reading;
+    if (tokens === null) return NO_KEYS;
+    return this.#chain({ tokens, lora, blockSizeTokens, extras: saltExtras(cacheSalt) });
+  }
+
+  /** Keys of the chunks of the prompt's text; empty where there is none to be tokenised. Pure. */
+  chunkKeysOf({ body }: ParsedRequest): BigUint64Array {
+    if (!body.ok || this.#deps.tokenizer === null) return NO_KEYS;
+    const { prompt, cacheSalt } = body.value;
+    if (prompt.kind === "tokens") return NO_KEYS;
+    const tokens = this.#chunks.wordsOf(promptText(prompt));
+    const lora = this.#loraOf(body);
+    return this.#chain({
+      tokens,
+      lora,
+      blockSizeTokens: CHUNK_TOKENS,
+      extras: ["bytes", cacheSalt],
+    });
+  }
+
+  #chain({ tokens, lora, blockSizeTokens, extras }: Chained): BigUint64Array {
+    const { hasher, model } = this.#deps;
+    const parent = hasher.rootKey({ model, lora, blockSizeTokens });
+    return hasher.chainKeys({ parent, tokens, blockSizeTokens, extras: [extraText(extras)] });
+  }
+
+  #reading({ request, body }: ParsedRequest, source: Source): PromptReading {
     return {
       ...source,
       prompts: body.ok ? promptsOf(body.value.prompt) : 1,
-      lora: named === null || named === model ? null : named,
+      lora: this.#loraOf(body),
       cacheSalt: body.ok ? body.value.cacheSalt : null,
       priority: body.ok ? body.value.priority : null,
       traits: readTraits(request.headers),
     };
   }
 
-  /** Keys of the prompt's full blocks; empty when its tokens are not known. Pure. */
-  keysOf(reading: KeyedTokens, blockSizeTokens: number): BigUint64Array {
-    if (reading.tokens === null) return new BigUint64Array(0);
-    const { hasher, model } = this.#deps;
-    const parent = hasher.rootKey({ model, lora: reading.lora, blockSizeTokens });
-    const extras = [extraText(saltExtras(reading.cacheSalt))];
-    return hasher.chainKeys({ parent, tokens: reading.tokens, blockSizeTokens, extras });
+  #loraOf(body: ParsedRequest["body"]): string | null {
+    const named = body.ok ? body.value.model : null;
+    return named === this.#deps.model ? null : named;
   }
 
   async #tokensOf(
@@ -152,8 +201,16 @@ export class PromptReader {
   }
 }
 
+interface Chained {
+  readonly tokens: Uint32Array;
+  readonly lora: string | null;
+  readonly blockSizeTokens: number;
+  readonly extras: readonly ExtraKey[] | null;
+}
+
 type GivenTokens = Omit<Tokenized, "source"> & { readonly source: "given" };
 
+const NO_KEYS: BigUint64Array = new BigUint64Array(0);
 const NO_SEGMENTS = { segments: 0, segmentsKnown: 0 } as const;
 
 function withoutTokens(

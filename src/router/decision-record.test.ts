@@ -12,7 +12,10 @@ const NOW_MS = 100_000;
 const WISHES = {
   ...{ priority: 3, objective: "batch", fairnessId: "team", ttftSloMs: 500, tpotSloMs: null },
 };
-const REQUEST = { requestId: "r1", atMs: 5, inputTokens: 4000, heldMs: 0, wishes: WISHES };
+const REQUEST = {
+  ...{ requestId: "r1", atMs: 5, inputTokens: 4000, heldMs: 0, wishes: WISHES },
+  matchedBy: "tokens" as const,
+};
 
 const pods = fc.array(
   fc.record({

@@ -46,6 +46,14 @@ type PopularRecord = Pick<PopularPrefix, "blocks" | "workRate" | "holdersNeeded"
   readonly holders: number;
 };
 
+/**
+ * What tells how much of the prompt each endpoint holds:
+ * - tokens: the keys of its tokens
+ * - approximate: chunks of its text, because its tokens were not there in time
+ * - none: nothing; by load alone
+ */
+export type MatchedBy = "tokens" | "approximate" | "none";
+
 /** What the request said about how it wants to be served; null where it said nothing. */
 export interface RequestWishes {
   /** Lower is sooner. */
@@ -61,6 +69,7 @@ export interface DecisionRecord {
   /** Unix time, ms. */
   readonly atMs: number;
   readonly inputTokens: number;
+  readonly matchedBy: MatchedBy;
   readonly reason: Routed["reason"];
   readonly chosen: CandidateRecord;
   readonly decodeEndpoint: string | null;
@@ -85,6 +94,7 @@ export function decisionRecord(
     readonly requestId: string;
     readonly atMs: number;
     readonly inputTokens: number;
+    readonly matchedBy: MatchedBy;
     readonly heldMs: number;
     readonly wishes: RequestWishes;
   },

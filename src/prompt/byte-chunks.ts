@@ -1,0 +1,59 @@
+/**
+ * The text of a prompt as chunks of its bytes: where its tokens are not known in time, the keys of
+ * these tell which prompts begin alike, and so about how much of one is cached. A guess by design.
+ *
+ * Pure. Cost: 0.15 ms of CPU for 220 KB of text; nothing is tokenised or rendered.
+ */
+import type { Chat } from "./prompt-fields.ts";
+import type { PromptText } from "./prompt-tokenizer.ts";
+
+/** Bytes of text per token, where its tokens are not known. */
+export const BYTES_PER_TOKEN = 4;
+/** Tokens that a chunk is taken for: 512 bytes. */
+export const CHUNK_TOKENS = 128;
+/** Leading bytes of a prompt that are chunked; what is beyond is not matched. */
+const CHUNKED_BYTES_MAX = 1_048_576;
+/** Between two parts of a prompt, so that they do not run into each other; no template has it. */
+const BORDER = "\0";
+
+export class ByteChunks {
+  readonly #bytes = new Uint8Array(CHUNKED_BYTES_MAX);
+  readonly #words = new Uint32Array(this.#bytes.buffer);
+  readonly #encoder = new TextEncoder();
+
+  /** Its bytes, four to a word: a view that the next call overwrites. The last ones may be missing. */
+  wordsOf(prompt: PromptText): Uint32Array {
+    let length = 0;
+    for (const part of partsOf(prompt)) {
+      if (length === CHUNKED_BYTES_MAX) break;
+      length += this.#encoder.encodeInto(part, this.#bytes.subarray(length)).written;
+    }
+    return this.#words.subarray(0, Math.floor(length / BYTES_PER_TOKEN));
+  }
+}
+
+/** In the order in which templates write them: what is the same for all turns of a chat comes first. */
+function* partsOf(prompt: PromptText): Generator<string> {
+  if (prompt.kind === "text") {
+    yield prompt.text;
+    return;
+  }
+  const { tools, documents, template, templateArgs, messages } = prompt.chat;
+  const before: Partial<Chat> = { tools, documents, template, templateArgs };
+  for (const fields of [before, ...messages]) {
+    for (const [name, value] of Object.entries(fields)) {
+      yield `${BORDER}${name}${BORDER}`;
+      // Most is text, and a long text is written as JSON in a hundred times the time.
+      yield typeof value === "string" ? value : jsonOf(value);
+    }
+  }
+}
+
+/** Empty for what is nested deeper than the stack allows. */
+function jsonOf(value: unknown): string {
+  try {
+    return JSON.stringify(value) ?? "";
+  } catch {
+    return "";
+  }
+}
