@@ -243,7 +243,7 @@ export class HolderKeyer {
       keyed.push(lost("unknown-tier"));
       return;
     }
-    const handles = this.#orphans.size === 0 ? event.handles : this.#placed(event);
+    const handles = this.#orphans.size === 0 ? event.handles : this.#placed(event.handles, tier);
     this.#handles.removeAll(handles);
     if (handles.length > 0) keyed.push({ type: "removed", tier, handles });
   }
@@ -252,10 +252,10 @@ export class HolderKeyer {
    * The blocks of a removal without those that wait, which keep it. A copy that is placed goes first:
    * the one that waits is unknown to the index anyway.
    */
-  #placed(event: BlockRemoved): BigUint64Array {
-    return event.handles.filter((each) => {
+  #placed(handles: BigUint64Array, tier: Tier): BigUint64Array {
+    return handles.filter((each) => {
       const handle = engineKey(each);
-      return this.#handles.has(handle) || !this.#orphans.removed(handle, event);
+      return this.#handles.has(handle) || !this.#orphans.removed(handle, tier);
     });
   }
 

@@ -2,9 +2,10 @@
  * Stores whose parent is not known: held until it is, with what was removed of them meanwhile.
  *
  * Bounded in events and tokens; an event beyond is dropped, oldest kept: its parent is the likelier to
- * come next.
+ * come next. What was removed as a whole waits no longer.
  */
 import { type EngineKey, engineKey } from "../core/ids.ts";
+import { type Tier, tierOfMedium } from "../tiers/tier.ts";
 import { type BlockRemoved, type BlockStored, detached } from "./kv-event.ts";
 
 /** Events held for one holder. */
@@ -14,12 +15,16 @@ export const ORPHAN_TOKENS_MAX = 1_048_576;
 
 interface Orphan {
   readonly event: BlockStored;
-  readonly removals: BlockRemoved[];
+  readonly parent: EngineKey;
+  readonly tier: Tier;
+  /** What was removed of it: each of its copies at most once. */
+  readonly removed: EngineKey[];
 }
 
 export class Orphans {
-  readonly #byParent = new Map<EngineKey, Orphan[]>();
-  readonly #byHandle = new Map<EngineKey, Orphan>();
+  readonly #byParent = new Map<EngineKey, Set<Orphan>>();
+  /** The orphans that have a block in a tier, once for each copy that was not removed. */
+  readonly #copies = new Map<Tier, Map<EngineKey, Orphan[]>>();
   #orphans = 0;
   #tokens = 0;
 
@@ -31,21 +36,32 @@ export class Orphans {
   hold(event: BlockStored, parent: EngineKey): boolean {
     const tokens = this.#tokens + event.tokens.length;
     if (this.#orphans >= ORPHANS_MAX || tokens > ORPHAN_TOKENS_MAX) return false;
-    const orphan: Orphan = { event: detached(event), removals: [] };
+    const tier = tierOfMedium(event.medium);
+    if (tier === "unknown") return false;
+    const orphan: Orphan = { event: detached(event), parent, tier, removed: [] };
     const siblings = this.#byParent.get(parent);
-    if (siblings === undefined) this.#byParent.set(parent, [orphan]);
-    else siblings.push(orphan);
-    for (const handle of event.handles) this.#byHandle.set(engineKey(handle), orphan);
+    if (siblings === undefined) this.#byParent.set(parent, new Set([orphan]));
+    else siblings.add(orphan);
+    const copies = this.#copies.get(tier) ?? new Map<EngineKey, Orphan[]>();
+    this.#copies.set(tier, copies);
+    for (const each of event.handles) {
+      const handle = engineKey(each);
+      const waiting = copies.get(handle);
+      if (waiting === undefined) copies.set(handle, [orphan]);
+      else waiting.push(orphan);
+    }
     this.#orphans += 1;
     this.#tokens = tokens;
     return true;
   }
 
-  /** Keeps a removal for a block that is held here. False: it is not. */
-  removed(handle: EngineKey, removal: BlockRemoved): boolean {
-    const orphan = this.#byHandle.get(handle);
+  /** Takes away one copy of a block that waits here. False: there is none. */
+  removed(handle: EngineKey, tier: Tier): boolean {
+    const orphan = this.#copies.get(tier)?.get(handle)?.at(-1);
     if (orphan === undefined) return false;
-    orphan.removals.push({ ...removal, handles: BigUint64Array.of(handle) });
+    this.#forgetCopy(orphan, handle);
+    orphan.removed.push(handle);
+    if (orphan.removed.length === orphan.event.handles.length) this.#dropUnlessParent(orphan);
     return true;
   }
 
@@ -54,22 +70,45 @@ export class Orphans {
     const orphans = this.#byParent.get(parent);
     if (orphans === undefined) return [];
     this.#byParent.delete(parent);
-    this.#orphans -= orphans.length;
-    return orphans.flatMap((orphan) => {
-      const { event, removals } = orphan;
-      this.#tokens -= event.tokens.length;
-      for (const each of event.handles) {
-        const handle = engineKey(each);
-        if (this.#byHandle.get(handle) === orphan) this.#byHandle.delete(handle);
-      }
-      return [event, ...removals];
+    return [...orphans].flatMap((orphan) => {
+      const { event, removed } = orphan;
+      this.#forget(orphan);
+      if (removed.length === 0) return [event];
+      const { medium } = event;
+      const handles = BigUint64Array.from(removed);
+      return [event, { type: "removed", handles, medium, group: null } as const];
     });
   }
 
   clear(): void {
     this.#byParent.clear();
-    this.#byHandle.clear();
+    this.#copies.clear();
     this.#orphans = 0;
     this.#tokens = 0;
+  }
+
+  /** Its key is still wanted where others wait for one of its blocks. */
+  #dropUnlessParent(orphan: Orphan): void {
+    if (orphan.removed.some((handle) => this.#byParent.has(handle))) return;
+    const siblings = this.#byParent.get(orphan.parent);
+    siblings?.delete(orphan);
+    if (siblings?.size === 0) this.#byParent.delete(orphan.parent);
+    this.#forget(orphan);
+  }
+
+  #forget(orphan: Orphan): void {
+    const { event, removed } = orphan;
+    this.#orphans -= 1;
+    this.#tokens -= event.tokens.length;
+    if (removed.length === event.handles.length) return;
+    for (const handle of event.handles) this.#forgetCopy(orphan, engineKey(handle));
+  }
+
+  #forgetCopy(orphan: Orphan, handle: EngineKey): void {
+    const copies = this.#copies.get(orphan.tier);
+    const waiting = copies?.get(handle) ?? [];
+    const position = waiting.lastIndexOf(orphan);
+    if (position >= 0) waiting.splice(position, 1);
+    if (waiting.length === 0) copies?.delete(handle);
   }
 }

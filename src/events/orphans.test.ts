@@ -1,0 +1,63 @@
+import { describe, expect, it } from "vitest";
+import { engineKey } from "../core/ids.ts";
+import type { BlockStored } from "./kv-event.ts";
+import { ORPHANS_MAX, Orphans } from "./orphans.ts";
+
+const handle = (number: number): ReturnType<typeof engineKey> => engineKey(BigInt(number));
+
+function stored(handles: readonly number[], medium = "GPU"): BlockStored {
+  return {
+    ...{ type: "stored", handles: BigUint64Array.from(handles, BigInt), parent: null, medium },
+    ...{ tokens: new Uint32Array(handles.length), blockSizeTokens: 1, extraKeys: null },
+    ...{ loraName: null, loraId: null, group: null, specKind: null },
+  };
+}
+
+describe("removals of blocks that wait", () => {
+  it("are kept once for each copy; one more is of a block that is not there", () => {
+    const orphans = new Orphans();
+    orphans.hold(stored([1, 2, 1]), handle(99));
+    const took = [1, 1, 1, 3].map((each) => orphans.removed(handle(each), "gpu"));
+    expect(took).toEqual([true, true, false, false]);
+    expect(orphans.removed(handle(2), "cpu")).toBe(false);
+    expect(orphans.take(handle(99))).toMatchObject([
+      { type: "stored" },
+      { type: "removed", handles: BigUint64Array.of(1n, 1n), medium: "GPU" },
+    ]);
+    expect(orphans.removed(handle(2), "gpu")).toBe(false);
+  });
+
+  it("are counted in each tier, and for every event that has the block", () => {
+    const orphans = new Orphans();
+    orphans.hold(stored([1]), handle(98));
+    orphans.hold(stored([1, 2]), handle(99));
+    orphans.hold(stored([1], "CPU"), handle(97));
+    const took = ["gpu", "gpu", "gpu", "cpu", "cpu"] as const;
+    expect(took.map((tier) => orphans.removed(handle(1), tier))).toEqual([
+      ...[true, true, false],
+      ...[true, false],
+    ]);
+    expect(orphans.size).toBe(1);
+  });
+
+  it("make room where nothing of an event is left", () => {
+    const orphans = new Orphans();
+    for (let each = 0; each < 2 * ORPHANS_MAX; each += 1) {
+      expect(orphans.hold(stored([each]), handle(1_000_000 + each))).toBe(true);
+      expect(orphans.removed(handle(each), "gpu")).toBe(true);
+    }
+    expect(orphans.size).toBe(0);
+    expect(orphans.take(handle(1_000_000))).toEqual([]);
+  });
+
+  it("leave the event where another one waits for its block: only it knows the key", () => {
+    const orphans = new Orphans();
+    orphans.hold(stored([1]), handle(99));
+    orphans.hold(stored([2]), handle(1));
+    orphans.removed(handle(1), "gpu");
+    expect(orphans.size).toBe(2);
+    expect(orphans.take(handle(99)).map(({ type }) => type)).toEqual(["stored", "removed"]);
+    expect(orphans.take(handle(1)).map(({ type }) => type)).toEqual(["stored"]);
+    expect(orphans.size).toBe(0);
+  });
+});
