@@ -61,10 +61,15 @@ describe("events apply", () => {
     expect(healed).toEqual(apply(all, null));
   });
 
-  it("starts anew where the replies do not reach back", () => {
-    const anew = apply([0, 1, 8], replies(0));
-    expect(anew[0]).toMatchObject({ state: "DEGRADED" });
-    expect(tokens(anew)).toEqual(tokens(apply(all, null)).map((n, i) => (i >= 4 ? n : 0)));
+  it("keeps what it knows where the replies do not reach back, and says gap", () => {
+    const applied = apply([0, 1, 8], replies(0));
+    expect(applied[0]).toMatchObject({ state: "DEGRADED", reason: "gap" });
+    const isKnown = (seq: number): boolean => seq < 2 || seq >= 4;
+    const whole = tokens(apply(all, null));
+    expect(tokens(applied)).toEqual(whole.map((n, i) => (isKnown(i) ? n : 0)));
+    expect(apply([0, 1, 2, 3, 4, 5, 6, 8], replies(8))).toEqual(
+      apply([0, 1, 2, 3, 4, 5, 6, 8], null),
+    );
   });
 
   it("never claims more of a request than the engine held, by tier", () => {

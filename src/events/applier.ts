@@ -10,7 +10,13 @@ import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
 import { BLOCK_SIZES_MAX } from "../indexer/holder-state.ts";
 import type { HolderCursor, HolderState, Residency } from "../indexer/residency.ts";
-import type { KeyedBatch, KeyedEvent, KeyedSink, KeyedStored } from "./keyed-batch.ts";
+import {
+  isNote,
+  type KeyedBatch,
+  type KeyedEvent,
+  type KeyedSink,
+  type KeyedStored,
+} from "./keyed-batch.ts";
 
 export interface ApplierDeps {
   readonly residency: Residency;
@@ -24,6 +30,9 @@ const STORED = { kind: "stored" };
 const REMOVED = { kind: "removed" };
 const NO_SIZES: readonly number[] = [];
 const TRUNCATED = { state: "DEGRADED", reason: "log-truncated" } as const;
+const CATCHING_UP = { state: "DEGRADED", reason: "catching-up" } as const;
+/** Ended by a batch that goes on where the last one ended. */
+const PASSING: ReadonlySet<string | null> = new Set([TRUNCATED.reason, CATCHING_UP.reason]);
 
 export class Applier implements KeyedSink {
   readonly #deps: ApplierDeps;
@@ -54,6 +63,8 @@ export class Applier implements KeyedSink {
       if (loss !== null) state = { state: "DEGRADED", reason: loss };
       if (event.type === "ignored-group") ignoredGroups = [...ignoredGroups, event.group];
     }
+    const isCatchingUp = batch.events.some(({ type }) => type === "catching-up");
+    if (isCatchingUp && state.state === "EXACT") state = CATCHING_UP;
     const { epoch, seq, engineMs, model } = batch;
     residency.setCursor(batch.holder, {
       state: state.state,
@@ -65,7 +76,7 @@ export class Applier implements KeyedSink {
       model,
       ignoredGroups,
     });
-    this.#reportLag(batch);
+    if (!isNote(batch)) this.#reportLag(batch);
     return true;
   }
 
@@ -95,17 +106,16 @@ export class Applier implements KeyedSink {
   }
 
   #stateAfter(batch: KeyedBatch, cursor: HolderCursor | null): HolderState {
+    const seqBefore = seqBeforeOf(batch);
     if (cursor === null) {
-      return batch.seq <= 0 ? EXACT : { state: "DEGRADED", reason: "late-subscription" };
+      return seqBefore < 0 ? EXACT : { state: "DEGRADED", reason: "late-subscription" };
     }
     // Behind -1 comes the engine's first message: all that it said in this life is known.
-    if (batch.seq === 0) return EXACT;
-    if (batch.seq === cursor.seq + 1) {
-      return cursor.reason === TRUNCATED.reason ? EXACT : cursor;
-    }
+    if (batch.seq === 0 && seqBefore < 0) return EXACT;
+    if (seqBefore === cursor.seq) return PASSING.has(cursor.reason) ? EXACT : cursor;
     const { log, meter } = this.#deps;
     const endpoint = batch.holder.endpointId;
-    const missed = batch.seq - cursor.seq - 1;
+    const missed = seqBefore - cursor.seq;
     meter.count("kvatlas_events_gaps_total", { endpoint });
     meter.count("kvatlas_events_missed_messages_total", { endpoint }, missed);
     log.warn(
@@ -152,6 +162,7 @@ export class Applier implements KeyedSink {
         meter.count("kvatlas_events_refused_total", { reason: "ambiguous-key" });
         return null;
       case "ignored-group":
+      case "catching-up":
         return null;
       case "cleared": {
         const hasLowerTiers = residency.hasSeenLowerTiers(holder);
@@ -179,5 +190,12 @@ function withSizeOf({ blockSizeTokens }: KeyedStored, sizes: readonly number[]):
 }
 
 function isBehind(batch: KeyedBatch, cursor: HolderCursor): boolean {
-  return batch.epoch < cursor.epoch || (batch.epoch === cursor.epoch && batch.seq <= cursor.seq);
+  return (
+    batch.epoch < cursor.epoch || (batch.epoch === cursor.epoch && seqBeforeOf(batch) < cursor.seq)
+  );
+}
+
+/** Number of the message that has to be applied before this batch. */
+function seqBeforeOf(batch: KeyedBatch): number {
+  return isNote(batch) ? batch.seq : batch.seq - 1;
 }

@@ -8,7 +8,7 @@ import type { HolderCursor } from "../indexer/residency.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
 import type { Blocks } from "./handle-map.ts";
 import { HolderKeyer } from "./holder-keyer.ts";
-import type { KeyedBatch, KeyedEvent, LossReason } from "./keyed-batch.ts";
+import { isNote, type KeyedBatch, type KeyedEvent, type LossReason } from "./keyed-batch.ts";
 import {
   type Delivery,
   type EngineMessage,
@@ -34,6 +34,8 @@ export class HolderRelay {
   #epoch = 0;
   #seq = -1;
   #isWounded = false;
+  /** The last batch said that more is to come. */
+  #isCatchingUp = false;
 
   constructor(deps: {
     readonly holder: Holder;
@@ -66,7 +68,8 @@ export class HolderRelay {
 
   /** Something is missing that the engine's replay could tell. */
   get isWounded(): boolean {
-    return this.#isWounded;
+    const isLeftOpen = this.#isCatchingUp && this.#seq >= 0 && !this.#sequencer.isReplaying;
+    return this.#isWounded || isLeftOpen;
   }
 
   get epoch(): number {
@@ -81,6 +84,8 @@ export class HolderRelay {
   /** Follows a batch of the log that an earlier relay published. */
   adopt(batch: KeyedBatch): void {
     const isNews = this.#sequencer.adopt(batch);
+    const isHere = batch.epoch === this.#epoch && batch.seq === this.#seq;
+    if (isNews || (isHere && isNote(batch))) this.#isCatchingUp = isCatchingUp(batch);
     if (!isNews) return;
     const isOtherModel = batch.model !== this.#model;
     if (batch.epoch !== this.#epoch || isOtherModel) this.#keyer.forget();
@@ -140,17 +145,19 @@ export class HolderRelay {
     return { batches, replayFrom, drops, eventsLeftOut: this.#keyer.takeLeftOut() };
   }
 
-  #keyed({ epoch, seq, engineMs, batch, isUnproven }: Delivery): KeyedBatch {
+  #keyed(delivery: Delivery): KeyedBatch {
+    const { epoch, seq, engineMs, batch, isUnproven, isNote: isNoted } = delivery;
     const isNewLife = epoch !== this.#epoch;
     if (isNewLife) this.#keyer.forget();
-    const isWounded = isNewLife ? seq > 0 : this.#isWounded || seq !== this.#seq + 1;
+    const seqNext = isNoted ? this.#seq : this.#seq + 1;
+    const isWounded = isNewLife ? seq > 0 : this.#isWounded || seq !== seqNext;
     this.#epoch = epoch;
     this.#seq = seq;
+    this.#isCatchingUp = delivery.isCatchingUp;
     const { holder } = this;
-    const keyed = this.#keyer.keyEvents(batch);
-    const events: KeyedEvent[] = isUnproven
-      ? [{ type: "lost", reason: "unproven-life" }, ...keyed]
-      : keyed;
+    const events = this.#keyer.keyEvents(batch);
+    if (isUnproven) events.unshift({ type: "lost", reason: "unproven-life" });
+    if (delivery.isCatchingUp) events.unshift({ type: "catching-up", isNote: isNoted });
     this.#isWounded = isWounded || events.some(isWound);
     return { holder, model: this.#model, epoch, seq, engineMs, events };
   }
@@ -167,4 +174,8 @@ const HEALABLE: ReadonlySet<LossReason> = new Set([
 
 function isWound(event: KeyedEvent): boolean {
   return event.type === "lost" && HEALABLE.has(event.reason);
+}
+
+function isCatchingUp({ events }: KeyedBatch): boolean {
+  return events.some(({ type }) => type === "catching-up");
 }

@@ -156,6 +156,10 @@ function readEvent(item: unknown): KeyedEvent | null {
       const reason = LOSS_REASONS.find((each) => each === fields[1]);
       return fields.length === 2 && reason !== undefined ? { type: "lost", reason } : null;
     }
+    case "catching-up": {
+      const [type, isNote] = fields;
+      return fields.length === 2 && typeof isNote === "boolean" ? { type, isNote } : null;
+    }
     default:
       return null;
   }
@@ -214,6 +218,8 @@ function eventFields(event: KeyedEvent): unknown[] {
       return ["cleared"];
     case "lost":
       return ["lost", event.reason];
+    case "catching-up":
+      return ["catching-up", event.isNote];
   }
 }
 

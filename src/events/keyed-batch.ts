@@ -84,13 +84,21 @@ export interface KeyedLost {
   readonly reason: LossReason;
 }
 
+/** The engine has said more than what is here, and is asked for it: not EXACT, until a batch goes on without. */
+export interface KeyedCatchingUp {
+  readonly type: "catching-up";
+  /** The batch is no message of the engine: it says this of the one with its number, -1: of a new life. */
+  readonly isNote: boolean;
+}
+
 export type KeyedEvent =
   | KeyedStored
   | KeyedRemoved
   | KeyedRekeyed
   | KeyedIgnoredGroup
   | KeyedCleared
-  | KeyedLost;
+  | KeyedLost
+  | KeyedCatchingUp;
 
 export interface KeyedBatch {
   readonly holder: Holder;
@@ -109,4 +117,10 @@ export interface KeyedBatch {
 export interface KeyedSink {
   /** False when the batch was refused; the gap it leaves shows in the sequence. */
   accept(batch: KeyedBatch): boolean;
+}
+
+/** Whether a batch tells of no message, but of the place behind that with its number. */
+export function isNote({ events }: KeyedBatch): boolean {
+  const [first] = events;
+  return first?.type === "catching-up" && first.isNote;
 }

@@ -11,7 +11,7 @@ import { messageOf } from "../core/errors.ts";
 import type { EndpointId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
-import type { KeyedBatch } from "./keyed-batch.ts";
+import { isNote, type KeyedBatch } from "./keyed-batch.ts";
 import { encodedBytesMax, encodeKeyedBatches, LOG_MESSAGE_BYTES_MAX } from "./keyed-batch-codec.ts";
 import { eventSubject } from "./nats-stream.ts";
 
@@ -254,6 +254,7 @@ function messageId(batches: readonly KeyedBatch[]): string {
   const last = batches.at(-1);
   if (first === undefined || last === undefined) return "";
   const { endpointId } = first.holder;
-  const place = (batch: KeyedBatch): string => `${batch.holder.rank}.${batch.epoch}.${batch.seq}`;
+  const place = (batch: KeyedBatch): string =>
+    `${batch.holder.rank}.${batch.epoch}.${batch.seq}${isNote(batch) ? "n" : ""}`;
   return `${endpointId}/${place(first)}-${place(last)}`;
 }

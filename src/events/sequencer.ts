@@ -5,7 +5,11 @@
  * it restarted, so its own time decides: a number that does not go on, said later, is a new life; not
  * said later, it is a repeat. A gap is healed by a replay that begins with the last message known:
  * the answer shows whether the engine still is in the same life. Where its buffer does not reach
- * back, the holder starts anew (another epoch) from what there is.
+ * back, a gap stays; behind another connection nothing shows that it is the same life then, and the
+ * holder starts anew (another epoch) from what there is.
+ *
+ * What is delivered says whether the engine is known to have said more: a replay's newest message is
+ * kept back until the answer goes on or ends, so that the last delivery alone says that all is there.
  */
 import { assert } from "../core/assert.ts";
 import { detached, type KvEventBatch } from "./kv-event.ts";
@@ -18,8 +22,12 @@ export interface EngineMessage {
   readonly bytes?: number;
 }
 
-/** A message in its place. `seq` -1 with an empty batch: a life that has said nothing yet. */
+/** A message in its place. */
 export interface Delivery extends EngineMessage {
+  /** No message, but word of the place behind `seq`; -1: a life begins, of which nothing is known. */
+  readonly isNote: boolean;
+  /** The engine has said more than this, and was asked for it. */
+  readonly isCatchingUp: boolean;
   /** It goes on where the last one ended, but nothing shows that the engine is in the same life. */
   readonly isUnproven: boolean;
   /** Counts the engine's lives and the starts anew, from 1. */
@@ -61,6 +69,10 @@ interface Replay {
   isLifeOpen: boolean;
   /** Asked from 0 on: an answer that begins there begins another epoch. */
   isHealing: boolean;
+  /** The engine is known to have said more than was delivered. */
+  isBehind: boolean;
+  /** Newest message of the answer, not looked at yet. */
+  newest: EngineMessage | null;
   /** Live messages that arrived meanwhile, oldest first. */
   readonly held: EngineMessage[];
   heldBytes: number;
@@ -87,6 +99,8 @@ export class Sequencer {
   #epochStartMs = 0;
   /** The cursor's message could not be decoded: its time is that of an earlier one. */
   #isCursorUndecodable = false;
+  /** The last delivery said that more is to come. */
+  #isCatchingUp = false;
   #deliveries: Delivery[] = [];
   #drops: SequenceDrop[] = [];
   #replayFrom: number | null = null;
@@ -100,6 +114,7 @@ export class Sequencer {
     this.#canReplay = options.canReplay;
     this.#epochFirst = options.epochFirst ?? 1;
     this.#cursor = options.cursor;
+    this.#isUnproven = options.cursor !== null;
   }
 
   get isReplaying(): boolean {
@@ -138,8 +153,8 @@ export class Sequencer {
   heal(): SequencerStep {
     if (this.#canReplay && this.#cursor !== null && this.#replay === null) {
       this.#replay = {
-        ...{ isLifeOpen: this.#cursor.seq >= 0, isHealing: true },
-        ...{ held: [], heldBytes: 0 },
+        ...{ isLifeOpen: this.#cursor.seq >= 0, isHealing: true, isBehind: false },
+        ...{ newest: null, held: [], heldBytes: 0 },
       };
       this.#replayFrom = 0;
     }
@@ -154,11 +169,13 @@ export class Sequencer {
     const cursor = this.#cursor;
     if (cursor === null) return this.#step();
     this.#replayRounds = 0;
-    if (this.#canReplay && options.isAsking) return this.#askNewLife();
-    this.#replay = null;
-    // Live messages go on behind the cursor, whose time still bounds what is a repeat.
-    const batch = { ts: cursor.engineMs / 1000, rank: null, events: [] };
-    this.#deliver({ seq: cursor.seq, batch }, this.#epochNext());
+    if (this.#canReplay && options.isAsking) this.#beginLife(this.#replay?.held ?? []);
+    else {
+      this.#replay = null;
+      // Live messages go on behind the cursor, whose time still bounds what is a repeat.
+      const batch = { ts: cursor.engineMs / 1000, rank: null, events: [] };
+      this.#deliver({ seq: cursor.seq, batch }, this.#epochNext(), { isNote: true });
+    }
     return this.#step();
   }
 
@@ -173,32 +190,9 @@ export class Sequencer {
   replayed(message: EngineMessage): SequencerStep {
     const replay = this.#replay;
     if (replay === null) return this.#step();
-    if (replay.isHealing && message.seq === 0) {
-      replay.isHealing = false;
-      replay.isLifeOpen = false;
-      this.#deliver(NOTHING_SAID, this.#epochNext());
-    }
-    if (replay.isLifeOpen) {
-      const cursor = this.#cursor;
-      assert(cursor !== null, "a life without a cursor cannot be open");
-      if (replay.isHealing && message.seq < cursor.seq) {
-        this.#drops.push("duplicate");
-        return this.#step();
-      }
-      if (this.#isCursors(message, cursor)) {
-        replay.isLifeOpen = false;
-        this.#isUnproven = false;
-        return this.#step();
-      }
-      if (message.seq <= cursor.seq) return this.#askNewLife();
-      // The buffer begins behind the cursor: what it has is all that can be known.
-      replay.isLifeOpen = false;
-      this.#deliver(message, this.#epochNext());
-      return this.#step();
-    }
-    const place = this.#placeOf(message);
-    if (place === "repeat") this.#drops.push("duplicate");
-    else this.#deliver(message, place === "next" ? this.#epoch() : this.#epochNext());
+    this.#placeNewest(replay);
+    replay.newest = message;
+    if (this.#placeOf(message) !== "repeat") replay.isBehind = true;
     return this.#step();
   }
 
@@ -206,23 +200,70 @@ export class Sequencer {
   replayEnded(): SequencerStep {
     const replay = this.#replay;
     if (replay === null) return this.#step();
+    this.#placeNewest(replay);
+    // Its last message has shown another life, which is asked for now.
+    if (this.#replay !== replay) return this.#step();
     // Nothing as late as the cursor's message: this engine has never said it.
-    if (replay.isLifeOpen) return this.#askNewLife();
-    this.#release(replay.held);
+    if (replay.isLifeOpen) this.#beginLife(replay.held);
+    else this.#release(replay.held);
     return this.#step();
   }
 
-  /** The engine did not answer: what was held follows, and a gap stays one. */
+  /** The engine did not answer, or not to the end: what was held follows, and a gap stays one. */
   replayFailed(): SequencerStep {
-    const held = this.#replay?.held ?? [];
+    const replay = this.#replay;
+    if (replay === null) return this.#step();
+    this.#placeNewest(replay);
+    if (this.#replay !== replay) return this.#step();
     this.#replay = null;
-    for (const message of held) this.#placeWithoutReplay(message);
-    return this.#step();
+    const replayed = this.#deliveries.length;
+    for (const message of replay.held) this.#placeWithoutReplay(message);
+    return this.#step(replay.isBehind && this.#deliveries.length === replayed);
+  }
+
+  #placeNewest(replay: Replay): void {
+    const message = replay.newest;
+    if (message === null) return;
+    replay.newest = null;
+    if (replay.isHealing && message.seq === 0) {
+      replay.isHealing = false;
+      replay.isLifeOpen = false;
+      this.#deliver(NOTHING_SAID, this.#epochNext(), { isNote: true });
+    }
+    if (replay.isLifeOpen) this.#placeFirst(message, replay);
+    else this.#placeReplayed(message);
+  }
+
+  /** Places what may be the first message of an answer that has to show the engine's life. */
+  #placeFirst(message: EngineMessage, replay: Replay): void {
+    const cursor = this.#cursor;
+    assert(cursor !== null, "a life without a cursor cannot be open");
+    if (replay.isHealing && message.seq < cursor.seq) {
+      this.#drops.push("duplicate");
+    } else if (this.#isCursors(message, cursor)) {
+      replay.isLifeOpen = false;
+      this.#isUnproven = false;
+    } else if (message.seq <= cursor.seq) this.#beginLife(replay.held);
+    else {
+      // The buffer begins behind the cursor: what it has is all that can be known.
+      replay.isLifeOpen = false;
+      this.#deliver(message, this.#epochBehindHole());
+    }
+  }
+
+  #placeReplayed(message: EngineMessage): void {
+    const place = this.#placeOf(message);
+    if (place === "repeat") this.#drops.push("duplicate");
+    else if (place === "next") this.#deliver(message, this.#epoch());
+    else {
+      this.#deliver(message, place === "hole" ? this.#epochBehindHole() : this.#epochNext());
+    }
   }
 
   #hold(message: EngineMessage): void {
     const replay = this.#replay;
     assert(replay !== null, "a message is held without a replay");
+    if (this.#placeOf(message) !== "repeat") replay.isBehind = true;
     const bytes = replay.heldBytes + (message.bytes ?? 0);
     if (replay.held.length >= HELD_MESSAGES_MAX || bytes > HELD_BYTES_MAX) {
       this.#drops.push("held-full");
@@ -260,7 +301,8 @@ export class Sequencer {
     }
     const isDoubted = place === "next" && this.#isUnproven;
     const isUnproven = isDoubted && message.seq > 0;
-    this.#deliver(message, place === "new-life" ? this.#epochNext() : this.#epoch(), isUnproven);
+    const epoch = place === "new-life" ? this.#epochNext() : this.#epoch();
+    this.#deliver(message, epoch, { isUnproven });
     // First words behind a new connection may be late ones of the life before: the next one is asked about.
     if (isDoubted && !isUnproven) this.#isUnproven = true;
     if (place === "next" && message.batch !== null) this.#replayRounds = 0;
@@ -284,7 +326,7 @@ export class Sequencer {
       }
       const isHole = this.#placeOf(message) === "hole";
       if (isHole && this.#replayRounds >= REPLAY_ROUNDS_MAX) {
-        this.#deliver(message, this.#epochNext());
+        this.#deliver(message, this.#epochBehindHole());
         continue;
       }
       this.#placeLive(message);
@@ -318,23 +360,26 @@ export class Sequencer {
     const cursor = this.#cursor;
     this.#replayRounds += 1;
     const isLifeOpen = cursor !== null && cursor.seq >= 0;
-    this.#replay = { isLifeOpen, isHealing: false, held: [], heldBytes: 0 };
+    this.#replay = {
+      ...{ isLifeOpen, isHealing: false, isBehind: false },
+      ...{ newest: null, held: [], heldBytes: 0 },
+    };
     for (const message of held) this.#hold(message);
     this.#replayFrom = Math.max(0, cursor?.seq ?? 0);
   }
 
   /** The engine is in another life: all of it is asked for. */
-  #askNewLife(): SequencerStep {
-    this.#beginLife(this.#replay?.held ?? []);
-    return this.#step();
-  }
-
   #beginLife(held: readonly EngineMessage[]): void {
-    if (this.#cursor !== null) this.#deliver(NOTHING_SAID, this.#epochNext());
+    if (this.#cursor !== null) this.#deliver(NOTHING_SAID, this.#epochNext(), { isNote: true });
     this.#ask(held);
+    if (this.#replay !== null) this.#replay.isBehind = true;
   }
 
-  #deliver(message: EngineMessage, epoch: number, isUnproven = false): void {
+  #deliver(
+    message: EngineMessage,
+    epoch: number,
+    { isUnproven = false, isNote = false } = {},
+  ): void {
     const engineMs = engineMsOf(message);
     // An undecodable message says no time; the one before it still bounds what is a repeat.
     const isTimeless = engineMs === 0 && this.#cursor?.epoch === epoch;
@@ -345,7 +390,9 @@ export class Sequencer {
     this.#isUnproven = false;
     this.#isCursorUndecodable = message.batch === null;
     const { seq, batch } = message;
-    this.#deliveries.push({ seq, batch, epoch, engineMs: cursorMs, isUnproven });
+    const flags = { isUnproven, isNote, isCatchingUp: false };
+    this.#deliveries.push({ seq, batch, epoch, engineMs: cursorMs, ...flags });
+    if (this.#replay !== null) this.#replay.isBehind = true;
   }
 
   #epoch(): number {
@@ -356,11 +403,24 @@ export class Sequencer {
     return this.#cursor === null ? this.#epochFirst : this.#cursor.epoch + 1;
   }
 
+  /** Of a message behind a hole: the same life goes on where that is known. */
+  #epochBehindHole(): number {
+    const isKnownLife = this.#cursor !== null && this.#cursor.seq >= 0 && !this.#isUnproven;
+    return isKnownLife ? this.#epoch() : this.#epochNext();
+  }
+
   /** Hands over what this call has brought about. */
-  #step(): SequencerStep {
+  #step(isCatchingUp = this.#replay?.isBehind === true): SequencerStep {
     const deliveries = this.#deliveries;
     const drops = this.#drops;
     const replayFrom = this.#replayFrom;
+    if (isCatchingUp && !this.#isCatchingUp && deliveries.length === 0) this.#note();
+    const last = deliveries.length - 1;
+    for (const [position, each] of deliveries.entries()) {
+      const isOpen = position < last || isCatchingUp;
+      if (isOpen) deliveries[position] = { ...each, isCatchingUp: true };
+      this.#isCatchingUp = isOpen;
+    }
     if (deliveries.length > 0) this.#deliveries = [];
     if (drops.length > 0) this.#drops = [];
     this.#replayFrom = null;
@@ -369,6 +429,14 @@ export class Sequencer {
       replayFrom,
       drops: drops.length > 0 ? drops : NO_DROPS,
     };
+  }
+
+  /** Says of the last delivery that it is not all. */
+  #note(): void {
+    if (this.#cursor === null) return;
+    const batch = NOTHING_SAID.batch;
+    const flags = { isNote: true, isUnproven: false, isCatchingUp: true };
+    this.#deliveries.push({ ...this.#cursor, batch, ...flags });
   }
 }
 

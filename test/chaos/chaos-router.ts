@@ -9,7 +9,7 @@ import { HotIndex } from "../../src/indexer/hot-index.ts";
 import { type BlockRecord, type HolderCursor, Residency } from "../../src/indexer/residency.ts";
 import { tierOrder } from "../../src/tiers/tier.ts";
 import type { TruthBlock } from "./chaos-content.ts";
-import type { ChaosEngine, Holdings } from "./chaos-engine.ts";
+import type { ChaosEngine, Holdings, Said } from "./chaos-engine.ts";
 
 /** The router holds, or claims, what is not so. */
 export class Divergence extends Error {}
@@ -170,12 +170,20 @@ export class ChaosRouter {
     }
   }
 
+  /** EXACT means all that the engine is known to have said: `shown` is the newest of it. */
+  checkKnown(holder: Holder, shown: Said | null): void {
+    const cursor = this.cursorOf(holder);
+    if (cursor?.state !== "EXACT" || shown === null || cursor.engineMs >= shown.atMs) return;
+    const place = `${cursor.epoch}/${cursor.seq}`;
+    throw new Divergence(`${holderName(holder)}: EXACT at ${place}, ${shown.seq} is known of`);
+  }
+
   #checkClaim(holder: Holder, when: string): void {
     const cursor = this.cursorOf(holder);
     if (cursor?.state !== "EXACT") return;
     this.exactClaims += 1;
     const engine = this.#engineOf(holder);
-    const holdings = cursor.seq < 0 ? new Map() : engine.holdingsAt(cursor.engineMs);
+    const holdings = cursor.seq < 0 ? null : engine.holdingsAt(cursor.engineMs);
     if (holdings === null) throw new Divergence(`${when}: EXACT at a message never said`);
     this.#compare(holder, holdings, `${when}, EXACT at ${cursor.epoch}/${cursor.seq}`);
   }

@@ -48,6 +48,8 @@ export class ChaosStream {
   #live: (Said | null)[] = [null];
   #late: Said[] = [];
   #replay: Replay | null = null;
+  /** Newest message that either socket has handed to this relay; null: none. */
+  shown: Said | null = null;
 
   constructor(deps: {
     readonly engine: ChaosEngine;
@@ -96,6 +98,7 @@ export class ChaosStream {
   restarted(relay: HolderRelay): void {
     this.relay = relay;
     this.#replay = null;
+    this.shown = null;
     this.#live = [null];
     this.#late = [];
     this.#decoder = createEventDecoder(this.engine.traits.engine);
@@ -109,6 +112,12 @@ export class ChaosStream {
 
   heal(): void {
     this.take(this.relay.heal());
+  }
+
+  /** What was known is given up, and that it was said with it. */
+  resync(): void {
+    this.shown = null;
+    this.take(this.relay.resync());
   }
 
   /** Hands over one message of either socket. */
@@ -155,8 +164,13 @@ export class ChaosStream {
     this.take(this.relay.replayFailed());
   }
 
-  #decode({ seq, payload }: Said): EngineMessage {
+  #decode(said: Said): EngineMessage {
+    const { seq, payload } = said;
     const decoded = this.#decoder.decode(payload);
+    const { shown } = this;
+    // What cannot be decoded says no time: it shows no more than a number behind those that were there.
+    const isNews = decoded.ok ? said.atMs > (shown?.atMs ?? 0) : seq > (shown?.seq ?? seq);
+    if (isNews) this.shown = said;
     return { seq, batch: decoded.ok ? decoded.value : null };
   }
 

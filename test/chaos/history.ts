@@ -116,7 +116,10 @@ class History {
     const traits = { ...shared, rank: holder.rank };
     const engine = new ChaosEngine(traits, { chance, content, hashSeed: 0 });
     const relay = this.#newRelay(holder, traits);
-    const onStep = (step: RelayStep): void => this.#publish(step);
+    const onStep = (step: RelayStep): void => {
+      this.#publish(step);
+      if (this.#log === null) this.router.checkKnown(holder, this.#streamOf(holder).shown);
+    };
     this.#holders.push(holder);
     this.#streams.set(
       holderName(holder),
@@ -158,7 +161,7 @@ class History {
     else if (dice < 985) this.#restartRelays();
     else if (dice < 988 && this.#log !== null) this.#purge(this.#log);
     else if (dice < 992) stream.heal();
-    else if (dice < 994) stream.take(stream.relay.resync());
+    else if (dice < 994) stream.resync();
     else this.#kept = { router: this.router.kept(), readTo: this.#readTo };
   }
 
