@@ -108,6 +108,39 @@ describe("a holder's state", () => {
     expect(residency.cursorOf(otherRank)).toMatchObject({ state: "DEGRADED", reason: "gap" });
   });
 
+  it("is DEGRADED(catching-up) from word of what was said behind to the first batch without", () => {
+    const { applier, residency, index } = parts();
+    const at = (seq: number, isNote: boolean, events: readonly KeyedEvent[] = []): KeyedBatch =>
+      batch(seq, [{ type: "catching-up", isNote }, ...events]);
+    const states = (...batches: KeyedBatch[]): (string | null)[] =>
+      batches.map((each) => {
+        applier.accept(each);
+        const cursor = residency.cursorOf(holder);
+        return `${cursor?.seq} ${cursor?.reason ?? cursor?.state}`;
+      });
+    // A life that has said nothing yet is not known from its beginning.
+    expect(states(at(-1, true), at(0, false), batch(1, [stored([1])]))).toEqual([
+      ...["-1 catching-up", "0 catching-up", "1 EXACT"],
+    ]);
+    expect(states(at(1, true), at(1, true), at(0, true), batch(1))).toEqual(
+      Array(4).fill("1 catching-up"),
+    );
+    expect(tiersOf(index, 1)).toEqual(["gpu"]);
+    expect(states(at(2, false, [stored([2])]), batch(3))).toEqual(["2 catching-up", "3 EXACT"]);
+    // Word of a message that did not arrive, which comes late, is a gap.
+    expect(states(at(4, true), batch(4), batch(5))).toEqual(["4 gap", "4 gap", "5 gap"]);
+    expect(states(at(5, true), batch(6))).toEqual(["5 gap", "6 gap"]);
+  });
+
+  it("is not EXACT of a new life before its first message, nor by word alone", () => {
+    const { applier, residency } = parts();
+    applier.accept(batch(0, [stored([1])]));
+    applier.accept(batch(-1, [{ type: "catching-up", isNote: true }], { epoch: 2 }));
+    expect(residency.cursorOf(holder)).toMatchObject({ epoch: 2, reason: "catching-up" });
+    applier.accept(batch(0, [{ type: "catching-up", isNote: true }], { epoch: 3 }));
+    expect(residency.cursorOf(holder)).toMatchObject({ epoch: 3, reason: "late-subscription" });
+  });
+
   it("is EXACT from the first message of a life on", () => {
     const { applier, residency } = parts();
     applier.accept(batch(0, [stored([1])]));

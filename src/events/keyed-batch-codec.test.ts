@@ -30,6 +30,7 @@ const event: fc.Arbitrary<KeyedEvent> = fc.oneof(
     }),
   ),
   fc.constant<KeyedEvent>({ type: "cleared" }),
+  fc.boolean().map((isNote): KeyedEvent => ({ type: "catching-up", isNote })),
   fc.constantFrom(...LOSS_REASONS).map((reason): KeyedEvent => ({ type: "lost", reason })),
 );
 const batch: fc.Arbitrary<KeyedBatch> = fc.record({

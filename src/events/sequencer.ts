@@ -191,8 +191,10 @@ export class Sequencer {
     const replay = this.#replay;
     if (replay === null) return this.#step();
     this.#placeNewest(replay);
-    replay.newest = message;
-    if (this.#placeOf(message) !== "repeat") replay.isBehind = true;
+    if (this.#replay === replay) {
+      replay.newest = message;
+      if (this.#placeOf(message) !== "repeat") replay.isBehind = true;
+    } else this.#hold(message);
     return this.#step();
   }
 
@@ -243,8 +245,10 @@ export class Sequencer {
     } else if (this.#isCursors(message, cursor)) {
       replay.isLifeOpen = false;
       this.#isUnproven = false;
-    } else if (message.seq <= cursor.seq) this.#beginLife(replay.held);
-    else {
+    } else if (message.seq <= cursor.seq) {
+      // Held, so that an answer that does not get there is noticed.
+      this.#beginLife([message, ...replay.held]);
+    } else {
       // The buffer begins behind the cursor: what it has is all that can be known.
       replay.isLifeOpen = false;
       this.#deliver(message, this.#epochBehindHole());
