@@ -107,7 +107,10 @@ export class ChaosStream {
   /** The engine's process is gone: a replay that runs breaks off, or goes on with the next life. */
   engineRestarted(): void {
     this.reconnect({ isLossy: this.#chance.is(0.6) });
-    if (this.#replay !== null) this.#replay.replies = [];
+    if (this.#replay === null) return;
+    // Such an answer looks whole: of a life that is gone it may hide what an earlier one had shown.
+    this.#replay.replies = [];
+    this.shown = null;
   }
 
   heal(): void {
