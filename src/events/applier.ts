@@ -133,9 +133,9 @@ export class Applier implements KeyedSink {
         const { blockSizeTokens } = event;
         if (blockSizeTokens > 0 && !sizes.includes(blockSizeTokens)) {
           // Nobody would look them up.
-          const reason = "block-sizes-full";
-          meter.count("kvatlas_events_refused_total", { reason }, event.handles.length);
-          return reason;
+          const labels = { reason: "block-sizes-full" };
+          meter.count("kvatlas_events_refused_total", labels, event.handles.length);
+          return "block-sizes-full";
         }
         const refused = residency.stored(
           holder,
