@@ -7,7 +7,6 @@
  */
 import { Slab } from "../core/slab.ts";
 import { U64Cell } from "../indexer/u64-words.ts";
-import { VALUES_BYTES_MAX } from "./event-payload.ts";
 
 /** What numbers are when the scan is unusual. */
 export const UNUSUAL = -1;
@@ -25,8 +24,8 @@ const float64Words = new Uint32Array(float64Cell.buffer);
 
 /** A hash is a bigint for a moment. */
 const HASH_SLOTS = 4;
-/** Values in all lists of one message, 8 bytes each: as much as the general decoder may take. */
-const LISTED_MAX = VALUES_BYTES_MAX / 8;
+/** Values in all lists of one message: at 8 bytes each, VALUES_BYTES_MAX of the general decoder. */
+const LISTED_MAX = 1_048_576;
 
 export class MsgpackScan {
   readonly #bytes: Uint8Array;
