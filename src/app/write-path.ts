@@ -23,7 +23,8 @@ export type WritePathDeps = ApplierDeps & { readonly hasher: BlockHasher };
 export function startWritePath(config: Config, deps: WritePathDeps): WritePath {
   const applier = new Applier(deps);
   if (config.events.transport === "direct") {
-    const ingest = new Ingest({ ...deps, sink: applier, ready: Promise.resolve() });
+    const ready = Promise.resolve();
+    const ingest = new Ingest({ ...deps, ...hintOptions(config), sink: applier, ready });
     return { ingest, detail: (): string => "direct from the engines", stop: () => ingest.stop() };
   }
   const onTruncated = (): void => applier.truncated();
@@ -126,6 +127,7 @@ export function startRelayedWritePath(
   });
   const ingest = new Ingest({
     ...deps,
+    ...hintOptions(config),
     sink: log,
     ready,
     // Later than that of any earlier relay, so that routers do not fence it off where the log has
@@ -154,6 +156,10 @@ function logOptions({
 }: Config): Pick<ConstructorParameters<typeof NatsLog>[0], "config" | "pool" | "keySeed"> {
   const { keySeed } = index;
   return { config: events.nats, pool: `${pool}:${model}:${keySeed}`, keySeed };
+}
+
+function hintOptions({ events }: Config): { readonly hintLifeMs: number } {
+  return { hintLifeMs: 1000 * events.hintLifeSeconds };
 }
 
 function logDetail({ isConnected, bootstrap }: NatsLog): string {

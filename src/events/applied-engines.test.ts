@@ -182,6 +182,7 @@ describe("media", () => {
     ["Device", "gpu"],
     ["CPU_Tier1", "cpu"],
     ["cpu_pinned", "cpu"],
+    ["cpu", "cpu"],
     ["cpu_tier2", "nvme"],
     ["nvMe", "nvme"],
     ["storage", "nvme"],

@@ -78,6 +78,24 @@ describe("sizes of a holder's blocks", () => {
   });
 });
 
+describe("what a relay says by itself after a batch", () => {
+  it("is applied, changes nothing when said twice, and moves no cursor", () => {
+    const { applier, residency, index, meter } = parts();
+    applier.accept(batch(0, [stored([1, 2], "cpu")], { engineMs: 1000 }));
+    const cursor = residency.cursorOf(holder);
+    const end = batch(0, [removed([1], "cpu")], { engineMs: 1500 });
+    applier.accept(end);
+    applier.accept(end);
+    expect([1, 2].map((handle) => tiersOf(index, handle))).toEqual([[], ["cpu"]]);
+    expect(residency.cursorOf(holder)).toEqual(cursor);
+    expect(refusedFor(meter, "duplicate")).toBe(0);
+    applier.accept(batch(0, [removed([2], "cpu")], { engineMs: 1000 }));
+    applier.accept(batch(0, [stored([3])], { engineMs: 2000 }));
+    expect(refusedFor(meter, "duplicate")).toBe(2);
+    expect([2, 3].map((handle) => tiersOf(index, handle))).toEqual([["cpu"], []]);
+  });
+});
+
 describe("a holder's state", () => {
   it("is DEGRADED(resync) from a start anew until the engine's first message is told again", () => {
     const { applier, residency, meter } = parts();

@@ -44,6 +44,10 @@ export class Applier implements KeyedSink {
   accept(batch: KeyedBatch): boolean {
     const { residency, meter } = this.#deps;
     const cursor = residency.cursorOf(batch.holder);
+    if (cursor !== null && isAddition(batch, cursor)) {
+      for (const event of batch.events) this.#apply(batch.holder, event, cursor.blockSizesTokens);
+      return true;
+    }
     if (cursor !== null && isBehind(batch, cursor)) {
       const reason = batch.epoch < cursor.epoch ? "fenced-epoch" : "duplicate";
       meter.count("kvatlas_events_refused_total", { reason });
@@ -187,6 +191,12 @@ export class Applier implements KeyedSink {
 function withSizeOf({ blockSizeTokens }: KeyedStored, sizes: readonly number[]): readonly number[] {
   const isNews = blockSizeTokens > 0 && !sizes.includes(blockSizeTokens);
   return isNews && sizes.length < BLOCK_SIZES_MAX ? [...sizes, blockSizeTokens] : sizes;
+}
+
+/** What a relay said by itself after the last batch: hints that are over. Said twice, it changes nothing. */
+function isAddition({ epoch, seq, engineMs, events }: KeyedBatch, cursor: HolderCursor): boolean {
+  const isAfter = epoch === cursor.epoch && seq === cursor.seq && engineMs > cursor.engineMs;
+  return isAfter && events.length > 0 && events.every(({ type }) => type === "removed");
 }
 
 function isBehind(batch: KeyedBatch, cursor: HolderCursor): boolean {

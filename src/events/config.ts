@@ -13,6 +13,15 @@ const eventsSchema = z.strictObject({
       "with nats, who listens to the engines: the router, or `kvatlas relay` beside them; " +
         "several routers need separate",
     ),
+  hintLifeSeconds: z
+    .number()
+    .positive()
+    .max(86_400)
+    .default(300)
+    .describe(
+      "how long a block is believed that a connector (LMCache, Mooncake) stored, seconds; " +
+        "no event says when it is gone",
+    ),
   nats: z
     .strictObject({
       servers: z

@@ -9,9 +9,11 @@ import type { BlockHasher } from "../keys/block-hasher.ts";
 import { type ExtraKey, extraText, saltExtras } from "../keys/extra-keys.ts";
 import { loraNamespace } from "../keys/namespace.ts";
 import { type Tier, tierOfMedium } from "../tiers/tier.ts";
+import { ConnectorRule } from "./connector-rule.ts";
 import { type Blocks, HandleMap } from "./handle-map.ts";
+import { type EndedHints, HINT_LIFE_MS, Hints } from "./hints.ts";
 import type { KeyedEvent, KeyedStored, LossReason } from "./keyed-batch.ts";
-import type { BlockRemoved, BlockStored, KvEvent, KvEventBatch, StoredCaveat } from "./kv-event.ts";
+import type { BlockRemoved, BlockStored, KvEvent, KvEventBatch } from "./kv-event.ts";
 import { Orphans } from "./orphans.ts";
 import { ownKey } from "./plain-keys.ts";
 import { endOfRemovals, joinedRemovals } from "./removal-runs.ts";
@@ -29,6 +31,15 @@ const slab = new Slab();
 /** Groups of one holder that are remembered as left out; models have a handful. */
 const GROUPS_MAX = 1024;
 
+export interface HolderKeyerDeps {
+  readonly model: string;
+  readonly hasher: BlockHasher;
+  /** Life of what a connector stores, ms; default HINT_LIFE_MS. */
+  readonly hintLifeMs?: number;
+  /** Whether what is below the GPU is a connector's, which tells of no removals; default false. */
+  readonly isConnector?: boolean;
+}
+
 export class HolderKeyer {
   readonly #model: string;
   readonly #hasher: BlockHasher;
@@ -39,14 +50,34 @@ export class HolderKeyer {
   /** The group that is indexed; null until an event names it. */
   #group: number | null = null;
   #eventsLeftOut = 0;
+  readonly #hints: Hints;
+  readonly #rule: ConnectorRule;
+  /** Latest time that the engine said, ms. */
+  #engineMs = 0;
 
-  constructor(deps: { readonly model: string; readonly hasher: BlockHasher }) {
+  constructor(deps: HolderKeyerDeps) {
     this.#model = deps.model;
     this.#hasher = deps.hasher;
+    this.#hints = new Hints(deps.hintLifeMs ?? HINT_LIFE_MS);
+    this.#rule = new ConnectorRule(deps.isConnector ?? false);
   }
 
   restoreHandles(blocks: Blocks, copies: Uint32Array): void {
     this.#handles.restore(blocks, copies);
+  }
+
+  /** A block that may be a connector's, of unknown age. */
+  restoreHint(tier: Tier, handle: bigint): void {
+    this.#hints.add(tier, handle, null);
+  }
+
+  get hints(): Pick<Hints, "size" | "lifeMs"> {
+    return this.#hints;
+  }
+
+  /** Removals of the hints whose life is over, so long after the engine's latest word. */
+  endHints(elapsedMs: number): KeyedEvent[] {
+    return this.#removalsOf(this.#hints.takeEnded(this.#engineMs + elapsedMs));
   }
 
   /** Events of left-out groups since the last call. */
@@ -69,13 +100,17 @@ export class HolderKeyer {
     this.#orphans.clear();
     this.#ignoredGroups.clear();
     this.#group = null;
+    this.#hints.clear();
+    this.#rule.clear();
+    this.#engineMs = 0;
   }
 
   /** `batch` null: a message that could not be decoded; only its loss is reported. */
   keyEvents(batch: KvEventBatch | null): KeyedEvent[] {
     if (batch === null) return [lost("undecodable")];
-    const keyed: KeyedEvent[] = [];
     const { events } = batch;
+    this.#engineMs = Math.max(this.#engineMs, batch.ts * 1000);
+    const keyed: KeyedEvent[] = this.#hints.size === 0 ? [] : this.endHints(0);
     for (let start = 0; start < events.length; ) {
       const event = events[start];
       if (event === undefined) break;
@@ -88,15 +123,28 @@ export class HolderKeyer {
 
   /** Follows events that an earlier relay keyed. */
   adoptEvents(events: readonly KeyedEvent[]): void {
-    for (const event of events) this.#adoptEvent(event);
+    const isLoss = (event: KeyedEvent): boolean =>
+      event.type === "lost" && event.reason === "no-removals";
+    const hasHints = events.some(isLoss);
+    for (const event of events) {
+      this.#adoptEvent(event);
+      if (event.type !== "stored") continue;
+      if (event.tier === "gpu") this.#rule.noteOwnSize(event.blockSizeTokens);
+      if (!hasHints || !this.#rule.isKeyedHint(event)) continue;
+      for (const each of event.handles) this.restoreHint(event.tier, each);
+    }
   }
 
   #key(event: KvEvent, keyed: KeyedEvent[]): void {
     switch (event.type) {
       case "stored":
-        // Kept without an end, such blocks would be claimed long after they are gone.
-        if (event.caveat !== "no-removals") this.#keyStored(event, keyed);
-        if (isLoss(event.caveat)) keyed.push(lost(event.caveat));
+        if (this.#rule.isHint(event)) this.#keyHint(event, keyed);
+        else {
+          const isNewIdentity = this.#rule.noteOwn(event);
+          if (isNewIdentity) keyed.push(...this.#removalsOf(this.#hints.takeAll()));
+          this.#keyStored(event, keyed);
+          if (event.caveat === "token-pairs") keyed.push(lost(event.caveat));
+        }
         break;
       case "removed":
         this.#keyRemoved(event, keyed);
@@ -110,13 +158,59 @@ export class HolderKeyer {
     }
   }
 
-  #keyStored(event: BlockStored, keyed: KeyedEvent[]): void {
-    const { group } = event;
-    if (group !== null && !FULL_ATTENTION_KINDS.has(event.specKind ?? "unknown")) {
-      this.#eventsLeftOut += 1;
-      if (this.ignoreGroup(group)) keyed.push({ type: "ignored-group", group });
+  /** A set: said again, it lives longer, and is no second copy. */
+  #keyHint(event: BlockStored, keyed: KeyedEvent[]): void {
+    if (this.#isLeftOut(event, keyed)) return;
+    keyed.push(lost("no-removals"));
+    const tier = tierOfMedium(event.medium);
+    const hints = this.#hints;
+    if (tier === "unknown") {
+      keyed.push(lost("unknown-tier"));
       return;
     }
+    const said = new Set(event.handles);
+    const placing = said.size < event.handles.length ? "none" : this.#rule.placing(event);
+    if (placing === "none") return;
+    const isKnown = (handle: bigint): boolean => hints.has(tier, handle);
+    if (event.handles.every(isKnown)) {
+      for (const handle of event.handles) hints.add(tier, handle, this.#engineMs);
+      return;
+    }
+    const known = event.handles.filter(isKnown);
+    for (const handle of known) hints.delete(tier, handle);
+    if (known.length > 0) keyed.push(...this.#removalsOf([{ tier, handles: known }]));
+    const before = keyed.length;
+    if (placing === "handles") this.#placeByHandle(event, tier, keyed);
+    else this.#placeByTokens(event, tier, keyed);
+    for (const stored of keyed.slice(before)) {
+      if (stored.type !== "stored" || stored.tier !== tier) continue;
+      // Orphans that it brought home have their own say.
+      for (const handle of stored.handles) {
+        if (said.has(handle)) hints.add(tier, handle, this.#engineMs);
+      }
+    }
+    const excess = this.#removalsOf(hints.takeExcess());
+    if (excess.length > 0) keyed.push(...excess, lost("hints-full"));
+  }
+
+  #removalsOf(ended: readonly EndedHints[]): KeyedEvent[] {
+    return ended.map(({ tier, handles }) => {
+      this.#handles.removeAll(handles);
+      return { type: "removed", tier, handles };
+    });
+  }
+
+  /** Whether it is of a group whose blocks make no prefix. */
+  #isLeftOut({ group, specKind }: BlockStored, keyed: KeyedEvent[]): boolean {
+    if (group === null || FULL_ATTENTION_KINDS.has(specKind ?? "unknown")) return false;
+    this.#eventsLeftOut += 1;
+    if (this.ignoreGroup(group)) keyed.push({ type: "ignored-group", group });
+    return true;
+  }
+
+  #keyStored(event: BlockStored, keyed: KeyedEvent[]): void {
+    if (this.#isLeftOut(event, keyed)) return;
+    const { group } = event;
     this.#group ??= group;
     // Copies are counted over all groups: nobody can tell which of them lacks a block.
     if (group !== null && group !== this.#group) keyed.push(lost("several-groups"));
@@ -243,6 +337,7 @@ export class HolderKeyer {
       keyed.push(lost("unknown-tier"));
       return;
     }
+    if (this.#hints.size > 0) for (const each of event.handles) this.#hints.delete(tier, each);
     const handles = this.#orphans.size === 0 ? event.handles : this.#placed(event.handles, tier);
     this.#handles.removeAll(handles);
     if (handles.length > 0) keyed.push({ type: "removed", tier, handles });
@@ -262,6 +357,7 @@ export class HolderKeyer {
   /** No block is held any more. */
   #bury(): void {
     this.#handles.buryAll();
+    this.#hints.clear();
     this.#orphans.clear();
   }
 
@@ -269,16 +365,14 @@ export class HolderKeyer {
     if (event.type === "cleared") this.#bury();
     if (event.type === "ignored-group") this.ignoreGroup(event.group);
     if (event.type === "rekeyed") this.#handles.rekey(event.handle, event.key);
-    if (event.type === "removed") this.#handles.removeAll(event.handles);
+    if (event.type === "removed") {
+      this.#handles.removeAll(event.handles);
+      for (const each of event.handles) this.#hints.delete(event.tier, each);
+    }
     if (event.type === "stored") {
       this.restoreHandles(event, new Uint32Array(event.handles.length).fill(1));
     }
   }
-}
-
-/** Blocks whose identity is left out are placed all the same, by their handles. */
-function isLoss(caveat: StoredCaveat | undefined): caveat is Exclude<StoredCaveat, "no-identity"> {
-  return caveat !== undefined && caveat !== "no-identity";
 }
 
 function lost(reason: LossReason): KeyedEvent {

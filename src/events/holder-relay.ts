@@ -5,9 +5,9 @@
  */
 import type { Holder } from "../core/ids.ts";
 import type { HolderCursor } from "../indexer/residency.ts";
-import type { BlockHasher } from "../keys/block-hasher.ts";
+import type { Tier } from "../tiers/tier.ts";
 import type { Blocks } from "./handle-map.ts";
-import { HolderKeyer } from "./holder-keyer.ts";
+import { HolderKeyer, type HolderKeyerDeps } from "./holder-keyer.ts";
 import { isNote, type KeyedBatch, type KeyedEvent, type LossReason } from "./keyed-batch.ts";
 import {
   type Delivery,
@@ -26,6 +26,14 @@ export interface RelayStep {
   readonly eventsLeftOut: number;
 }
 
+export interface HolderRelayDeps extends HolderKeyerDeps {
+  readonly holder: Holder;
+  /** Whether the engine has a replay socket. */
+  readonly canReplay: boolean;
+  /** Epoch to begin with where nothing is known of the holder; default 1. */
+  readonly epochFirst?: number;
+}
+
 export class HolderRelay {
   readonly holder: Holder;
   readonly #model: string;
@@ -33,19 +41,12 @@ export class HolderRelay {
   readonly #sequencer: Sequencer;
   #epoch = 0;
   #seq = -1;
+  #engineMs = 0;
   #isWounded = false;
   /** The last batch said that more is to come. */
   #isCatchingUp = false;
 
-  constructor(deps: {
-    readonly holder: Holder;
-    readonly model: string;
-    readonly hasher: BlockHasher;
-    /** Whether the engine has a replay socket. */
-    readonly canReplay: boolean;
-    /** Epoch to begin with where nothing is known of the holder; default 1. */
-    readonly epochFirst?: number;
-  }) {
+  constructor(deps: HolderRelayDeps) {
     this.holder = deps.holder;
     this.#model = deps.model;
     this.#keyer = new HolderKeyer(deps);
@@ -57,6 +58,7 @@ export class HolderRelay {
     this.#sequencer.adopt(cursor);
     this.#epoch = cursor.epoch;
     this.#seq = cursor.seq;
+    this.#engineMs = cursor.engineMs;
     this.#isWounded = cursor.state !== "EXACT";
     this.#keyer.forget();
     for (const group of cursor.ignoredGroups) this.#keyer.ignoreGroup(group);
@@ -64,6 +66,27 @@ export class HolderRelay {
 
   restoreHandles(blocks: Blocks, copies: Uint32Array): void {
     this.#keyer.restoreHandles(blocks, copies);
+  }
+
+  /** A block that may be a connector's, of unknown age. */
+  restoreHint(tier: Tier, handle: bigint): void {
+    this.#keyer.restoreHint(tier, handle);
+  }
+
+  /** Life of the hints that there are, ms; null: none. */
+  get hintLifeMs(): number | null {
+    const { size, lifeMs } = this.#keyer.hints;
+    return size === 0 ? null : lifeMs;
+  }
+
+  /** So much time has gone since the engine's latest word: hints that are over end. */
+  elapsed(elapsedMs: number): RelayStep {
+    const events = this.#keyer.endHints(elapsedMs);
+    const { holder } = this;
+    const engineMs = this.#engineMs + Math.max(1, Math.round(elapsedMs));
+    const place = { epoch: this.#epoch, seq: this.#seq, engineMs };
+    const batches = events.length === 0 ? [] : [{ holder, model: this.#model, ...place, events }];
+    return { batches, replayFrom: null, drops: [], eventsLeftOut: 0 };
   }
 
   /** Something is missing that the engine's replay could tell. */
@@ -91,6 +114,7 @@ export class HolderRelay {
     if (batch.epoch !== this.#epoch || isOtherModel) this.#keyer.forget();
     this.#epoch = batch.epoch;
     this.#seq = batch.seq;
+    this.#engineMs = batch.engineMs;
     if (!isOtherModel) this.#keyer.adoptEvents(batch.events);
   }
 
@@ -154,6 +178,7 @@ export class HolderRelay {
     this.#epoch = epoch;
     this.#seq = seq;
     this.#isCatchingUp = delivery.isCatchingUp;
+    this.#engineMs = engineMs;
     const { holder } = this;
     const events = this.#keyer.keyEvents(batch);
     if (isUnproven) events.unshift({ type: "lost", reason: "unproven-life" });

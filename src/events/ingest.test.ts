@@ -51,13 +51,14 @@ interface Router {
   readonly meter: RecordingMeter;
 }
 
-function newRouter(ready: Promise<void> = Promise.resolve()): Router {
+function newRouter(ready: Promise<void> = Promise.resolve(), hintLifeMs?: number): Router {
   const index = new MemoryIndex();
   const residency = new Residency({ index, entriesMax: 10_000 });
   const meter = recordingMeter();
   const parts = { residency, clock: nodeClock, log: silentLog, meter };
   const sink = new Applier(parts);
-  const ingest = new Ingest({ ...parts, hasher, sink, ready });
+  const life = hintLifeMs === undefined ? {} : { hintLifeMs };
+  const ingest = new Ingest({ ...parts, ...life, hasher, sink, ready });
   stops.push(() => ingest.stop());
   return { ingest, index, residency, meter };
 }
@@ -326,5 +327,41 @@ describe("ingest", () => {
     await router.ingest.stop();
     router.ingest.reconcile([]);
     expect(router.index.stats().blocks).toBe(0);
+  });
+});
+
+describe("a connector's stores", () => {
+  const stored = (medium: string): unknown => ["BlockStored", [1], null, [1], 1, null, medium];
+  const both = framesOf(0, encoder.encode([1e9, [stored("GPU"), stored("cpu")], 0]));
+  const cpu = ({ index }: Router): number => index.stats().entriesByTier.cpu;
+
+  it("end while their engine is silent", async () => {
+    const router = newRouter(Promise.resolve(), 50);
+    const engine = await Engine.start();
+    router.ingest.reconcile([{ ...engine.source(podA), engine: "mooncake" }]);
+    await engine.subscription();
+    await engine.send(both);
+    await seqReached(router, podA, 0);
+    await waitUntil("the hint ends", () => cpu(router) === 0);
+    expect(router.index.stats().entriesByTier.gpu).toBe(1);
+    expect(router.residency.cursorOf(podA)).toMatchObject({ reason: "no-removals", seq: 0 });
+  });
+
+  it("of unknown age end with another relay's start", async () => {
+    const router = newRouter();
+    const engine = await Engine.start();
+    router.ingest.reconcile([{ ...engine.source(podA), engine: "mooncake" }]);
+    await engine.subscription();
+    await engine.send(both);
+    await seqReached(router, podA, 0);
+    expect(cpu(router)).toBe(1);
+    const { residency, meter } = router;
+    const parts = { residency, clock: nodeClock, log: silentLog, meter };
+    const ready = Promise.resolve();
+    const next = new Ingest({ ...parts, hasher, sink: new Applier(parts), ready });
+    stops.push(() => next.stop());
+    next.reconcile([{ ...engine.source(podA), engine: "mooncake" }]);
+    await waitUntil("the hint ends", () => cpu(router) === 0);
+    expect(router.index.stats().entriesByTier.gpu).toBe(1);
   });
 });

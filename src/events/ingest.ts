@@ -4,8 +4,9 @@
  * Their sink is the applier (direct) or the log (NATS).
  */
 import { type Holder, holderName } from "../core/ids.ts";
-import type { Residency } from "../indexer/residency.ts";
+import type { HolderCursor, Residency } from "../indexer/residency.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
+import { TIERS, tierOrder } from "../tiers/tier.ts";
 import { HolderRelay } from "./holder-relay.ts";
 import type { KeyedBatch } from "./keyed-batch.ts";
 import type { HolderAsk } from "./nats-asks.ts";
@@ -21,6 +22,8 @@ export interface EventSource extends EventStreamSource {
 export interface IngestDeps extends Omit<EventStreamDeps, "relay"> {
   readonly hasher: BlockHasher;
   readonly residency: Residency;
+  /** Life of what a connector stores, ms; default HINT_LIFE_MS. */
+  readonly hintLifeMs?: number;
   /** Epoch to begin with where nothing is known of a holder; default: 1 each time. */
   readonly epochFirst?: () => number;
 }
@@ -115,7 +118,12 @@ export class Ingest {
     const { hasher, epochFirst = (): number => 1 } = this.#deps;
     const { holder, model, replayAddress } = source;
     const canReplay = replayAddress !== null;
-    const relay = new HolderRelay({ holder, model, hasher, canReplay, epochFirst: epochFirst() });
+    const { hintLifeMs } = this.#deps;
+    const relay = new HolderRelay({
+      ...{ holder, model, hasher, canReplay, epochFirst: epochFirst() },
+      isConnector: isConnector(source),
+      ...(hintLifeMs === undefined ? {} : { hintLifeMs }),
+    });
     this.#restore(relay, source);
     return { source, stream: new EventStream(source, { ...this.#deps, relay }) };
   }
@@ -125,13 +133,21 @@ export class Ingest {
     this.#ending.add(ending);
   }
 
-  #restore(relay: HolderRelay, { holder, model }: EventSource): void {
+  #restore(relay: HolderRelay, source: EventSource): void {
     const { residency } = this.#deps;
+    const { holder, model } = source;
     const cursor = residency.cursorOf(holder);
     if (cursor === null) return;
     relay.restoreCursor(cursor);
     if (cursor.model !== model) return;
     for (const held of residency.heldRows(holder)) relay.restoreHandles(held, held.copies);
+    if (!mayHaveHints(source, cursor) || !residency.hasSeenLowerTiers(holder)) return;
+    for (const [handle, { copies }] of residency.records(holder)) {
+      for (const tier of TIERS) {
+        const isHeld = tier !== "gpu" && (copies[tierOrder(tier)] ?? 0) > 0;
+        if (isHeld) relay.restoreHint(tier, handle);
+      }
+    }
   }
 }
 
@@ -141,6 +157,15 @@ export function forgetOthers(residency: Residency, sources: readonly EventSource
   for (const holder of residency.holders()) {
     if (!wanted.has(holderName(holder))) residency.forget(holder);
   }
+}
+
+function isConnector({ engine }: EventSource): boolean {
+  return engine === "lmcache" || engine === "mooncake";
+}
+
+/** In a vLLM stream a connector's blocks show by their size, which rows do not have. */
+function mayHaveHints(source: EventSource, { state, blockSizesTokens }: HolderCursor): boolean {
+  return isConnector(source) || (state === "DEGRADED" && blockSizesTokens.length > 1);
 }
 
 function isSameSource(source: EventSource, wanted: EventSource | undefined): boolean {

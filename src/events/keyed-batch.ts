@@ -52,7 +52,8 @@ export interface KeyedCleared {
  * - unknown-tier: a medium that maps to no tier
  * - length-mismatch: hashes and tokens that do not fit together
  * - token-pairs: blocks placed by the first tokens of pairs: a match may be one block too long
- * - no-removals: a connector's store that no removal will follow; it is left out
+ * - no-removals: a connector's store that no removal will follow; its blocks are believed for a while
+ * - hints-full: such blocks beyond what is believed
  * - handles-full: the handle map is at its limit
  * - oversized: a batch that does not fit into one log message
  * - unproven-life: the numbers go on after a time without listening, and no replay shows that the
@@ -70,6 +71,7 @@ export const LOSS_REASONS = [
   "length-mismatch",
   "token-pairs",
   "no-removals",
+  "hints-full",
   "several-groups",
   "handles-full",
   "oversized",
@@ -106,7 +108,10 @@ export interface KeyedBatch {
   readonly model: string;
   /** Life of the engine, counted by the relay from 1: older ones are fenced off. */
   readonly epoch: number;
-  /** The engine's own sequence number. */
+  /**
+   * The engine's own sequence number. A batch of the same number with a later time is what the relay
+   * said by itself: the ends of hints.
+   */
   readonly seq: number;
   /** Unix milliseconds at the engine; 0 when unknown. */
   readonly engineMs: number;

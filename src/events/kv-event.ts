@@ -1,6 +1,7 @@
 /** KV events as engines mean them, after decoding and before keys: one shape for all engines. */
 import type { EngineKey } from "../core/ids.ts";
 import type { ExtraKey } from "../keys/extra-keys.ts";
+import { tierOfMedium } from "../tiers/tier.ts";
 
 export interface BlockStored {
   readonly type: "stored";
@@ -78,11 +79,12 @@ const SLOT_BYTES = 8;
 /** Events of one message that are read; a step that evicts 16,000 pages of a token each stays below. */
 export const EVENTS_MAX = 16_384;
 
-/** The batch of a connector that never tells of removals. */
+/** The batch of an engine whose connector never tells of removals; on its GPU are its own blocks. */
 export function withoutRemovals(batch: KvEventBatch): KvEventBatch {
-  const events = batch.events.map(
-    (event): KvEvent => (event.type === "stored" ? { ...event, caveat: "no-removals" } : event),
-  );
+  const events = batch.events.map((event): KvEvent => {
+    const isOwn = event.type !== "stored" || tierOfMedium(event.medium) === "gpu";
+    return isOwn ? event : { ...event, caveat: "no-removals" };
+  });
   return { ...batch, events };
 }
 

@@ -2,7 +2,7 @@
  * LMCache's stores as its vLLM connector publishes them: vLLM's form, blocks of LMCache's own chunks
  * (256 tokens by default, the last one may be shorter) under its own hashes, and never a removal.
  *
- * In a vLLM stream the same events are recognised by their medium; see vllm-decoder.ts.
+ * What the stream has of the GPU is the engine's own.
  */
 import type { Result } from "../core/result.ts";
 import type { DecodeRefusal } from "./event-payload.ts";

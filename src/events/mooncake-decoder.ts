@@ -2,7 +2,7 @@
  * The Mooncake store's events as its vLLM connector publishes them: vLLM's form, one block an event,
  * presence by sequence hash (`token_ids` may be [] with a block size), and never a removal.
  *
- * In a vLLM stream the same events are recognised by their medium; see vllm-decoder.ts.
+ * What the stream has of the GPU is the engine's own.
  */
 import type { Result } from "../core/result.ts";
 import type { DecodeRefusal } from "./event-payload.ts";

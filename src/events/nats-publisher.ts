@@ -254,7 +254,9 @@ function messageId(batches: readonly KeyedBatch[]): string {
   const last = batches.at(-1);
   if (first === undefined || last === undefined) return "";
   const { endpointId } = first.holder;
-  const place = (batch: KeyedBatch): string =>
-    `${batch.holder.rank}.${batch.epoch}.${batch.seq}${isNote(batch) ? "n" : ""}`;
+  const place = (batch: KeyedBatch): string => {
+    const { holder, epoch, seq, engineMs } = batch;
+    return `${holder.rank}.${epoch}.${seq}.${engineMs}${isNote(batch) ? "n" : ""}`;
+  };
   return `${endpointId}/${place(first)}-${place(last)}`;
 }

@@ -2,8 +2,7 @@
  * vLLM's KV event payloads: events as arrays (0.9 to 0.23) or maps (0.24 and later).
  *
  * Hashes are integers of either sign or byte strings, taken as their low 64 bits (a byte string's last
- * 8). Connectors publish in the same stream: the lower-case medium "cpu" is that of LMCache and
- * Mooncake, which never say that a block is gone. Of blocks in lower tiers vLLM tells neither salt nor
+ * 8). Connectors publish in the same stream; which stores are theirs holder-keyer.ts tells. Of blocks in lower tiers vLLM tells neither salt nor
  * images, also where it tells their tokens. Maps of SGLang's, which a capture may hold, are read the
  * same; its arrays (0.5.9) are the beginning of vLLM's. Source: vllm/distributed/kv_events.py,
  * versions 0.9.0 to 0.33.0.
@@ -14,9 +13,6 @@ import { type DecodeRefusal, PAYLOAD_BYTES_MAX } from "./event-payload.ts";
 import type { KvEvent, KvEventBatch, StoredCaveat } from "./kv-event.ts";
 import { type BatchForm, decodeMsgpackBatch, TS_MAX } from "./msgpack-batch.ts";
 import { scanVllmBatch } from "./vllm-scan.ts";
-
-/** How the connectors write it; vLLM's own offloading says "CPU". */
-const CONNECTOR_MEDIUM = "cpu";
 
 const FORM: BatchForm = {
   storedFields: [
@@ -58,7 +54,6 @@ function withCaveats(batch: KvEventBatch): KvEventBatch {
 
 function caveatOf(event: KvEvent): StoredCaveat | null {
   if (event.type !== "stored" || event.medium === null || event.medium === "GPU") return null;
-  if (event.medium === CONNECTOR_MEDIUM) return "no-removals";
   const isTold = event.extraKeys !== null || event.tokens.length === 0;
   return isTold || tierOfMedium(event.medium) === "gpu" ? null : "no-identity";
 }

@@ -58,6 +58,9 @@ export class EventStream {
   #replayAbort = new AbortController();
   #cancelHealing: (() => void) | null = null;
   #healMs = HEAL_MS;
+  #cancelHints: (() => void) | null = null;
+  /** When the engine's latest word was taken, monotonic ms. */
+  #takenMs = 0;
   #isReady = false;
   #isConnected = false;
 
@@ -94,6 +97,7 @@ export class EventStream {
     this.#abort.abort();
     this.#replayAbort.abort();
     this.#cancelHealing?.();
+    this.#cancelHints?.();
     await this.#reading;
     await this.#replaying;
   }
@@ -103,6 +107,8 @@ export class EventStream {
     const { signal } = this.#abort;
     void ready.then(() => {
       this.#isReady = true;
+      // What an earlier relay was told by a connector is of unknown age.
+      if (!signal.aborted) this.#takeFrom(() => this.relay.elapsed(0));
       if (this.#isConnected && !signal.aborted) this.#takeFrom(() => this.relay.connected());
     });
     try {
@@ -173,6 +179,7 @@ export class EventStream {
   }
 
   #decode({ seq, payload }: EventMessage): EngineMessage {
+    this.#takenMs = this.#deps.clock.nowMs();
     const decoded = this.#decoder.decode(payload);
     if (decoded.ok) return { seq, batch: decoded.value, bytes: batchBytes(decoded.value) };
     this.#refuse(decoded.reason, decoded.detail, payload);
@@ -205,8 +212,21 @@ export class EventStream {
     this.#healMs = Math.min(HEAL_MS_MAX, 2 * this.#healMs);
   }
 
+  /** While the engine is silent its hints end here; otherwise with its next message. */
+  #endHintsLater(): void {
+    const { relay } = this;
+    const { clock } = this.#deps;
+    if (relay.hintLifeMs === null || this.#cancelHints !== null) return;
+    this.#cancelHints = clock.after(relay.hintLifeMs, () => {
+      this.#cancelHints = null;
+      if (this.#isReady) this.#takeFrom(() => relay.elapsed(clock.nowMs() - this.#takenMs));
+      this.#endHintsLater();
+    });
+  }
+
   #take({ batches, replayFrom, drops, eventsLeftOut }: RelayStep): void {
     const { meter, sink } = this.#deps;
+    this.#endHintsLater();
     if (eventsLeftOut > 0) {
       meter.count("kvatlas_events_refused_total", { reason: "other-group" }, eventsLeftOut);
     }
