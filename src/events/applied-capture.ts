@@ -19,7 +19,7 @@ import { createEventDecoder } from "./event-decoder.ts";
 import type { EventMessage } from "./frames.ts";
 import { withoutLora } from "./holder-keyer.ts";
 import { HolderRelay, type RelayStep } from "./holder-relay.ts";
-import type { EngineMessage } from "./sequencer.ts";
+import type { EngineMessage } from "./sequence.ts";
 
 const ENDPOINT = endpointId("capture:1");
 const MODEL = "capture";

@@ -9,13 +9,8 @@ import type { Tier } from "../tiers/tier.ts";
 import type { Blocks } from "./handle-map.ts";
 import { HolderKeyer, type HolderKeyerDeps } from "./holder-keyer.ts";
 import { isNote, type KeyedBatch, type KeyedEvent, type LossReason } from "./keyed-batch.ts";
-import {
-  type Delivery,
-  type EngineMessage,
-  type SequenceDrop,
-  Sequencer,
-  type SequencerStep,
-} from "./sequencer.ts";
+import type { Delivery, EngineMessage, SequenceDrop, SequencerStep } from "./sequence.ts";
+import { Sequencer } from "./sequencer.ts";
 
 export interface RelayStep {
   readonly batches: readonly KeyedBatch[];

@@ -2,15 +2,8 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type Random, seededRandom } from "../core/random.ts";
 import type { BlockRemoved } from "./kv-event.ts";
-import {
-  type Delivery,
-  type EngineMessage,
-  HELD_BYTES_MAX,
-  REPLAY_ROUNDS_MAX,
-  type SequenceCursor,
-  Sequencer,
-  type SequencerStep,
-} from "./sequencer.ts";
+import type { Delivery, EngineMessage, SequenceCursor, SequencerStep } from "./sequence.ts";
+import { HELD_BYTES_MAX, REPLAY_ROUNDS_MAX, Sequencer } from "./sequencer.ts";
 
 /** Message `seq` of an engine's life; lives follow each other in time. */
 function message(seq: number, life = 1): EngineMessage {

@@ -12,50 +12,18 @@
  * kept back until the answer goes on or ends, so that the last delivery alone says that all is there.
  */
 import { assert } from "../core/assert.ts";
-import { detached, type KvEventBatch } from "./kv-event.ts";
-
-export interface EngineMessage {
-  readonly seq: number;
-  /** Null: it could not be decoded. */
-  readonly batch: KvEventBatch | null;
-  /** Memory that its events take; default 0: of an engine that cannot be asked again. */
-  readonly bytes?: number;
-}
-
-/** A message in its place. */
-export interface Delivery extends EngineMessage {
-  /** No message, but word of the place behind `seq`; -1: a life begins, of which nothing is known. */
-  readonly isNote: boolean;
-  /** The engine has said more than this, and was asked for it. */
-  readonly isCatchingUp: boolean;
-  /** It goes on where the last one ended, but nothing shows that the engine is in the same life. */
-  readonly isUnproven: boolean;
-  /** Counts the engine's lives and the starts anew, from 1. */
-  readonly epoch: number;
-  /** Engine's time, Unix ms; 0 when unknown. */
-  readonly engineMs: number;
-}
-
-/** The last delivered message; survives a restart of the router. */
-export interface SequenceCursor {
-  readonly epoch: number;
-  readonly seq: number;
-  readonly engineMs: number;
-}
-
-export interface SequencerStep {
-  readonly deliveries: readonly Delivery[];
-  /** Ask the engine for its messages from here on, and drop a replay that runs; null: do not. */
-  readonly replayFrom: number | null;
-  /** Messages not delivered, by reason. */
-  readonly drops: readonly SequenceDrop[];
-}
-
-/**
- * - duplicate: delivered before
- * - held-full: beyond HELD_MESSAGES_MAX or HELD_BYTES_MAX while a replay runs
- */
-export type SequenceDrop = "duplicate" | "held-full";
+import {
+  type Delivery,
+  type EngineMessage,
+  engineMsOf,
+  NOTHING_SAID,
+  newReplay,
+  ownMessage,
+  type Replay,
+  type SequenceCursor,
+  type SequenceDrop,
+  type SequencerStep,
+} from "./sequence.ts";
 
 /** Live messages held while a replay runs: half a minute of a busy engine. */
 export const HELD_MESSAGES_MAX = 4096;
@@ -63,20 +31,6 @@ export const HELD_MESSAGES_MAX = 4096;
 export const HELD_BYTES_MAX = 33_554_432;
 /** Replays in a row for one gap; then the holder starts anew behind it. */
 export const REPLAY_ROUNDS_MAX = 3;
-
-interface Replay {
-  /** The cursor's message has to come first, to show that the engine is in the same life. */
-  isLifeOpen: boolean;
-  /** Asked from 0 on: an answer that begins there begins another epoch. */
-  isHealing: boolean;
-  /** The engine is known to have said more than was delivered. */
-  isBehind: boolean;
-  /** Newest message of the answer, not looked at yet. */
-  newest: EngineMessage | null;
-  /** Live messages that arrived meanwhile, oldest first. */
-  readonly held: EngineMessage[];
-  heldBytes: number;
-}
 
 /** Shared by the steps that have none, which are most. */
 const NO_DELIVERIES: readonly Delivery[] = [];
@@ -152,10 +106,7 @@ export class Sequencer {
    */
   heal(): SequencerStep {
     if (this.#canReplay && this.#cursor !== null && this.#replay === null) {
-      this.#replay = {
-        ...{ isLifeOpen: this.#cursor.seq >= 0, isHealing: true, isBehind: false },
-        ...{ newest: null, held: [], heldBytes: 0 },
-      };
+      this.#replay = newReplay({ isLifeOpen: this.#cursor.seq >= 0, isHealing: true });
       this.#replayFrom = 0;
     }
     return this.#step();
@@ -364,10 +315,7 @@ export class Sequencer {
     const cursor = this.#cursor;
     this.#replayRounds += 1;
     const isLifeOpen = cursor !== null && cursor.seq >= 0;
-    this.#replay = {
-      ...{ isLifeOpen, isHealing: false, isBehind: false },
-      ...{ newest: null, held: [], heldBytes: 0 },
-    };
+    this.#replay = newReplay({ isLifeOpen, isHealing: false });
     for (const message of held) this.#hold(message);
     this.#replayFrom = Math.max(0, cursor?.seq ?? 0);
   }
@@ -442,19 +390,4 @@ export class Sequencer {
     const flags = { isNote: true, isUnproven: false, isCatchingUp: true };
     this.#deliveries.push({ ...this.#cursor, batch, ...flags });
   }
-}
-
-function ownMessage(message: EngineMessage): EngineMessage {
-  const { batch } = message;
-  return batch === null
-    ? message
-    : { ...message, batch: { ...batch, events: batch.events.map(detached) } };
-}
-
-/** A life begins that has said nothing yet. */
-const NOTHING_SAID: EngineMessage = { seq: -1, batch: { ts: 0, rank: null, events: [] } };
-
-/** 0 when the message says no time. */
-function engineMsOf({ batch }: EngineMessage): number {
-  return batch === null ? 0 : Math.round(batch.ts * 1000);
 }

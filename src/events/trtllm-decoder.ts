@@ -21,7 +21,7 @@ import {
 } from "./event-fields.ts";
 import { type DecodeRefusal, PAYLOAD_BYTES_MAX, readJson, tooManyEvents } from "./event-payload.ts";
 import { type KvEvent, type KvEventBatch, MALFORMED_EVENT, UNKNOWN_TAG_EVENT } from "./kv-event.ts";
-import type { EngineMessage } from "./sequencer.ts";
+import type { EngineMessage } from "./sequence.ts";
 import { readTrtllmBlocks, type TrtllmBlock } from "./trtllm-blocks.ts";
 
 /** Blocks not full that are remembered, oldest forgotten first: one for each running request. */

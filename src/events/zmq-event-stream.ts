@@ -14,7 +14,7 @@ import type { HolderRelay, RelayStep } from "./holder-relay.ts";
 import { type PollOutcome, pollTrtllmEvents } from "./http-trtllm-poll.ts";
 import type { KeyedSink } from "./keyed-batch.ts";
 import { batchBytes } from "./kv-event.ts";
-import type { EngineMessage } from "./sequencer.ts";
+import type { EngineMessage } from "./sequence.ts";
 import { type StreamFacts, StreamWatch } from "./stream-facts.ts";
 import { TrtllmDecoder } from "./trtllm-decoder.ts";
 import { replayZmqEvents } from "./zmq-replay.ts";

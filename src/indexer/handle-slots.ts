@@ -121,7 +121,7 @@ export class HandleSlots {
     for (let distance = 0; ; distance += 1) {
       const entry = slots[slot] ?? 0;
       const other = entry >>> DISTANCE_SHIFT;
-      const own = distance < FAR ? distance : FAR;
+      const own = Math.min(distance, FAR);
       if (entry === 0 || other < own) {
         // From FAR on an insertion may displace someone earlier.
         this.#missSlot = distance > FAR ? NOWHERE : slot;

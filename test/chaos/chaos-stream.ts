@@ -4,7 +4,7 @@
  */
 import { createEventDecoder } from "../../src/events/event-decoder.ts";
 import type { HolderRelay, RelayStep } from "../../src/events/holder-relay.ts";
-import type { EngineMessage } from "../../src/events/sequencer.ts";
+import type { EngineMessage } from "../../src/events/sequence.ts";
 import type { Chance } from "./chance.ts";
 import type { ChaosEngine, Said } from "./chaos-engine.ts";
 

@@ -71,7 +71,8 @@ describe.skipIf(nats.isMissing)(`relay and routers${nats.note}`, { timeout: 60_0
       const manager = await fleet.server.manager();
       // Nobody knows any more what these said: no router, no snapshot, and the relay has passed it on.
       await manager.streams.purge("KVATLAS_SNAPSHOTS");
-      if (what === "gap") await manager.streams.deleteMessage("KVATLAS", 5);
+      // Without erasing: nats-server may fail to overwrite what it has not written yet.
+      if (what === "gap") await manager.streams.deleteMessage("KVATLAS", 5, false);
       else await manager.streams.purge("KVATLAS", { seq: 9 });
       const later = await fleet.startRouter();
       await fleet.complete(21, 24);

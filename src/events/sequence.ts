@@ -1,0 +1,80 @@
+/** One holder's messages as the sequencer takes them, and what it says of them. */
+import { detached, type KvEventBatch } from "./kv-event.ts";
+
+export interface EngineMessage {
+  readonly seq: number;
+  /** Null: it could not be decoded. */
+  readonly batch: KvEventBatch | null;
+  /** Memory that its events take; default 0: of an engine that cannot be asked again. */
+  readonly bytes?: number;
+}
+
+/** A message in its place. */
+export interface Delivery extends EngineMessage {
+  /** No message, but word of the place behind `seq`; -1: a life begins, of which nothing is known. */
+  readonly isNote: boolean;
+  /** The engine has said more than this, and was asked for it. */
+  readonly isCatchingUp: boolean;
+  /** It goes on where the last one ended, but nothing shows that the engine is in the same life. */
+  readonly isUnproven: boolean;
+  /** Counts the engine's lives and the starts anew, from 1. */
+  readonly epoch: number;
+  /** Engine's time, Unix ms; 0 when unknown. */
+  readonly engineMs: number;
+}
+
+/** The last delivered message; survives a restart of the router. */
+export interface SequenceCursor {
+  readonly epoch: number;
+  readonly seq: number;
+  readonly engineMs: number;
+}
+
+export interface SequencerStep {
+  readonly deliveries: readonly Delivery[];
+  /** Ask the engine for its messages from here on, and drop a replay that runs; null: do not. */
+  readonly replayFrom: number | null;
+  /** Messages not delivered, by reason. */
+  readonly drops: readonly SequenceDrop[];
+}
+
+/**
+ * - duplicate: delivered before
+ * - held-full: beyond HELD_MESSAGES_MAX or HELD_BYTES_MAX while a replay runs
+ */
+export type SequenceDrop = "duplicate" | "held-full";
+
+/** An answer of the engine that is under way. */
+export interface Replay {
+  /** The cursor's message has to come first, to show that the engine is in the same life. */
+  isLifeOpen: boolean;
+  /** Asked from 0 on: an answer that begins there begins another epoch. */
+  isHealing: boolean;
+  /** The engine is known to have said more than was delivered. */
+  isBehind: boolean;
+  /** Newest message of the answer, not looked at yet. */
+  newest: EngineMessage | null;
+  /** Live messages that arrived meanwhile, oldest first. */
+  readonly held: EngineMessage[];
+  heldBytes: number;
+}
+
+export function newReplay(options: Pick<Replay, "isLifeOpen" | "isHealing">): Replay {
+  return { ...options, isBehind: false, newest: null, held: [], heldBytes: 0 };
+}
+
+/** A copy that holds on to no bytes of the wire. */
+export function ownMessage(message: EngineMessage): EngineMessage {
+  const { batch } = message;
+  return batch === null
+    ? message
+    : { ...message, batch: { ...batch, events: batch.events.map(detached) } };
+}
+
+/** A life begins that has said nothing yet. */
+export const NOTHING_SAID: EngineMessage = { seq: -1, batch: { ts: 0, rank: null, events: [] } };
+
+/** Engine's time, Unix ms; 0 when the message says none. */
+export function engineMsOf({ batch }: EngineMessage): number {
+  return batch === null ? 0 : Math.round(batch.ts * 1000);
+}
