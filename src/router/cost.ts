@@ -67,6 +67,8 @@ const FAULT_SECONDS = 2;
 const SURPLUS_SECONDS = 0.02;
 /** Seconds that each request waiting at a new endpoint costs, where the fleet is warm. */
 const WARMUP_SECONDS = 1;
+/** Mean coldness above which the fleet or the router itself is new, and nothing is dearer for it. */
+const WARMUP_COLD_MAX = 0.25;
 const SECONDS_PER_HOUR = 3600;
 
 /** Places of one endpoint's numbers: first the terms of the cost, then what they are made of. */
@@ -291,8 +293,8 @@ export class CostTable {
         const worth = secondsPerDollarHour * accelerator.dollarsPerHour;
         numbers[at + AT.spend] = (worth * own.workSeconds) / speed;
       }
-      // Where all are new, as after a start of the router, nothing tells them apart.
-      const colder = Math.max(0, coldness(endpoint.load) - this.#coldness);
+      const isFleetNew = this.#coldness > WARMUP_COLD_MAX;
+      const colder = isFleetNew ? 0 : Math.max(0, coldness(endpoint.load) - this.#coldness);
       numbers[at + AT.warmup] = WARMUP_SECONDS * colder * waiting;
       let cost = 0;
       for (let term = at; term < at + TERMS; term += 1) cost += numbers[term] ?? 0;
