@@ -62,7 +62,9 @@ describe.skipIf(nats.isMissing)(`relay and routers${nats.note}`, { timeout: 60_0
     "a %s that only the log has is told again",
     async (what) => {
       const router = await fleet.startRouter();
-      await fleet.complete(1, 20);
+      await fleet.complete(1, 10);
+      await fleet.equalsTruth(router);
+      await fleet.complete(11, 20);
       await fleet.equalsTruth(router);
       const epochs = fleet.engines.map(
         (each) => router.residency.cursorOf(holderOf(each))?.epoch ?? 0,
@@ -71,8 +73,9 @@ describe.skipIf(nats.isMissing)(`relay and routers${nats.note}`, { timeout: 60_0
       const manager = await fleet.server.manager();
       // Nobody knows any more what these said: no router, no snapshot, and the relay has passed it on.
       await manager.streams.purge("KVATLAS_SNAPSHOTS");
-      // Without erasing: nats-server may fail to overwrite what it has not written yet.
-      if (what === "gap") await manager.streams.deleteMessage("KVATLAS", 5, false);
+      // A busy relay puts more into a message: the log may have fewer than five.
+      const { last_seq } = (await manager.streams.info("KVATLAS")).state;
+      if (what === "gap") await manager.streams.deleteMessage("KVATLAS", Math.min(5, last_seq));
       else await manager.streams.purge("KVATLAS", { seq: 9 });
       const later = await fleet.startRouter();
       await fleet.complete(21, 24);
