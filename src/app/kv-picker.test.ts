@@ -2,10 +2,10 @@
 import { execFile } from "node:child_process";
 import { afterEach, expect, it } from "vitest";
 import { specOf } from "../../test/harness/fleet-values.ts";
+import { JumpClock } from "../../test/harness/jump-clock.ts";
 import { MemoryIndex } from "../../test/harness/memory-index.ts";
 import { type RecordingMeter, recordingMeter } from "../../test/harness/recording-meter.ts";
 import { configSchema } from "../config/schema.ts";
-import type { Clock } from "../core/clock.ts";
 import type { EndpointId } from "../core/ids.ts";
 import { silentLog } from "../core/log.ts";
 import { nodeClock } from "../core/node-clock.ts";
@@ -27,23 +27,6 @@ const stops: (() => unknown)[] = [];
 afterEach(async () => {
   for (const stop of stops.splice(0).reverse()) await stop();
 });
-
-/** Real time that a test can move on. */
-class JumpClock implements Clock {
-  #aheadMs = 0;
-  nowMs(): number {
-    return nodeClock.nowMs() + this.#aheadMs;
-  }
-  wallMs(): number {
-    return nodeClock.wallMs() + this.#aheadMs;
-  }
-  after(delayMs: number, callback: () => void): () => void {
-    return nodeClock.after(delayMs, callback);
-  }
-  jump(ms: number): void {
-    this.#aheadMs += ms;
-  }
-}
 
 interface Router extends ReadSide {
   readonly clock: JumpClock;

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { MemoryIndex } from "../../test/harness/memory-index.ts";
 import { type RecordingMeter, recordingMeter } from "../../test/harness/recording-meter.ts";
-import type { Clock } from "../core/clock.ts";
+import { SteppedClock } from "../../test/harness/stepped-clock.ts";
 import { endpointId, type Holder } from "../core/ids.ts";
 import { silentLog } from "../core/log.ts";
 import type { Flush } from "../indexer/flush-rounds.ts";
@@ -13,38 +13,13 @@ import { STORE_LAG_MS_MAX, WriteBehind } from "./write-behind.ts";
 const FLUSH_MS = 100;
 const podA: Holder = { endpointId: endpointId("10.0.0.1:8000"), rank: 0 };
 
-/** Time that goes when the test says so. */
-class SteppedClock implements Clock {
-  #nowMs = 0;
-  #timers: { readonly atMs: number; readonly callback: () => void }[] = [];
-
-  nowMs(): number {
-    return this.#nowMs;
-  }
-
-  wallMs(): number {
-    return this.#nowMs;
-  }
-
-  after(delayMs: number, callback: () => void): () => void {
-    const timer = { atMs: this.#nowMs + delayMs, callback };
-    this.#timers.push(timer);
-    return () => {
-      this.#timers = this.#timers.filter((each) => each !== timer);
-    };
-  }
-
-  async advance(ms: number): Promise<void> {
-    this.#nowMs += ms;
-    const due = this.#timers.filter(({ atMs }) => atMs <= this.#nowMs);
-    this.#timers = this.#timers.filter(({ atMs }) => atMs > this.#nowMs);
-    for (const { callback } of due) callback();
-    await settled();
-  }
-}
-
 /** Lets what was promised come about. */
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+async function pass(clock: SteppedClock, ms: number): Promise<void> {
+  clock.advance(ms);
+  await settled();
+}
 
 /** Takes flushes as a disk would that fails or waits when it is told to. */
 class ScriptedStore {
@@ -99,13 +74,13 @@ function parts(): Parts {
 describe("the write-behind", () => {
   it("writes what changed once an interval, and nothing when nothing did", async () => {
     const { clock, store, behind, add } = parts();
-    await clock.advance(FLUSH_MS);
+    await pass(clock, FLUSH_MS);
     expect(store.written).toHaveLength(0);
     add(1);
     expect(behind.lagMs).toBe(0);
-    await clock.advance(FLUSH_MS);
+    await pass(clock, FLUSH_MS);
     expect(store.written).toMatchObject([{ holders: [{ blocks: 1 }], isRoundEnd: true }]);
-    await clock.advance(FLUSH_MS);
+    await pass(clock, FLUSH_MS);
     expect(store.written).toHaveLength(1);
     add(2);
     await behind.stop();
@@ -119,16 +94,16 @@ describe("the write-behind", () => {
       const { clock, store, residency, meter, behind, add } = parts();
       store.problem = problem;
       add(1);
-      await clock.advance(FLUSH_MS);
+      await pass(clock, FLUSH_MS);
       expect([behind.problem, behind.detail]).toEqual([problem, `not written: ${problem}`]);
       expect(meter.value("kvatlas_store_problem", { problem })).toBe(1);
       expect(residency.dirtyPages).toBe(1);
-      await clock.advance(FLUSH_MS);
+      await pass(clock, FLUSH_MS);
       expect(meter.total("kvatlas_store_flushes_total", { outcome: "failed" })).toBe(1);
-      await clock.advance(FLUSH_MS);
+      await pass(clock, FLUSH_MS);
       expect(meter.total("kvatlas_store_flushes_total", { outcome: "failed" })).toBe(2);
       store.problem = null;
-      await clock.advance(4 * FLUSH_MS);
+      await pass(clock, 4 * FLUSH_MS);
       expect(store.written).toHaveLength(1);
       expect([behind.problem, behind.detail]).toEqual([null, "written behind"]);
       await behind.stop();
@@ -139,11 +114,11 @@ describe("the write-behind", () => {
     const { clock, store, behind, add } = parts();
     store.problem = "taken";
     add(1);
-    await clock.advance(FLUSH_MS);
-    for (let pause = 0; pause < 20; pause += 1) await clock.advance(10_000);
+    await pass(clock, FLUSH_MS);
+    for (let pause = 0; pause < 20; pause += 1) await pass(clock, 10_000);
     expect(store.written).toEqual([]);
     store.problem = null;
-    await clock.advance(10_000);
+    await pass(clock, 10_000);
     expect(store.written).toHaveLength(1);
     await behind.stop();
     expect(store.isClosed).toBe(true);
@@ -152,12 +127,12 @@ describe("the write-behind", () => {
   it("begins a fresh store where LMDB finds its own damaged, and writes everything to it", async () => {
     const { clock, store, behind, add } = parts();
     add(1);
-    await clock.advance(FLUSH_MS);
+    await pass(clock, FLUSH_MS);
     store.problem = "damaged";
     add(2);
-    await clock.advance(FLUSH_MS);
+    await pass(clock, FLUSH_MS);
     expect([store.renewed, behind.problem]).toEqual([1, "damaged"]);
-    await clock.advance(2 * FLUSH_MS);
+    await pass(clock, 2 * FLUSH_MS);
     expect(store.written.at(-1)).toMatchObject({
       holders: [{ blocks: 2, pages: 1, changed: [0] }],
     });
@@ -172,9 +147,9 @@ describe("the write-behind", () => {
       release = resolve;
     });
     add(1);
-    await clock.advance(FLUSH_MS);
+    await pass(clock, FLUSH_MS);
     add(2);
-    await clock.advance(STORE_LAG_MS_MAX);
+    await pass(clock, STORE_LAG_MS_MAX);
     expect(behind.lagMs).toBeGreaterThan(STORE_LAG_MS_MAX);
     store.wait = Promise.resolve();
     release();

@@ -7,7 +7,6 @@ import { createPods, type Pods } from "../../src/app/pods.ts";
 import type { PodReport } from "../../src/app/pods-report.ts";
 import { startWritePath } from "../../src/app/write-path.ts";
 import { configSchema } from "../../src/config/schema.ts";
-import type { Clock } from "../../src/core/clock.ts";
 import { endpointId, type Holder } from "../../src/core/ids.ts";
 import { silentLog } from "../../src/core/log.ts";
 import { nodeClock } from "../../src/core/node-clock.ts";
@@ -28,6 +27,7 @@ import type { DecisionRecord } from "../../src/router/decision-record.ts";
 import { Dispatcher } from "../../src/router/dispatcher.ts";
 import { specOf } from "../harness/fleet-values.ts";
 import { freePort } from "../harness/free-port.ts";
+import { JumpClock } from "../harness/jump-clock.ts";
 import { MemoryIndex } from "../harness/memory-index.ts";
 import { type RecordingMeter, recordingMeter } from "../harness/recording-meter.ts";
 import { promptOf } from "../harness/stack.ts";
@@ -38,23 +38,6 @@ const stops: (() => unknown)[] = [];
 afterEach(async () => {
   for (const stop of stops.splice(0).reverse()) await stop();
 });
-
-/** Real time that a test can move on. */
-class JumpClock implements Clock {
-  #aheadMs = 0;
-  nowMs(): number {
-    return nodeClock.nowMs() + this.#aheadMs;
-  }
-  wallMs(): number {
-    return nodeClock.wallMs() + this.#aheadMs;
-  }
-  after(delayMs: number, callback: () => void): () => void {
-    return nodeClock.after(delayMs, callback);
-  }
-  jump(ms: number): void {
-    this.#aheadMs += ms;
-  }
-}
 
 interface Router {
   readonly clock: JumpClock;
