@@ -113,6 +113,17 @@ it.each([
   },
 );
 
+it.each([
+  ["no body, as a browser's preflight", ""],
+  ["what JSON.parse does not take and an engine does", '{"prompt": [1], "temperature": NaN}'],
+  ["a compressed body", "\u001f\u008b\b"],
+])("routes %s by load, for the engine to answer", async (_, body) => {
+  const { picker, meter } = await routerOf([specOf("10.0.0.1:8000")]);
+  const request = { ...requestOf("r1", {}), body: Buffer.from(body, "latin1") };
+  expect(await picker.pick(request, NEVER, () => {})).toMatchObject({ kind: "route" });
+  expect(meter.total("kvatlas_prompt_requests_total", { source: "none" })).toBe(1);
+});
+
 it("sends a split request to its decode endpoint, and takes its answer from there for no fault", async () => {
   const prefill = specOf("10.0.0.1:8000", { role: "prefill" });
   const decode = specOf("10.0.0.2:8000", { role: "decode" });

@@ -90,11 +90,6 @@ export class KvPicker implements Picker {
   async pick(received: PickRequest, signal: AbortSignal, onHeld: () => void): Promise<PickOutcome> {
     const request = this.#rewritten(received);
     const read = await this.#read(request, signal);
-    const { reading } = read;
-    if (reading.reason === "not-json") {
-      this.#deps.meter.count("kvatlas_decisions_total", { outcome: "body-invalid" });
-      return { kind: "refuse", status: 400, reason: "body-invalid", message: reading.detail };
-    }
     const { clock, meter, flow } = this.#deps;
     const sinceMs = clock.nowMs();
     let heldMs = 0;

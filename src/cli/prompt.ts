@@ -9,6 +9,7 @@ import { createBlockHasher } from "../keys/block-hasher.ts";
 import { BLOCK_SIZE_TOKENS_MAX } from "../keys/namespace.ts";
 import { promptConfigSchema } from "../prompt/config.ts";
 import { PromptReader, type PromptReading } from "../prompt/prompt-reader.ts";
+import { guessRoute } from "../prompt/request-body.ts";
 import { startTokenizer } from "../prompt/tokenizer-choice.ts";
 import { printLine } from "./print.ts";
 
@@ -84,23 +85,7 @@ export function readBody(file: string): Buffer {
   }
 }
 
-const PATHS: readonly (readonly [field: string, path: string])[] = [
-  ["messages", "/v1/chat/completions"],
-  ["prompt", "/v1/completions"],
-  ["token_ids", "/inference/v1/generate"],
-  ["input_ids", "/generate"],
-  ["text", "/generate"],
-  ["input", "/v1/responses"],
-];
-
 /** By the field that holds the prompt; what has none of them is refused as a completion. */
 export function pathOf(body: Buffer): string {
-  try {
-    const fields: unknown = JSON.parse(body.toString("utf8"));
-    const isObject = typeof fields === "object" && fields !== null;
-    const found = PATHS.find(([field]) => isObject && Object.hasOwn(fields, field));
-    return found?.[1] ?? "/v1/completions";
-  } catch {
-    return "/v1/completions";
-  }
+  return guessRoute(body) ?? "/v1/completions";
 }

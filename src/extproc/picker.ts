@@ -26,8 +26,6 @@ export type RefusalReason =
   | "subset-empty"
   /** Shed because of load. */
   | "overloaded"
-  /** The body is not what its path requires. */
-  | "body-invalid"
   /** The body is over `bodyBytesMax`. */
   | "body-too-large"
   /** All bodies that wait for a decision are over `bodiesBytesMax`. */

@@ -158,7 +158,23 @@ describe("request bodies", () => {
     ]);
   });
 
+  it("are read under whatever a gateway serves the API", () => {
+    for (const path of PATHS) {
+      const messages = [{ role: "user", content: "hi" }];
+      const prompt = path === "/v1/completions" ? { prompt: "a" } : { input: "a" };
+      const whole = { messages, ...prompt, text: "a", token_ids: [1] };
+      const plain = read(path, whole);
+      expect(plain.ok, path).toBe(true);
+      expect(read(`/team/a${path}?x=1`, whole), path).toEqual(plain);
+    }
+    expect(refusal("/v1/completions/extra", { prompt: "a" })).toBe("path-unknown");
+    expect(refusal("/v1/completions%2f", { prompt: "a" })).toBe("path-unknown");
+  });
+
   it("are refused with the reason that is counted", () => {
+    expect(readRequestBody("/v1/chat/completions", Buffer.alloc(0))).toMatchObject({
+      reason: "no-prompt",
+    });
     expect(refusal("/v1/images/generations", {})).toBe("path-unknown");
     expect(refusal("/v1/completions", [1])).toBe("not-json");
     for (const path of PATHS) expect(refusal(path, {}), path).toBe("no-prompt");

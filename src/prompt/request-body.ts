@@ -14,7 +14,7 @@ import { type BodyRefusal, type Fields, type Prompt, textOrNull } from "./prompt
 import { readResponsesBody } from "./responses-body.ts";
 
 export interface RequestBody {
-  /** Path without query string. */
+  /** Path of the API, without what a gateway puts before it, and without query string. */
   readonly route: string;
   /** As the client names it: base model or adapter; null when absent. */
   readonly model: string | null;
@@ -24,12 +24,15 @@ export interface RequestBody {
   readonly prompt: Prompt;
 }
 
+const NO_API = ["", null] as const;
+
 interface Api {
   /** Field that may be a list of token ids. */
   readonly tokensField: string | null;
   readonly readPrompt: (fields: Fields) => Result<Prompt, BodyRefusal>;
 }
 
+/** A path that ends like two of them is the first one's. */
 const APIS: ReadonlyMap<string, Api> = new Map([
   ["/v1/completions", { tokensField: "prompt", readPrompt: readCompletionsBody }],
   ["/v1/chat/completions", { tokensField: null, readPrompt: readChatBody }],
@@ -51,7 +54,7 @@ export function readRequestBody(path: string, body: Uint8Array): Result<RequestB
 }
 
 /** The route whose field the body has; null: none is known. */
-function guessRoute(body: Uint8Array): string | null {
+export function guessRoute(body: Uint8Array): string | null {
   const parsed = parseJsonBody(body, "prompt");
   if (!parsed.ok) return null;
   const has = (field: string): boolean => Object.hasOwn(parsed.value, field);
@@ -62,9 +65,10 @@ function guessRoute(body: Uint8Array): string | null {
   return has("input_ids") || has("text") ? "/generate" : null;
 }
 
-function readBodyOf(route: string, body: Uint8Array): Result<RequestBody, BodyRefusal> {
-  const api = APIS.get(route);
-  if (api === undefined) return refused("path-unknown", `path ${route.slice(0, 100)}`);
+function readBodyOf(path: string, body: Uint8Array): Result<RequestBody, BodyRefusal> {
+  const [route, api] = [...APIS].find(([known]) => path.endsWith(known)) ?? NO_API;
+  if (api === null) return refused("path-unknown", `path ${path.slice(0, 100)}`);
+  if (body.length === 0) return refused("no-prompt", "the request has no body");
   const parsed = parseJsonBody(body, api.tokensField);
   if (!parsed.ok) return parsed;
   const fields = parsed.value;

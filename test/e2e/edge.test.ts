@@ -86,12 +86,18 @@ describe.skipIf(envoy.isMissing)(`the edge through real Envoy${envoy.note}`, () 
     ).toBeGreaterThan(0);
   });
 
-  it("refuses a body that is not JSON with a counted reason, and serves the next", async () => {
+  it("leaves a body that is not JSON to the engine, counts it, and serves the next", async () => {
     const broken = await stack.post(stack.address, '{"prompt": [1, 2');
-    expect(broken.status).toBe(400);
-    expect(broken.text).toContain("not JSON");
+    expect(broken).toMatchObject({ status: 400, text: expect.stringContaining("BadRequest") });
     expect(await stack.router.metric("kvatlas_prompt_requests_total", "not-json")).toBe(1);
     expect((await stack.complete(promptOf(60, 32))).status).toBe(200);
+  });
+
+  it.each(["OPTIONS", "HEAD", "GET"])("leaves %s without a body to the engine", async (method) => {
+    const answer = await fetch(`http://${stack.address}/v1/chat/completions`, { method });
+    expect(answer.headers.get("x-kvatlas-refused")).toBeNull();
+    expect(answer.headers.get("server")).toBe("envoy");
+    expect(await stack.router.metric("kvatlas_extproc_refused_total")).toBe(0);
   });
 
   it("refuses a body over the limit with 413, and serves the next", async () => {

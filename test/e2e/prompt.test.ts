@@ -81,6 +81,26 @@ describe("prompts", () => {
     expect(two?.["firstKeys"]).not.toEqual(one?.["firstKeys"]);
   });
 
+  it("are taken for Anthropic's where a system text stands beside the messages", async () => {
+    const messages = [{ role: "user", content: "hi" }];
+    const said = file("messages.json", { system: "Be brief.", messages, max_tokens: 1 });
+    const { lines } = await run("prompt", said, "--model", "m", "--tokenizer", TOKENIZER);
+    const chat = { messages: [{ role: "system", content: "Be brief." }, ...messages] };
+    const same = await run(
+      "prompt",
+      file("c.json", chat),
+      "--model",
+      "m",
+      "--tokenizer",
+      TOKENIZER,
+    );
+    expect(lines[0]).toMatchObject({
+      path: "/v1/messages",
+      firstKeys: same.lines[0]?.["firstKeys"],
+    });
+    expect(lines[0]?.["firstTokens"]).toEqual(same.lines[0]?.["firstTokens"]);
+  });
+
   it("are shown with the reason where they have no tokens, and mistakes are named", async () => {
     const text = file("text.json", { prompt: "hello" });
     const off = await run("prompt", text, "--model", "m");
