@@ -5,10 +5,14 @@ import { InflightBlocks } from "./inflight-blocks.ts";
 
 const podA = endpointId("10.0.0.1:8000");
 const podB = endpointId("10.0.0.2:8000");
-/** Prompts of a small tree: each begins with one before it. */
-const PROMPTS = [[1], [1, 2], [1, 2, 3], [1, 2, 4], [5], [5, 6, 7]].map((keys) =>
-  BigUint64Array.from(keys, BigInt),
-);
+/** Keys of a prompt of zeros and ones: those of prompts that begin alike begin alike. */
+function keysOf(tokens: readonly number[]): BigUint64Array {
+  let key = 1n;
+  return BigUint64Array.from(tokens, (token) => {
+    key = 2n * key + BigInt(token);
+    return key << 20n;
+  });
+}
 
 describe("InflightBlocks", () => {
   it("counts a block once however many requests have it, until the last has left", () => {
@@ -24,35 +28,44 @@ describe("InflightBlocks", () => {
   });
 
   it("agrees with a brute-force model", () => {
+    const promptArb = fc.array(fc.nat(1), { maxLength: 8 });
     const step = fc.record({
       pod: fc.constantFrom(podA, podB),
-      prompt: fc.nat(PROMPTS.length - 1),
-      isAdd: fc.boolean(),
+      prompt: promptArb,
+      removed: fc.option(fc.nat(20)),
     });
     fc.assert(
-      fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+      fc.property(fc.array(step, { maxLength: 60 }), promptArb, (steps, asked) => {
         const blocks = new InflightBlocks();
-        const inFlight = new Map<EndpointId, number[]>([
+        const inFlight = new Map<EndpointId, BigUint64Array[]>([
           [podA, []],
           [podB, []],
         ]);
-        for (const { pod, prompt, isAdd } of steps) {
-          const prompts = inFlight.get(pod) ?? [];
-          const keys = PROMPTS[prompt] ?? new BigUint64Array(0);
-          if (isAdd) prompts.push(prompt);
-          else if (prompts.includes(prompt)) prompts.splice(prompts.indexOf(prompt), 1);
-          else continue;
-          const held = new Set(prompts.flatMap((each) => [...(PROMPTS[each] ?? [])]));
-          const counted = isAdd ? blocks.add(pod, keys) : blocks.remove(pod, keys);
+        const check = (pod: EndpointId, counted: number): void => {
+          const held = new Set((inFlight.get(pod) ?? []).flatMap((keys) => [...keys]));
           expect(counted).toBe(held.size);
-          for (const asked of PROMPTS) {
-            const missing = asked.findIndex((key) => !held.has(key));
-            const expected = missing < 0 ? asked.length : missing;
-            const found = blocks.leading(asked).find(({ endpointId: id }) => id === pod);
-            expect(found?.blocks ?? 0).toBe(expected);
+          const keys = keysOf(asked);
+          const missing = keys.findIndex((key) => !held.has(key));
+          const found = blocks.leading(keys).find(({ endpointId: id }) => id === pod);
+          expect(found?.blocks ?? 0).toBe(missing < 0 ? keys.length : missing);
+        };
+        for (const { pod, prompt, removed } of steps) {
+          const prompts = inFlight.get(pod) ?? [];
+          if (removed === null) {
+            prompts.push(keysOf(prompt));
+            check(pod, blocks.add(pod, keysOf(prompt)));
+          } else {
+            const [gone] = prompts.splice(removed, 1);
+            if (gone !== undefined) check(pod, blocks.remove(pod, gone));
+          }
+        }
+        for (const [pod, prompts] of inFlight) {
+          for (let gone = prompts.pop(); gone !== undefined; gone = prompts.pop()) {
+            check(pod, blocks.remove(pod, gone));
           }
         }
       }),
+      { numRuns: 300 },
     );
   });
 });

@@ -3,95 +3,164 @@
  *
  * A prompt's blocks count from its dispatch, so that the next prompt with the same beginning is sent
  * after it although no event has told of them. Apart from the index and never mixed into it. A request
- * has all blocks of its prompt here, and a key stands for all before it, so what an endpoint has of
- * a prompt is never with a gap. Cost: about 100 ns per block, to add and to remove.
+ * has all blocks of its prompt here, and a key stands for all before it: so prompts are a tree, whose
+ * nodes are the runs of blocks between two places where prompts part or end. Cost: some 100 ns for
+ * each node on the way and 1 ns per block, however many of them others have; memory: the keys of the
+ * distinct blocks.
  */
-import { blockKey, type EndpointId, type Holder } from "../core/ids.ts";
-import { HotIndex } from "./hot-index.ts";
-import { grown, NO_ID, U64Table } from "./u64-table.ts";
-import { U64Cell } from "./u64-words.ts";
+import type { EndpointId } from "../core/ids.ts";
+
+/** Blocks that the same requests have, one after the other. */
+interface Run {
+  /** Its own copy, in u32 words, which compare without a bigint for each. Not empty. */
+  words: Uint32Array;
+  parent: Run | null;
+  /** By the key of their first block. */
+  children: Map<bigint, Run>;
+  /** Requests that have it, by endpoint: at least one. */
+  readonly requests: Map<EndpointId, number>;
+}
+
+const WORDS_PER_KEY = 2;
 
 export class InflightBlocks {
-  readonly #index = new HotIndex();
-  readonly #counts = new Map<EndpointId, BlockCounts>();
+  readonly #roots = new Map<bigint, Run>();
+  /** Distinct blocks of the endpoints that have any. */
+  readonly #blocks = new Map<EndpointId, number>();
 
   /** Returns how many distinct blocks the endpoint's requests have now. */
   add(endpointId: EndpointId, keys: BigUint64Array): number {
-    let counts = this.#counts.get(endpointId);
-    if (counts === undefined) {
-      if (keys.length === 0) return 0;
-      counts = new BlockCounts(endpointId);
-      this.#counts.set(endpointId, counts);
+    const words = wordsOf(keys);
+    let parent: Run | null = null;
+    let newBlocks = 0;
+    for (let at = 0; at < words.length; ) {
+      const run = this.#runAt(parent, words, at);
+      const before: number = run.requests.get(endpointId) ?? 0;
+      run.requests.set(endpointId, before + 1);
+      if (before === 0) newBlocks += run.words.length / WORDS_PER_KEY;
+      at += run.words.length;
+      parent = run;
     }
-    for (const key of keys) {
-      if (counts.add(key)) this.#index.store(counts.holder, "gpu", blockKey(key));
-    }
-    return counts.size;
+    return this.#grow(endpointId, newBlocks);
   }
 
   /** Takes back what was added once. Returns how many distinct blocks are left. */
   remove(endpointId: EndpointId, keys: BigUint64Array): number {
-    const counts = this.#counts.get(endpointId);
-    if (counts === undefined) return 0;
-    for (const key of keys) {
-      if (counts.remove(key)) this.#index.remove(counts.holder, "gpu", blockKey(key));
+    const path: Run[] = [];
+    let runs = this.#roots;
+    for (let at = 0; at < keys.length; ) {
+      const run: Run | undefined = runs.get(keys[at] ?? 0n);
+      if (run === undefined || !run.requests.has(endpointId)) break;
+      path.push(run);
+      runs = run.children;
+      at += run.words.length / WORDS_PER_KEY;
     }
-    if (counts.size === 0) this.#counts.delete(endpointId);
-    return counts.size;
+    let goneBlocks = 0;
+    // From the end on: a run that is left with one child has none that was left by this request.
+    for (const run of path.reverse()) {
+      const left = (run.requests.get(endpointId) ?? 0) - 1;
+      if (left > 0) run.requests.set(endpointId, left);
+      else {
+        run.requests.delete(endpointId);
+        goneBlocks += run.words.length / WORDS_PER_KEY;
+      }
+      if (run.requests.size === 0) this.#childrenOf(run.parent).delete(firstKey(run));
+      else joinOnlyChild(run);
+    }
+    return this.#grow(endpointId, -goneBlocks);
   }
 
   /** Leading blocks of the prompt that requests at each endpoint have. */
   leading(keys: BigUint64Array): { readonly endpointId: EndpointId; readonly blocks: number }[] {
-    return this.#index.match(keys).map(({ holder, blocks }) => ({
-      ...{ endpointId: holder.endpointId, blocks },
-    }));
+    const words = wordsOf(keys);
+    const blocksAt = new Map<EndpointId, number>();
+    let runs = this.#roots;
+    for (let at = 0; at < words.length; ) {
+      const run = runs.get(keys[at / WORDS_PER_KEY] ?? 0n);
+      if (run === undefined) break;
+      const shared = sharedWords(run.words, words, at);
+      at += shared;
+      for (const endpointId of run.requests.keys()) blocksAt.set(endpointId, at / WORDS_PER_KEY);
+      if (shared < run.words.length) break;
+      runs = run.children;
+    }
+    return [...blocksAt].map(([endpointId, blocks]) => ({ endpointId, blocks }));
+  }
+
+  /** The run that begins with the prompt's words from `at` on and has none that are not the prompt's. */
+  #runAt(parent: Run | null, words: Uint32Array, at: number): Run {
+    const siblings = this.#childrenOf(parent);
+    const key = keyAt(words, at);
+    const found = siblings.get(key);
+    if (found === undefined) {
+      const own = { words: words.slice(at), parent, children: new Map(), requests: new Map() };
+      siblings.set(key, own);
+      return own;
+    }
+    const shared = sharedWords(found.words, words, at);
+    if (shared === found.words.length) return found;
+    const front: Run = {
+      words: found.words.slice(0, shared),
+      parent,
+      children: new Map(),
+      requests: new Map(found.requests),
+    };
+    found.words = found.words.slice(shared);
+    found.parent = front;
+    front.children.set(firstKey(found), found);
+    siblings.set(key, front);
+    return front;
+  }
+
+  #childrenOf(run: Run | null): Map<bigint, Run> {
+    return run === null ? this.#roots : run.children;
+  }
+
+  #grow(endpointId: EndpointId, blocks: number): number {
+    const total = (this.#blocks.get(endpointId) ?? 0) + blocks;
+    if (total === 0) this.#blocks.delete(endpointId);
+    else this.#blocks.set(endpointId, total);
+    return total;
   }
 }
 
-/** How often each block is in flight at one endpoint. */
-class BlockCounts {
-  readonly holder: Holder;
-  readonly #cell = new U64Cell();
-  readonly #table = new U64Table();
-  #counts = new Uint32Array(this.#table.capacity);
-  #near = NO_ID;
-
-  constructor(endpointId: EndpointId) {
-    this.holder = { endpointId, rank: 0 };
+/** Where every request of a run goes on with its only child, they are one run. */
+function joinOnlyChild(run: Run): void {
+  if (run.children.size !== 1) return;
+  for (const child of run.children.values()) {
+    if (requestsOf(child) !== requestsOf(run)) return;
+    const words = new Uint32Array(run.words.length + child.words.length);
+    words.set(run.words);
+    words.set(child.words, run.words.length);
+    run.words = words;
+    run.children = child.children;
+    for (const grandchild of run.children.values()) grandchild.parent = run;
   }
+}
 
-  get size(): number {
-    return this.#table.size;
-  }
+function requestsOf({ requests }: Run): number {
+  let sum = 0;
+  for (const count of requests.values()) sum += count;
+  return sum;
+}
 
-  /** True when it is the first. */
-  add(key: bigint): boolean {
-    const { low, high } = this.#set(key);
-    const found = this.#table.find(low, high, this.#near);
-    const id = found === NO_ID ? this.#table.insert(low, high) : found;
-    this.#near = id;
-    if (this.#counts.length < this.#table.capacity) {
-      this.#counts = grown(this.#counts, new Uint32Array(this.#table.capacity));
-    }
-    this.#counts[id] = found === NO_ID ? 1 : (this.#counts[id] ?? 0) + 1;
-    return found === NO_ID;
-  }
+/** A view. */
+function wordsOf(keys: BigUint64Array): Uint32Array {
+  return new Uint32Array(keys.buffer, keys.byteOffset, keys.length * WORDS_PER_KEY);
+}
 
-  /** True when it was the last. */
-  remove(key: bigint): boolean {
-    const { low, high } = this.#set(key);
-    const id = this.#table.find(low, high, this.#near);
-    if (id === NO_ID) return false;
-    this.#near = id;
-    const left = (this.#counts[id] ?? 0) - 1;
-    this.#counts[id] = left;
-    if (left > 0) return false;
-    this.#table.delete(id);
-    return true;
-  }
+function firstKey({ words }: Run): bigint {
+  return keyAt(words, 0);
+}
 
-  #set(key: bigint): U64Cell {
-    this.#cell.set(key);
-    return this.#cell;
-  }
+function keyAt(words: Uint32Array, at: number): bigint {
+  return (BigInt(words[at + 1] ?? 0) << 32n) | BigInt(words[at] ?? 0);
+}
+
+/** Words of whole keys with which `run` and `words` from `at` on begin alike. */
+function sharedWords(run: Uint32Array, words: Uint32Array, at: number): number {
+  const most = Math.min(run.length, words.length - at);
+  let shared = 0;
+  while (shared < most && run[shared] === words[at + shared]) shared += 1;
+  return shared & ~1;
 }
