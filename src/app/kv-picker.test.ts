@@ -124,6 +124,15 @@ it.each([
   expect(meter.total("kvatlas_prompt_requests_total", { source: "none" })).toBe(1);
 });
 
+it("gives the request the model's name that a header asks for, in its body and for its keys", async () => {
+  const { picker } = await routerOf([specOf("10.0.0.1:8000")]);
+  const headers = { "x-gateway-model-name-rewrite": "adapter" };
+  const request = requestOf("r1", { prompt: [1, 2, 3] }, headers);
+  const body = Buffer.from('{"model":"adapter","prompt":[1,2,3]}');
+  expect(await picker.pick(request, NEVER, () => {})).toMatchObject({ kind: "route", body });
+  expect(picker.pickByLoad({ ...request, requestId: "r2" })).toMatchObject({ body });
+});
+
 it("sends a split request to its decode endpoint, and takes its answer from there for no fault", async () => {
   const prefill = specOf("10.0.0.1:8000", { role: "prefill" });
   const decode = specOf("10.0.0.2:8000", { role: "decode" });

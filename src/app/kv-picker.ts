@@ -15,7 +15,7 @@ import { HoldingRoom } from "../flow/holding-room.ts";
 import type { IndexReader } from "../indexer/block-index.ts";
 import type { DecisionRing } from "../observe/decision-ring.ts";
 import { BYTES_PER_TOKEN } from "../prompt/byte-chunks.ts";
-import { rewriteModel } from "../prompt/model-rewrite.ts";
+import { renameOf, rewriteModel } from "../prompt/model-rewrite.ts";
 import type { ParsedRequest, PromptReader, PromptReading } from "../prompt/prompt-reader.ts";
 import { readTraits } from "../prompt/request-traits.ts";
 import type { Decision, Routed } from "../router/decide.ts";
@@ -162,7 +162,8 @@ export class KvPicker implements Picker {
   }
 
   #rewritten(request: PickRequest): PickRequest {
-    const body = rewriteModel(request.body, this.#deps.modelRewrites);
+    const rename = renameOf(request.headers, this.#deps.modelRewrites);
+    const body = rename === null ? null : rewriteModel(request.body, rename);
     return body === null ? request : { ...request, body };
   }
 

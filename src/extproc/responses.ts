@@ -36,6 +36,20 @@ export function routeMutation(route: Route): CommonResponse {
   return { header_mutation: { set_headers: headers, ...removed }, clear_route_cache: true };
 }
 
+/**
+ * The same, with another body in the place of a buffered one: Envoy refuses one whose length is not
+ * that of the header.
+ */
+export function bodyReplacement(mutation: CommonResponse, body: Uint8Array): CommonResponse {
+  const { set_headers: set = [], ...rest } = mutation.header_mutation ?? {};
+  const length = header("content-length", String(body.length));
+  return {
+    ...mutation,
+    header_mutation: { ...rest, set_headers: [...set, length] },
+    body_mutation: { body },
+  };
+}
+
 /** The same destination for gateways that route by metadata: they ignore the header. */
 export function routeMetadata(route: Route): Struct {
   const namespace: Struct = {

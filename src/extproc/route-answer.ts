@@ -1,6 +1,12 @@
 /** The messages that give a gateway the destination of its request, in the order of its mode. Pure. */
 import type { ProcessingResponse } from "./gen/envoy/service/ext_proc/v3/ProcessingResponse.ts";
-import { type Route, routeMetadata, routeMutation, streamedChunks } from "./responses.ts";
+import {
+  bodyReplacement,
+  type Route,
+  routeMetadata,
+  routeMutation,
+  streamedChunks,
+} from "./responses.ts";
 
 export type RequestMode = "duplex" | "buffered" | "headers-only";
 
@@ -30,8 +36,8 @@ export function routeAnswer(request: RoutedRequest, route: Route): ProcessingRes
   } else if (answers === "headers") {
     responses.push({ request_headers: { response: mutation }, ...metadata });
   } else if (answers === "body") {
-    const change = request.isBodyChanged ? { body_mutation: { body } } : {};
-    responses.push({ request_body: { response: { ...mutation, ...change } }, ...metadata });
+    const response = request.isBodyChanged ? bodyReplacement(mutation, body) : mutation;
+    responses.push({ request_body: { response }, ...metadata });
   } else {
     // Trailers alone after buffered headers: the header can no longer be set.
     return [{ request_trailers: {}, ...metadata }];

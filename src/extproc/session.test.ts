@@ -390,6 +390,12 @@ describe("a body that the picker has changed", () => {
     const session = newSession({ bodyMode: "buffered" });
     feed(session, headersMessage({}), bodyMessage(Buffer.from("body"), true));
     const [answer] = sent(picked(session, changed));
-    expect(answer?.request_body?.response?.body_mutation).toEqual({ body: changed.body });
+    const { body_mutation: body, header_mutation: headers } = answer?.request_body?.response ?? {};
+    expect(body).toEqual({ body: changed.body });
+    // Envoy takes no body of another length than its header says.
+    expect(headers?.set_headers?.at(-1)?.header).toEqual({
+      key: "content-length",
+      raw_value: Buffer.from(String(changed.body.length)),
+    });
   });
 });

@@ -27,7 +27,7 @@ export const promptConfigSchema = z.strictObject({
     })
     .default({})
     .describe(
-      "names of models by the names that clients use: the name in the request's body is replaced, and no other byte; bodies that the gateway does not show stay as they are",
+      "names of models by the names that clients use: the name in the request's body is replaced, and no other byte; a request's header x-llm-d-model-name-rewrite goes before; bodies that the gateway does not show stay as they are",
     ),
   tokensMax: z
     .int()

@@ -1,10 +1,12 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { rewriteModel } from "./model-rewrite.ts";
+import { type Rename, renameOf, rewriteModel } from "./model-rewrite.ts";
 
 const REWRITES = new Map([["chat", "meta-llama/Llama-3.1-8B-Instruct"]]);
-const rewritten = (text: string): string | null =>
-  rewriteModel(Buffer.from(text), REWRITES)?.toString() ?? null;
+const NO_HEADERS = new Map<string, string>();
+const RENAME = renameOf(NO_HEADERS, REWRITES) ?? ((): null => null);
+const rewritten = (text: string, rename: Rename = RENAME): string | null =>
+  rewriteModel(Buffer.from(text), rename)?.toString() ?? null;
 
 describe("the rewrite of a model's name", () => {
   it("changes the name and no other byte", () => {
@@ -20,6 +22,24 @@ describe("the rewrite of a model's name", () => {
     expect(rewritten('{"key":"model"}')).toBe(null);
     expect(rewritten('[{"model":"chat"}]')).toBe(null);
   });
+
+  it("leaves bodies that are no object, or go on behind it", () => {
+    const part = '{"model":"chat"}';
+    expect(rewritten(`--form\r\n\r\n${part}\r\n--form--`)).toBe(null);
+    expect(rewritten(`{"model":"other"}\n${part}`)).toBe(null);
+  });
+
+  it.each(["x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite"])(
+    "is asked for by %s, whatever the configuration says",
+    (header) => {
+      const rename = renameOf(new Map([[header, "adapter"]]), REWRITES) ?? RENAME;
+      expect(rewritten('{"model":"chat"}', rename)).toBe('{"model":"adapter"}');
+      expect(rewritten('{"model":"other"}', rename)).toBe('{"model":"adapter"}');
+      expect(rewritten('{"model":"adapter"}', rename)).toBe(null);
+      expect(rewritten('{"prompt":"x"}', rename)).toBe(null);
+      expect(renameOf(new Map([[header, ""]]), new Map())).toBe(null);
+    },
+  );
 
   it("reads a name as JSON does", () => {
     expect(rewritten('{"model":"\\u0063hat"}')).toBe(
@@ -51,7 +71,7 @@ describe("the rewrite of a model's name", () => {
       fc.property(
         fc.string({ unit: fc.constantFrom(...'{}[]":\\, model'), maxLength: 60 }),
         (text) => {
-          rewriteModel(Buffer.from(text), REWRITES);
+          rewriteModel(Buffer.from(text), RENAME);
         },
       ),
     );

@@ -6,37 +6,60 @@
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const COLON = 0x3a;
-const OPENING = new Set([0x7b, 0x5b]);
+const BRACE = 0x7b;
+const OPENING = new Set([BRACE, 0x5b]);
 const CLOSING = new Set([0x7d, 0x5d]);
 const SPACES = new Set([0x20, 0x09, 0x0a, 0x0d]);
 const KEY = '"model"';
 
-/** `rewrites`: names by the names that clients use. Null: the body stays as it is. Cost: O(bytes). */
-export function rewriteModel(
-  body: Uint8Array,
+/** By these a gateway asks for another name, as llm-d has it; the first that is there counts. */
+const REWRITE_HEADERS = ["x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite"] as const;
+
+/** A model's name in the place of another; null: that one stays. */
+export type Rename = (name: string) => string | null;
+
+/**
+ * What is asked for: the header's name in the place of any, else those of `rewrites`, by the names that
+ * clients use. Null: nothing is. `headers`: names in lower case.
+ */
+export function renameOf(
+  headers: ReadonlyMap<string, string>,
   rewrites: ReadonlyMap<string, string>,
-): Buffer | null {
-  if (rewrites.size === 0) return null;
+): Rename | null {
+  const header = REWRITE_HEADERS.find((name) => (headers.get(name) ?? "") !== "");
+  const asked = header === undefined ? null : (headers.get(header) ?? null);
+  if (asked !== null) return (name) => (name === asked ? null : asked);
+  return rewrites.size === 0 ? null : (name): string | null => rewrites.get(name) ?? null;
+}
+
+/** Null: the body stays as it is. Cost: O(bytes). */
+export function rewriteModel(body: Uint8Array, rename: Rename): Buffer | null {
   const bytes = Buffer.from(body.buffer, body.byteOffset, body.length);
   const pieces: Buffer[] = [];
   let copiedTo = 0;
   for (const { start, end } of modelValues(bytes)) {
-    const name = rewrites.get(nameOf(bytes.subarray(start, end)));
-    if (name === undefined) continue;
+    const name = rename(nameOf(bytes.subarray(start, end)));
+    if (name === null) continue;
     pieces.push(bytes.subarray(copiedTo, start), Buffer.from(JSON.stringify(name)));
     copiedTo = end;
   }
   return pieces.length === 0 ? null : Buffer.concat([...pieces, bytes.subarray(copiedTo)]);
 }
 
-/** Places of the strings that the outermost object has under the key; of several the last counts. */
+/**
+ * Places of the strings that the body's object has under the key; of several the last counts. None in
+ * what is no object, such as a form with files.
+ */
 function modelValues(bytes: Buffer): { readonly start: number; readonly end: number }[] {
   const values: { start: number; end: number }[] = [];
+  const first = afterSpaces(bytes, 0);
+  if (bytes[first] !== BRACE) return values;
   let depth = 0;
-  for (let at = 0; at < bytes.length; at += 1) {
+  for (let at = first; at < bytes.length; at += 1) {
     const byte = bytes[at] ?? 0;
     if (OPENING.has(byte)) depth += 1;
     else if (CLOSING.has(byte)) depth -= 1;
+    if (depth === 0) break;
     if (byte !== QUOTE) continue;
     const end = stringEnd(bytes, at);
     const value = depth === 1 && isKey(bytes, at, end) ? afterColon(bytes, end) : null;

@@ -114,12 +114,14 @@ describe.skipIf(envoy.isMissing)(`the edge through real Envoy${envoy.note}`, () 
 
   it("gives the engine another model name where that is asked for", async () => {
     const body = { prompt: promptOf(7, 32), max_tokens: 1 };
-    const answerTo = async (model: string): Promise<unknown> => {
-      const init = { method: "POST", body: JSON.stringify({ model, ...body }) };
+    const answerTo = async (model: string, headers = {}): Promise<unknown> => {
+      const init = { method: "POST", headers, body: JSON.stringify({ model, ...body }) };
       return await (await fetch(`http://${stack.address}/v1/completions`, init)).json();
     };
     expect(await answerTo("the-chat")).toMatchObject({ model: "lab-8b" });
     expect(await answerTo("another")).not.toMatchObject({ model: "lab-8b" });
+    const asked = { "x-llm-d-model-name-rewrite": "lab-8b" };
+    expect(await answerTo("another", asked)).toMatchObject({ model: "lab-8b" });
   });
 
   it("passes other paths with a choice by load", async () => {

@@ -130,6 +130,16 @@ export const PRACTICE_MUSTS: readonly Must[] = [
     ],
   },
   {
+    demand:
+      "`x-llm-d-model-name-rewrite`, formerly `x-gateway-model-name-rewrite`, puts its name in the place " +
+      "of the body's, in every mode.",
+    shownBy: [
+      ["src/prompt/model-rewrite.test.ts", "changes the name and no other byte"],
+      ["test/e2e/edge.test.ts", "gives the engine another model name where that is asked for"],
+      [ENVOY, "sends another body on where the picker asks for it, by"],
+    ],
+  },
+  {
     demand: "Routing headers of a client have no effect.",
     shownBy: [
       [SESSION, "hides routing headers of the client from the picker"],

@@ -36,7 +36,10 @@ interface Seen {
   ends: EndOfRequest[];
 }
 
-/** `x-test-pick`: index of the endpoint, or what else to do. By load it takes the last one. */
+/**
+ * `x-test-pick`: index of the endpoint, or what else to do. By load it takes the last one. `x-test-body`:
+ * what goes on in the body's place.
+ */
 class TestPicker implements Picker {
   readonly seen = new Map<string, Seen>();
   endpoints: readonly string[] = [];
@@ -61,7 +64,9 @@ class TestPicker implements Picker {
     if (address === undefined) {
       return { kind: "refuse", status: 503, reason: "no-ready-endpoint", message: "none" };
     }
-    return { kind: "route", endpointId: endpointId(address) };
+    const body = request.headers.get("x-test-body");
+    const change = body === undefined ? {} : { body: Buffer.from(body) };
+    return { kind: "route", endpointId: endpointId(address), ...change };
   }
 
   pickByLoad(): PickOutcome {
@@ -273,6 +278,27 @@ describe.skipIf(envoyBinary.isMissing)(`ext_proc through Envoy${envoyBinary.note
     const passed = JSON.parse(answer.body.toString());
     expect(passed["x-gateway-destination-endpoint"]).toBe(endpoints[1]);
   });
+
+  it.each(["kvatlas", "kvatlas-buffered"] as const)(
+    "sends another body on where the picker asks for it, by %s",
+    async (recipe) => {
+      const other = await start(null, recipe);
+      try {
+        for (const changed of ['{"model":"a longer name"}', "{}"]) {
+          const headers = { "x-test-body": changed };
+          const body = '{"model":"a name"}';
+          for (const sent of [{ body }, { chunks: [Buffer.from(body), Buffer.from(" ")] }]) {
+            const to = { address: other.listenAddress, path: "/echo", headers };
+            const answer = await send({ ...to, ...sent });
+            expect(answer.status).toBe(200);
+            expect(answer.body.toString()).toBe(changed);
+          }
+        }
+      } finally {
+        await other.stop();
+      }
+    },
+  );
 
   it("keeps requests with the same x-request-id apart", async () => {
     const headers = { "x-request-id": "twin", "x-test-pick": "1" };
