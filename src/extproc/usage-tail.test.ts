@@ -37,6 +37,51 @@ describe("UsageTail", () => {
     expect(readOf(answer)).toEqual(expected);
   });
 
+  const counted = {
+    ...{ input_tokens: 120, output_tokens: 30, total_tokens: 150 },
+    input_tokens_details: { cached_tokens: 96 },
+  };
+  const events = (...list: readonly object[]): string =>
+    list.map((each) => `event: x\ndata: ${JSON.stringify(each)}\n\n`).join("");
+
+  it("reads the answers of /v1/responses, whole, streamed, and longer than the tail", () => {
+    expect(readOf(JSON.stringify({ object: "response", output: [], usage: counted }))).toEqual(
+      expected,
+    );
+    for (const text of ["short", '"usage": {"input_tokens": 9} '.repeat(2000)]) {
+      const output = [{ type: "message", content: [{ type: "output_text", text }] }];
+      const response = { output, usage: counted, user: null };
+      const begun = { type: "response.created", response: { output: [], usage: null } };
+      const token = { type: "response.output_text.delta", delta: "x" };
+      const ended = { type: "response.completed", response, sequence_number: 9 };
+      expect(readOf(events(begun, token, token, ended), 777)).toEqual(expected);
+    }
+  });
+
+  it("reads the answers of /v1/messages, where the engine may not tell what was cached", () => {
+    const said = { input_tokens: 120, output_tokens: 30 };
+    const unknown = { ...expected, cachedTokens: null };
+    expect(readOf(JSON.stringify({ type: "message", content: [], usage: said }))).toEqual(unknown);
+    const begun = { type: "message_start", message: { usage: { ...said, output_tokens: 0 } } };
+    const ended = { type: "message_delta", delta: { stop_reason: "end_turn" }, usage: said };
+    const stream = events(begun, ended, { type: "message_stop" });
+    expect(readOf(stream)).toEqual(unknown);
+    const cached = { ...said, cache_read_input_tokens: 96 };
+    expect(readOf(JSON.stringify({ usage: cached }))).toEqual(expected);
+  });
+
+  it("reads the answers of SGLang's /generate", () => {
+    const meta_info = {
+      ...{ id: "a", finish_reason: { type: "length", length: 30 }, prompt_tokens: 120 },
+      ...{ completion_tokens: 30, cached_tokens: 96, e2e_latency: 0.5 },
+    };
+    expect(readOf(JSON.stringify({ text: "x", meta_info }))).toEqual(expected);
+    expect(readOf(JSON.stringify({ text: "x".repeat(20_000), meta_info }))).toEqual(expected);
+    const early = { ...meta_info, completion_tokens: 1, finish_reason: null };
+    const stream = events({ text: "x", meta_info: early }, { text: "xy", meta_info });
+    expect(readOf(`${stream}data: [DONE]\n\n`)).toEqual(expected);
+  });
+
   it("gives null for the counts that an engine leaves out", () => {
     expect(readOf(JSON.stringify({ usage: { prompt_tokens: 3 } }))).toEqual({
       promptTokens: 3,
@@ -50,6 +95,8 @@ describe("UsageTail", () => {
     ["text", "hello"],
     ["an error", '{"error":{"message":"no"}}'],
     ["a null usage", '{"usage":null}'],
+    ["zeros", '{"usage":{"input_tokens":0,"input_tokens_details":{"cached_tokens":0}}}'],
+    ["a batch, whose prompts are not told apart", '[{"meta_info":{"prompt_tokens":3}}]'],
     ["counts that are no counts", '{"usage":{"prompt_tokens":-1}}'],
     ["a usage object without end", `${"x".repeat(20_000)}"usage": {${"}".repeat(1000)}`],
   ])("gives null for %s", (_, text) => {

@@ -1,8 +1,9 @@
 /**
- * Reads the engine's `usage` object out of a response body that passes by.
+ * Reads the engine's token counts out of a response body that passes by: `usage` of OpenAI's and
+ * Anthropic's APIs, `meta_info` of SGLang's own.
  *
- * Only the end of the body is kept: usage stands behind the choices in a JSON answer, and in the
- * last events of a stream.
+ * Only the end of the body is kept: the counts stand behind the text in a JSON answer, and in the last
+ * events of a stream.
  */
 import type { Usage } from "./picker.ts";
 
@@ -32,7 +33,7 @@ export class UsageTail {
     const text = Buffer.concat(this.#chunks, this.#bytes).toString("utf8");
     if (this.#isWhole) {
       const answer = parseJson(text);
-      if (answer !== undefined) return usageOf(member(answer, "usage"));
+      if (answer !== undefined) return usageIn(answer);
     }
     return readEvents(text) ?? readCutAnswer(text);
   }
@@ -52,18 +53,18 @@ function readEvents(text: string): Usage | null {
   const lines = text.split(/\r?\n/);
   for (const line of lines.reverse()) {
     if (!line.startsWith("data:")) continue;
-    const usage = usageOf(member(parseJson(line.slice("data:".length)), "usage"));
+    const usage = usageIn(parseJson(line.slice("data:".length)));
     if (usage !== null) return usage;
   }
   return null;
 }
 
 /**
- * A JSON answer whose beginning is not kept: the last `"usage":` followed by a whole object.
+ * A JSON answer or event whose beginning is not kept: the last such key followed by a whole object.
  * Generated text cannot be mistaken for it, as quotes are escaped inside a JSON string.
  */
 function readCutAnswer(text: string): Usage | null {
-  const match = [...text.matchAll(/(?<!\\)"usage"\s*:\s*(?=\{)/g)].at(-1);
+  const match = [...text.matchAll(/(?<!\\)"(?:usage|meta_info)"\s*:\s*(?=\{)/g)].at(-1);
   if (match === undefined) return null;
   const start = match.index + match[0].length;
   let end = start;
@@ -76,13 +77,24 @@ function readCutAnswer(text: string): Usage | null {
   return null;
 }
 
+/** Of a whole answer or event; that of /v1/responses which tells of its end has the answer in it. */
+function usageIn(answer: unknown): Usage | null {
+  const whole = member(answer, "response") ?? answer;
+  return usageOf(member(whole, "usage")) ?? usageOf(member(whole, "meta_info"));
+}
+
+/** Null where no prompt is counted: versions of /v1/responses give zeros for what they do not know. */
 function usageOf(value: unknown): Usage | null {
-  const promptTokens = tokenCount(member(value, "prompt_tokens"));
-  if (promptTokens === null) return null;
+  const count = (name: string): number | null => tokenCount(member(value, name));
+  const cachedIn = (name: string): number | null =>
+    tokenCount(member(member(value, name), "cached_tokens"));
+  const promptTokens = count("prompt_tokens") ?? count("input_tokens");
+  if (promptTokens === null || promptTokens === 0) return null;
+  const cachedInPrompt = cachedIn("prompt_tokens_details") ?? cachedIn("input_tokens_details");
   return {
     promptTokens,
-    cachedTokens: tokenCount(member(member(value, "prompt_tokens_details"), "cached_tokens")),
-    completionTokens: tokenCount(member(value, "completion_tokens")),
+    cachedTokens: cachedInPrompt ?? count("cache_read_input_tokens") ?? count("cached_tokens"),
+    completionTokens: count("completion_tokens") ?? count("output_tokens"),
   };
 }
 
