@@ -1,6 +1,12 @@
 /** Bodies of the engines' own APIs: vLLM's `/inference/v1/generate`, SGLang's `/generate`. */
 import { type Result, refused } from "../core/result.ts";
-import { type BodyRefusal, type Fields, type Prompt, readTextOrTokens } from "./prompt-fields.ts";
+import {
+  type BodyRefusal,
+  type Fields,
+  isGiven,
+  type Prompt,
+  readTextOrTokens,
+} from "./prompt-fields.ts";
 
 /** `features` say where images stand among the token ids. */
 export function readInferenceBody(fields: Fields): Result<Prompt, BodyRefusal> {
@@ -15,8 +21,4 @@ export function readSglangBody(fields: Fields): Result<Prompt, BodyRefusal> {
   if (medium !== undefined) return refused("multimodal", `field ${medium} is not text`);
   const name = isGiven(fields["text"]) ? "text" : "input_ids";
   return readTextOrTokens(fields[name], { name, isSpecialAdded: null });
-}
-
-function isGiven(value: unknown): boolean {
-  return value !== undefined && value !== null;
 }

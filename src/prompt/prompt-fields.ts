@@ -35,6 +35,7 @@ export type Prompt =
  * - multimodal: content that is not text
  * - stateful: the prompt continues what only the engine remembers
  * - truncated: the engine is asked to cut the prompt
+ * - cache-unread: the engine is asked for what makes it compute the whole prompt, whatever it holds
  */
 export type BodyRefusal =
   | "not-json"
@@ -42,10 +43,15 @@ export type BodyRefusal =
   | "no-prompt"
   | "multimodal"
   | "stateful"
-  | "truncated";
+  | "truncated"
+  | "cache-unread";
 
 export function isFields(value: unknown): value is Fields {
   return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+export function isGiven(value: unknown): boolean {
+  return value !== undefined && value !== null;
 }
 
 /** Null for anything but text that is not empty. */

@@ -196,6 +196,27 @@ describe("request bodies", () => {
     expect(refusal("/generate", { text: "a", image_data: "x" })).toBe("multimodal");
   });
 
+  it("of which the engine scores every token are routed by load: it reads none from its cache", () => {
+    const prompt = [1, 2, 3];
+    const token_ids = prompt;
+    for (const [path, body] of [
+      ["/v1/completions", { prompt, prompt_logprobs: 0 }],
+      ["/v1/completions", { prompt, echo: true, logprobs: 1 }],
+      ["/v1/chat/completions", { messages: [{ role: "user", content: "a" }], echo: true }],
+      ["/inference/v1/generate", { token_ids, sampling_params: { prompt_logprobs: 1 } }],
+      ["/generate", { input_ids: prompt, return_logprob: true, logprob_start_len: 0 }],
+    ] as const) {
+      expect(refusal(path, body), JSON.stringify(body)).toBe("cache-unread");
+    }
+    for (const body of [
+      { prompt, prompt_logprobs: null, logprobs: 5 },
+      { prompt, echo: true, logprobs: null },
+      { prompt, return_logprob: true, logprob_start_len: -1 },
+    ]) {
+      expect(refusal("/v1/completions", body), JSON.stringify(body)).toBe("accepted");
+    }
+  });
+
   it("never quote the prompt when they are not JSON", () => {
     const result = readRequestBody("/v1/completions", Buffer.from('{"prompt": "secret words'));
     expect(result).toMatchObject({ ok: false, reason: "not-json" });

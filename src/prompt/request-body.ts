@@ -10,7 +10,14 @@ import { readCompletionsBody, readEmbeddingsBody } from "./completions-body.ts";
 import { readInferenceBody, readSglangBody } from "./generate-body.ts";
 import { parseJsonBody } from "./json-body.ts";
 import { readMessagesBody } from "./messages-body.ts";
-import { type BodyRefusal, type Fields, type Prompt, textOrNull } from "./prompt-fields.ts";
+import {
+  type BodyRefusal,
+  type Fields,
+  isFields,
+  isGiven,
+  type Prompt,
+  textOrNull,
+} from "./prompt-fields.ts";
 import { readResponsesBody } from "./responses-body.ts";
 
 export interface RequestBody {
@@ -72,6 +79,12 @@ function readBodyOf(path: string, body: Uint8Array): Result<RequestBody, BodyRef
   const parsed = parseJsonBody(body, api.tokensField);
   if (!parsed.ok) return parsed;
   const fields = parsed.value;
+  if (isPromptScored(fields)) {
+    return refused(
+      "cache-unread",
+      "scores of the prompt's tokens: the engine computes all of them",
+    );
+  }
   const prompt = api.readPrompt(fields);
   if (!prompt.ok) return prompt;
   const { priority } = fields;
@@ -83,4 +96,18 @@ function readBodyOf(path: string, body: Uint8Array): Result<RequestBody, BodyRef
     priority: typeof priority === "number" ? priority : null,
     prompt: prompt.value,
   });
+}
+
+/**
+ * Whether logprobs of the prompt's own tokens are asked for: vLLM then reads nothing from its cache, and
+ * SGLang no more than what is before them.
+ */
+function isPromptScored(fields: Fields): boolean {
+  const { sampling_params: sampling, echo } = fields;
+  const params = isFields(sampling) ? sampling : {};
+  if (isGiven(fields["prompt_logprobs"]) || isGiven(params["prompt_logprobs"])) return true;
+  if (params["skip_reading_prefix_cache"] === true) return true;
+  // An echo is scored like the answer; of a chat it always is.
+  if (echo === true && (isGiven(fields["logprobs"]) || isGiven(fields["messages"]))) return true;
+  return fields["return_logprob"] === true && Number(fields["logprob_start_len"] ?? -1) >= 0;
 }
