@@ -9,7 +9,11 @@ import {
   type Prompt,
 } from "./prompt-fields.ts";
 
-export function readChatBody(fields: Fields): Result<Prompt, BodyRefusal> {
+/** `isGenerating`: of an API that answers with text, so that the template begins the answer. */
+export function readChatBody(
+  fields: Fields,
+  { isGenerating }: { readonly isGenerating: boolean },
+): Result<Prompt, BodyRefusal> {
   if (typeof fields["truncate_prompt_tokens"] === "number") {
     return refused("truncated", "truncate_prompt_tokens cuts the prompt in the engine");
   }
@@ -17,8 +21,10 @@ export function readChatBody(fields: Fields): Result<Prompt, BodyRefusal> {
     tools: listOrNull(fields["tools"]),
     documents: listOrNull(fields["documents"]),
     template: typeof fields["chat_template"] === "string" ? fields["chat_template"] : null,
-    templateArgs: templateArgsOf(fields),
-    isGenerationPromptAdded: fields["add_generation_prompt"] !== false,
+    templateArgs: templateArgsOf(fields, fields["reasoning_effort"]),
+    isGenerationPromptAdded: isGenerating
+      ? fields["add_generation_prompt"] !== false
+      : fields["add_generation_prompt"] === true,
     isFinalMessageContinued: fields["continue_final_message"] === true,
     isSpecialAdded: fields["add_special_tokens"] === true,
   });
@@ -44,11 +50,10 @@ export function chatOf(
   return ok({ kind: "chat", chat: { ...rest, messages: checked } });
 }
 
-/** What a template sees by name beside messages and tools. */
-export function templateArgsOf(fields: Fields): Fields {
-  const { chat_template_kwargs: args, reasoning_effort: effort } = fields;
+/** What a template sees by name beside messages and tools; `effort` goes before one in the arguments. */
+export function templateArgsOf({ chat_template_kwargs: args }: Fields, effort: unknown): Fields {
   const named = typeof effort === "string" ? { reasoning_effort: effort } : {};
-  return isFields(args) ? { ...named, ...args } : named;
+  return isFields(args) ? { ...args, ...named } : named;
 }
 
 /** Kinds of content parts that hold text, each in the field named. */

@@ -9,7 +9,7 @@ export function readCompletionsBody(fields: Fields): Result<Prompt, BodyRefusal>
 
 export function readEmbeddingsBody(fields: Fields): Result<Prompt, BodyRefusal> {
   return fields["input"] === undefined && fields["messages"] !== undefined
-    ? readChatBody(fields)
+    ? readChatBody(fields, { isGenerating: false })
     : readPlain(fields, "input");
 }
 

@@ -26,12 +26,13 @@ export function readMessagesBody(fields: Fields): Result<Prompt, BodyRefusal> {
   const system = [fields["system"], ...given.filter(isSystem).map(({ content }) => content)]
     .flatMap(systemTexts)
     .join("");
+  const { output_config: output } = fields;
   const messages = given.filter((message) => !isSystem(message)).flatMap(messagesOf);
   return chatOf(system === "" ? messages : [{ role: "system", content: system }, ...messages], {
     tools: toolsOf(fields["tools"]),
     documents: null,
     template: null,
-    templateArgs: templateArgsOf(fields),
+    templateArgs: templateArgsOf(fields, isFields(output) ? output["effort"] : null),
     isGenerationPromptAdded: true,
     isFinalMessageContinued: false,
     isSpecialAdded: false,

@@ -113,6 +113,38 @@ describe("request bodies", () => {
     expect(templateArgs).toEqual({ reasoning_effort: "high" });
   });
 
+  it("go on with an answer that was cut short, and begin none where none is made", () => {
+    const said = { type: "message", role: "assistant", status: "incomplete", content: "Once" };
+    const asked = { role: "user", content: "tell" };
+    expect(chatOf("/v1/responses", { input: [asked, said] })).toMatchObject({
+      isGenerationPromptAdded: false,
+      isFinalMessageContinued: true,
+    });
+    const whole = { ...said, status: "completed" };
+    expect(chatOf("/v1/responses", { input: [asked, whole] })).toMatchObject({
+      isGenerationPromptAdded: true,
+      isFinalMessageContinued: false,
+    });
+    const embedded = { messages: [asked] };
+    expect(chatOf("/v1/embeddings", embedded).isGenerationPromptAdded).toBe(false);
+    const begun = { ...embedded, add_generation_prompt: true };
+    expect(chatOf("/v1/embeddings", begun).isGenerationPromptAdded).toBe(true);
+  });
+
+  it("name the effort as the engine does, before the template's arguments", () => {
+    const messages = [{ role: "user", content: "hi" }];
+    const chat_template_kwargs = { reasoning_effort: "low", enable_thinking: true };
+    const high = { reasoning_effort: "high", enable_thinking: true };
+    for (const [path, effort] of [
+      ["/v1/chat/completions", { reasoning_effort: "high" }],
+      ["/v1/messages", { output_config: { effort: "high" } }],
+      ["/v1/responses", { reasoning: { effort: "high" } }],
+    ] as const) {
+      const body = { messages, input: "hi", chat_template_kwargs, ...effort };
+      expect(chatOf(path, body).templateArgs, path).toEqual(high);
+    }
+  });
+
   it("of /v1/messages become messages, system first and tool results apart", () => {
     const { messages, tools } = chatOf("/v1/messages", {
       system: [

@@ -42,7 +42,10 @@ interface Api {
 /** A path that ends like two of them is the first one's. */
 const APIS: ReadonlyMap<string, Api> = new Map([
   ["/v1/completions", { tokensField: "prompt", readPrompt: readCompletionsBody }],
-  ["/v1/chat/completions", { tokensField: null, readPrompt: readChatBody }],
+  [
+    "/v1/chat/completions",
+    { tokensField: null, readPrompt: (fields) => readChatBody(fields, { isGenerating: true }) },
+  ],
   ["/v1/responses", { tokensField: null, readPrompt: readResponsesBody }],
   ["/v1/messages", { tokensField: null, readPrompt: readMessagesBody }],
   ["/v1/embeddings", { tokensField: "input", readPrompt: readEmbeddingsBody }],

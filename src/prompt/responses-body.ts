@@ -25,16 +25,24 @@ export function readResponsesBody(fields: Fields): Result<Prompt, BodyRefusal> {
   const input = inputMessages(fields["input"]);
   if (input === null) return refused("no-prompt", "field input is neither text nor items");
   const { reasoning } = fields;
-  const effort = isFields(reasoning) ? reasoning["effort"] : undefined;
+  const isContinued = isCutShort(listOrNull(fields["input"])?.at(-1));
   return chatOf([...system, ...input], {
     tools: toolsOf(fields["tools"]),
     documents: null,
     template: null,
-    templateArgs: templateArgsOf({ reasoning_effort: effort, ...fields }),
-    isGenerationPromptAdded: true,
-    isFinalMessageContinued: false,
+    templateArgs: templateArgsOf(fields, isFields(reasoning) ? reasoning["effort"] : null),
+    isGenerationPromptAdded: !isContinued,
+    isFinalMessageContinued: isContinued,
     isSpecialAdded: false,
   });
+}
+
+/** Whether the last item is an answer to go on with. */
+function isCutShort(item: unknown): boolean {
+  if (!isFields(item) || !["message", "reasoning"].includes(String(item["type"] ?? "message"))) {
+    return false;
+  }
+  return item["status"] === "in_progress" || item["status"] === "incomplete";
 }
 
 function inputMessages(input: unknown): MutableMessage[] | null {
