@@ -1,8 +1,9 @@
-/** `npm run wasm [-- FOLDER]`: compiles wasm/*.ts to FOLDER (wasm/ by default); same bytes each time. */
-import { globSync } from "node:fs";
+/** `npm run wasm [-- FOLDER]`: compiles wasm/*.{ts,wat} to FOLDER (wasm/ by default); same bytes each time. */
+import { globSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import asc from "assemblyscript/asc";
+import binaryen from "assemblyscript/binaryen";
 
 /** What a module needs beside the options of all. */
 const OPTIONS: Readonly<Record<string, string>> = {
@@ -23,4 +24,9 @@ for (const source of globSync("wasm/*.ts")) {
   const { error, stderr } = await asc.main(args);
   process.stderr.write(stderr.toString());
   if (error !== null) process.exit(1);
+}
+for (const source of globSync("wasm/*.wat")) {
+  const module = binaryen.parseText(readFileSync(source, "utf8"));
+  module.setFeatures(binaryen.Features.All);
+  writeFileSync(join(folder, `${basename(source, ".wat")}.wasm`), module.emitBinary());
 }

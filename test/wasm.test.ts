@@ -15,11 +15,11 @@ function bytesOf(folder: string): Map<string, string> {
   );
 }
 
-it("wasm/*.wasm is current; run `npm run wasm` after a change of wasm/*.ts", () => {
+it("wasm/*.wasm is current; run `npm run wasm` after a change of a source", () => {
   const made = mkdtempSync(join(tmpdir(), "kvatlas-wasm-"));
   try {
     execFileSync(process.execPath, [join(ROOT, "scripts/build-wasm.ts"), made]);
-    expect(bytesOf(made).size).toBe(globSync("wasm/*.ts", { cwd: ROOT }).length);
+    expect(bytesOf(made).size).toBe(globSync("wasm/*.{ts,wat}", { cwd: ROOT }).length);
     expect(bytesOf(made)).toEqual(bytesOf(join(ROOT, "wasm")));
   } finally {
     rmSync(made, { recursive: true, force: true });

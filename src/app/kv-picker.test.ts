@@ -329,3 +329,24 @@ it("never holds a guess by chunks against what engines deliver", async () => {
   answered(router, "last", 0);
   expect(judged()).toBe(2);
 });
+
+it("keeps the keys of what it booked, whatever prompts are matched after it", async () => {
+  const { picker, decisions, fleet } = await routerOf([specOf("10.0.0.1:8000")]);
+  const tokensOf = (seed: number): number[] => Array.from({ length: 160 }, (_, at) => seed + at);
+  for (const number of [1, 2, 3]) {
+    const request = requestOf(`r${number}`, { prompt: tokensOf(1000 * number) });
+    await picker.pick(request, NEVER, () => {});
+  }
+  for (const id of ["r3", "r1", "r2"]) {
+    picker.responseStarted(id, 200, null);
+    picker.ended(id, { outcome: "complete", usage: null });
+  }
+  expect(fleet.view(0).endpoints[0]?.load).toMatchObject({ requests: 0, blockTokens: 0 });
+  // No events are heard: what was answered is assumed.
+  for (const number of [1, 2, 3]) {
+    const request = requestOf(`again${number}`, { prompt: tokensOf(1000 * number) });
+    await picker.pick(request, NEVER, () => {});
+    const record = decisions.find(`again${number}`);
+    expect(record?.chosen.reusedTokens).toBe(159);
+  }
+});

@@ -28,7 +28,13 @@ import type { Dispatcher, PromptToRoute } from "../router/dispatcher.ts";
 import { stateText } from "../router/known-state.ts";
 import type { AnswerBook } from "./answer-book.ts";
 import type { KnownFleet, PodKnowledge } from "./pod-knowledge.ts";
-import { type MatchInput, matchChunks, matchPrompt, type PromptMatch } from "./prompt-match.ts";
+import {
+  lasting,
+  type MatchInput,
+  matchChunks,
+  matchPrompt,
+  type PromptMatch,
+} from "./prompt-match.ts";
 import type { KnownHolders } from "./write-side.ts";
 
 export interface KvPickerDeps {
@@ -263,7 +269,10 @@ export class KvPicker implements Picker {
   #book({ requestId, headers }: PickRequest, decision: Routed, look: Look): void {
     const { fleet, meter, dispatcher, answers, knowledge, log } = this.#deps;
     const { chosen, reason, runnerUp } = decision;
-    const { prompt, match, known, nowMs } = look;
+    const { known, nowMs } = look;
+    // What is booked outlives this look.
+    const match = lasting(look.match);
+    const prompt = { ...look.prompt, sized: match.sized };
     const reading = look.read?.reading ?? null;
     const { inputTokens } = prompt;
     const endpoint = fleet.endpoint(chosen.endpointId);

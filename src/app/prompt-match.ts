@@ -16,7 +16,7 @@ export interface PromptMatchDeps {
   readonly knowledge: PodKnowledge;
 }
 
-/** What a decision's matches are made of. */
+/** What a decision's matches are made of. Its keys last until the next prompt is matched; see `lasting`. */
 export interface PromptMatch {
   readonly matchedBy: MatchedBy;
   readonly sized: readonly SizedPrompt[];
@@ -36,6 +36,7 @@ export function matchPrompt(
   input: MatchInput,
 ): PromptMatch {
   const { approximated } = input.known;
+  deps.prompt.reuse();
   const keysBySize = new Map<number, BigUint64Array>();
   const sized: SizedPrompt[] = [];
   for (const blockSizeTokens of new Set([...deps.holders.blockSizes(), ...approximated.values()])) {
@@ -44,6 +45,17 @@ export function matchPrompt(
     sized.push(matchKeys(deps, { keys, blockSizeTokens }, input));
   }
   return { matchedBy: "tokens", sized, keysBySize };
+}
+
+/** The same with keys that last. */
+export function lasting(match: PromptMatch): PromptMatch {
+  const keysBySize = new Map(
+    Array.from(match.keysBySize, ([size, keys]) => [size, keys.slice()] as const),
+  );
+  const sized = match.sized.map((each) => {
+    return { ...each, keys: keysBySize.get(each.blockSizeTokens) ?? each.keys };
+  });
+  return { ...match, sized, keysBySize };
 }
 
 /** By the chunks of its text, where its tokens are not known. Nothing is keyed: it is a guess. */

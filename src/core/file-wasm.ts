@@ -1,9 +1,14 @@
-/** Our WebAssembly modules: compiled from wasm/NAME.ts to wasm/NAME.wasm by `npm run wasm`. */
+/** Our WebAssembly modules: compiled from wasm/NAME.ts or .wat to wasm/NAME.wasm by `npm run wasm`. */
 import { readFileSync } from "node:fs";
 
 /** Memory of a module that threads share; worker_threads clone it. */
 export interface SharedMemory {
   readonly buffer: SharedArrayBuffer;
+}
+
+/** Memory of an instance's own. */
+export interface OwnMemory {
+  readonly buffer: ArrayBuffer;
 }
 
 /** The part of the runtime's interface that is used; Node's types leave it to the browser's. */
@@ -20,9 +25,12 @@ const modules = new Map<string, object>();
 
 /**
  * A fresh instance of wasm/NAME.wasm; throws where the file or the runtime does not allow it.
- * `Exports` says what the module's source exports; `memory` is for modules that import theirs.
+ * `Exports` says what the module's source exports; `memories` are those that it imports, by name.
  */
-export function instantiateWasm<Exports>(name: string, memory?: SharedMemory): Exports {
+export function instantiateWasm<Exports>(
+  name: string,
+  memories: Readonly<Record<string, SharedMemory | OwnMemory>> = {},
+): Exports {
   let module = modules.get(name);
   if (module === undefined) {
     // src/core and dist/core lie equally deep, so this finds the file in a checkout and in a package.
@@ -31,7 +39,7 @@ export function instantiateWasm<Exports>(name: string, memory?: SharedMemory): E
     );
     modules.set(name, module);
   }
-  return new WebAssembly.Instance(module, { env: { memory } }).exports as Exports;
+  return new WebAssembly.Instance(module, { env: memories }).exports as Exports;
 }
 
 /** Zeros; the operating system gives a page of them when it is first touched. */

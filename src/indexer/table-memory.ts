@@ -47,7 +47,7 @@ export interface TableWasm {
 /** Room for `blocksMax` distinct blocks; memory is taken as it fills. */
 export function createTable(blocksMax: number): TableHandle {
   assert(blocksMax >= 1 && blocksMax <= INDEX_BLOCKS_MAX, "blocksMax out of range", { blocksMax });
-  const smallest = instantiateWasm<TableWasm>("hot-table", sharedMemory(1));
+  const smallest = instantiateWasm<TableWasm>("hot-table", { memory: sharedMemory(1) });
   const handle = { memory: sharedMemory(smallest.attach(blocksMax)), blocksMax };
   openTable(handle).init();
   return handle;
@@ -55,7 +55,7 @@ export function createTable(blocksMax: number): TableHandle {
 
 /** An instance of this thread over the table's memory. */
 export function openTable({ memory, blocksMax }: TableHandle): TableWasm {
-  const wasm = instantiateWasm<TableWasm>("hot-table", memory);
+  const wasm = instantiateWasm<TableWasm>("hot-table", { memory });
   wasm.attach(blocksMax);
   return wasm;
 }

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import xxhash from "xxhash-wasm";
 import { silentLog } from "../core/log.ts";
 import { type BlockHasher, blockHasherOf, createBlockHasher } from "./block-hasher.ts";
-import { CHUNK_TOKENS, wasmChainCore, xxhashChainCore } from "./chain-core.ts";
+import { CORE_KEYS_MAX, CORE_TOKENS_MAX, wasmChainCore, xxhashChainCore } from "./chain-core.ts";
 import { extraText, saltExtras } from "./extra-keys.ts";
 import { BLOCK_SIZE_TOKENS_MAX } from "./namespace.ts";
 
@@ -43,6 +43,10 @@ function chainByDefinition(
   return keys;
 }
 
+function bytesOf(keys: BigUint64Array = new BigUint64Array(0)): Uint8Array {
+  return new Uint8Array(keys.buffer, keys.byteOffset, keys.byteLength);
+}
+
 describe.each(hashers)("block keys by %s", (_, createHasher) => {
   const hasher = createHasher(7n);
 
@@ -68,7 +72,7 @@ describe.each(hashers)("block keys by %s", (_, createHasher) => {
   it.each([1, 7, 16, 64, 256, BLOCK_SIZE_TOKENS_MAX])(
     "go on from chunk to chunk of a long prompt, in blocks of %i tokens",
     (blockSizeTokens) => {
-      const tokens = Array.from({ length: 3 * CHUNK_TOKENS + 17 }, (_, i) => (i * 40_503) >>> 3);
+      const tokens = Array.from({ length: 3 * CORE_TOKENS_MAX + 17 }, (_, i) => (i * 40_503) >>> 3);
       const parent = hasher.rootKey({ ...base, blockSizeTokens });
       const keys = new BigUint64Array(tokens.length + 2);
       const input = { parent, tokens: Uint32Array.from(tokens), blockSizeTokens };
@@ -80,6 +84,32 @@ describe.each(hashers)("block keys by %s", (_, createHasher) => {
       expect(keys.subarray(2 + blocks).every((key) => key === 0n)).toBe(true);
     },
   );
+
+  it("are the same as passing keys, which last until they are reused, as many as there are", () => {
+    const lengths = fc.array(fc.constantFrom(0, 3, 160, 5000, CORE_KEYS_MAX), { maxLength: 8 });
+    const parent = hasher.rootKey({ ...base, blockSizeTokens: 1 });
+    fc.assert(
+      fc.property(lengths, (drawn) => {
+        hasher.reuse();
+        const inputs = drawn.map((length, at) => {
+          const tokens = Uint32Array.from({ length }, (_, token) => 7 * at + token);
+          return { parent, tokens, blockSizeTokens: 1 };
+        });
+        const passing = inputs.map((input) => hasher.passingKeys(input));
+        const own = inputs.map((input) => hasher.chainKeys(input));
+        expect(passing.map((keys, at) => Buffer.compare(bytesOf(keys), bytesOf(own[at])))).toEqual(
+          drawn.map(() => 0),
+        );
+      }),
+      { numRuns: 20 },
+    );
+    hasher.reuse();
+    const input = { parent, tokens: Uint32Array.of(1, 2, 3), blockSizeTokens: 1 };
+    const first = hasher.passingKeys(input);
+    hasher.reuse();
+    expect(hasher.passingKeys(input)).toEqual(first);
+    expect(hasher.passingKeys(input).buffer).toBe(first.buffer);
+  });
 
   it("are the same whether a chain is hashed at once or continued from its parent", () => {
     const tokens = Uint32Array.from({ length: 32 }, (_, position) => position);

@@ -1,7 +1,7 @@
 /** Request -> namespace and token ids -> block keys. */
 import type { Meter } from "../core/meter.ts";
 import type { Result } from "../core/result.ts";
-import type { BlockHasher } from "../keys/block-hasher.ts";
+import type { BlockHasher, ChainInput } from "../keys/block-hasher.ts";
 import { type ExtraKey, extraText, saltExtras } from "../keys/extra-keys.ts";
 import { BYTES_PER_TOKEN, ByteChunks, CHUNK_TOKENS } from "./byte-chunks.ts";
 import type { BodyRefusal, Prompt } from "./prompt-fields.ts";
@@ -117,11 +117,17 @@ export class PromptReader {
     return this.#reading(parsed, withoutTokens(parsed.request.body.length, late));
   }
 
-  /** Keys of the prompt's full blocks; empty when its tokens are not known. Pure. */
+  /** Keys of the prompt's full blocks; empty when its tokens are not known. They last until `reuse`. */
   keysOf(reading: KeyedTokens, blockSizeTokens: number): BigUint64Array {
     const { tokens, lora, cacheSalt } = reading;
     if (tokens === null) return NO_KEYS;
-    return this.#chain({ tokens, lora, blockSizeTokens, extras: saltExtras(cacheSalt) });
+    const extras = saltExtras(cacheSalt);
+    return this.#deps.hasher.passingKeys(this.#chain({ tokens, lora, blockSizeTokens, extras }));
+  }
+
+  /** What `keysOf` gave so far is not needed any more. */
+  reuse(): void {
+    this.#deps.hasher.reuse();
   }
 
   /** Keys of the chunks of the prompt's text; empty where there is none to be tokenised. Pure. */
@@ -131,18 +137,15 @@ export class PromptReader {
     if (prompt.kind === "tokens") return NO_KEYS;
     const tokens = this.#chunks.wordsOf(promptText(prompt));
     const lora = this.#loraOf(body);
-    return this.#chain({
-      tokens,
-      lora,
-      blockSizeTokens: CHUNK_TOKENS,
-      extras: ["bytes", cacheSalt],
-    });
+    const extras = ["bytes", cacheSalt];
+    const blockSizeTokens = CHUNK_TOKENS;
+    return this.#deps.hasher.chainKeys(this.#chain({ tokens, lora, blockSizeTokens, extras }));
   }
 
-  #chain({ tokens, lora, blockSizeTokens, extras }: Chained): BigUint64Array {
+  #chain({ tokens, lora, blockSizeTokens, extras }: Chained): ChainInput {
     const { hasher, model } = this.#deps;
     const parent = hasher.rootKey({ model, lora, blockSizeTokens });
-    return hasher.chainKeys({ parent, tokens, blockSizeTokens, extras: [extraText(extras)] });
+    return { parent, tokens, blockSizeTokens, extras: [extraText(extras)] };
   }
 
   #reading({ request, body }: ParsedRequest, source: Source): PromptReading {

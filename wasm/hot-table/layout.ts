@@ -96,7 +96,7 @@ export const READER_KEYS: usize = 64;
 export const READER_SEEN: usize = READER_KEYS + 8 * MATCH_KEYS_MAX;
 export const READER_HOLDERS: usize = READER_SEEN + 8 * MATCH_KEYS_MAX;
 export const READER_PROGRESS: usize = READER_HOLDERS + 4 * HOLDERS_MAX;
-/** stamp, blocks, gpuBlocks, blocks of four tiers, reachable blocks. */
+/** stamp; blocks of cpu, nvme, shared; blocks, gpuBlocks, blocks of gpu, reachable blocks. */
 export const PROGRESS_LOG = 5;
 const READER_BYTES: usize = READER_PROGRESS + (HOLDERS_MAX << PROGRESS_LOG);
 

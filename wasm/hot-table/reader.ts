@@ -27,10 +27,12 @@ import {
 import { codesAt, EMPTY_SET, isShared, lengthOf } from "./sets";
 import { find, NONE } from "./slots";
 
+/** A holder's progress: stamp, blocks of the tiers after the first; then its four depths, together. */
 const STAMP: usize = 0;
-const OWN_BLOCKS: usize = 4;
-const GPU_BLOCKS: usize = 8;
-const TIER_BLOCKS: usize = 12;
+const DEPTHS: usize = 16;
+const OWN_BLOCKS: usize = 16;
+const GPU_BLOCKS: usize = 20;
+const FIRST_TIER_BLOCKS: usize = 24;
 const REACHABLE: usize = 28;
 
 /** Begins again at most so often before it gives up: tens of milliseconds of a writer at rest. */
@@ -176,6 +178,8 @@ function advance(set: u32, start: u32, length: u32): void {
   const end = start + length;
   const codes = codesAt(set);
   const codesEnd = codes + 2 * lengthOf(set);
+  const starts = i32x4.splat(start);
+  const ends = i32x4.splat(end);
   let slotBefore = NONE;
   for (let at = codes; at < codesEnd; at += 2) {
     const code = <u32>load<u16>(at);
@@ -184,29 +188,33 @@ function advance(set: u32, start: u32, length: u32): void {
     if (slot == slotBefore) continue;
     slotBefore = slot;
     const progress = me + READER_PROGRESS + (<usize>slot << PROGRESS_LOG);
-    if (load<u32>(progress) != stamp) {
+    if (load<u32>(progress, STAMP) != stamp) {
       // Whoever has had nothing so far goes on only where a shared tier supplied everything.
       if (shared != start) continue;
       meet(slot, progress);
     }
+    const tier = code & 3;
+    // Most have had all so far in the first tier, and go on so.
+    if (tier == 0 && i32x4.all_true(i32x4.eq(v128.load(progress, DEPTHS), starts))) {
+      v128.store(progress, ends, DEPTHS);
+      continue;
+    }
     if (load<u32>(progress, REACHABLE) == start) store<u32>(progress, end, REACHABLE);
     // A holder without an earlier block: its copies alone cannot be used.
     if (load<u32>(progress, OWN_BLOCKS) != start) continue;
-    const tier = code & 3;
     if (tier == 0 && load<u32>(progress, GPU_BLOCKS) == start) {
       store<u32>(progress, end, GPU_BLOCKS);
     }
     store<u32>(progress, end, OWN_BLOCKS);
-    const tierAt = progress + TIER_BLOCKS + (<usize>tier << 2);
+    const tierAt = progress + (tier == 0 ? FIRST_TIER_BLOCKS : <usize>tier << 2);
     store<u32>(tierAt, load<u32>(tierAt) + length);
   }
   if (isShared(set)) supply(start, end);
 }
 
 function meet(slot: u32, progress: usize): void {
-  memory.fill(progress, 0, 1 << PROGRESS_LOG);
-  store<u32>(progress, stamp);
-  store<u32>(progress, shared, REACHABLE);
+  v128.store(progress, i32x4.replace_lane(i32x4.splat(0), 0, stamp));
+  v128.store(progress, i32x4.replace_lane(i32x4.splat(0), 3, shared), DEPTHS);
   store<u32>(me + READER_HOLDERS + (<usize>holders << 2), slot);
   holders += 1;
 }
