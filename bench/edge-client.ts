@@ -1,27 +1,38 @@
 /**
  * A gateway as the ext_proc server sees it: Envoy's sequence of messages over HTTP/2, and a reset at
- * the end of each stream. Light, so that it is not what is measured.
+ * the end of each stream. Light, so that it is not what is measured: messages are made before, and of
+ * the answers only so much is read as says what comes next.
  */
 import http2 from "node:http2";
 import { nodeClock } from "../src/core/node-clock.ts";
 import type { ProcessingRequest } from "../src/extproc/gen/envoy/service/ext_proc/v3/ProcessingRequest.ts";
 import { EXT_PROC_SERVICE, loadExtProcPackage } from "../src/extproc/grpc-definition.ts";
+import { FrameReader, framed } from "../src/extproc/grpc-frames.ts";
 
 /** Envoy sends no larger body messages. */
 const CHUNK_BYTES = 65_536;
 const STREAM_WINDOW_BYTES = 1_048_576;
 const CONNECTION_WINDOW_BYTES = 16_777_216;
-const PREFIX_BYTES = 5;
+const ANSWER_BYTES_MAX = 1_048_576;
 /** Stands where each request has an id of its own, as Envoy gives one. */
 const ID_PLACE = "00000000-0000-0000-0000-000000000000";
 
-const { requestSerialize, responseDeserialize } = loadExtProcPackage().definition.Process;
+const { requestSerialize } = loadExtProcPackage().definition.Process;
+
+/** First byte of an answer: the field of ProcessingResponse that it is. */
+const REQUEST_HEADERS = 0x0a;
+const RESPONSE_HEADERS = 0x12;
+const REQUEST_BODY = 0x1a;
+const RESPONSE_BODY = 0x22;
+/** The last bytes of a streamed body's last chunk, `end_of_stream: true`. */
+const END_OF_STREAM = [0x10, 0x01] as const;
 
 /** Messages of one request, ready to be sent again and again. */
 export interface EdgeRequest {
-  readonly request: Buffer;
-  /** Place of its id in it. */
+  readonly headers: Buffer;
+  /** Place of its id in `headers`. */
   readonly idAt: number;
+  readonly body: readonly Buffer[];
   /** Of the answer; null: it is not shown. */
   readonly responseHeaders: Buffer | null;
   readonly responseBody: Buffer;
@@ -35,30 +46,32 @@ export function edgeRequest(path: string, body: Uint8Array, isAnswered: boolean)
     ...[header("user-agent", "bench"), header("accept", "*/*")],
     header("x-request-id", ID_PLACE),
   ];
-  const messages: ProcessingRequest[] = [
-    {
-      request_headers: { headers: { headers: fields } },
-      protocol_config: {
-        request_body_mode: "FULL_DUPLEX_STREAMED",
-        response_body_mode: "FULL_DUPLEX_STREAMED",
-      },
+  const headers = messageBytes({
+    request_headers: { headers: { headers: fields } },
+    protocol_config: {
+      request_body_mode: "FULL_DUPLEX_STREAMED",
+      response_body_mode: "FULL_DUPLEX_STREAMED",
     },
-  ];
+  });
+  const chunks: ProcessingRequest[] = [];
   for (let at = 0; at < body.length; at += CHUNK_BYTES) {
-    messages.push({ request_body: { body: body.subarray(at, at + CHUNK_BYTES) } });
+    chunks.push({ request_body: { body: body.subarray(at, at + CHUNK_BYTES) } });
   }
-  messages.push({ request_body: { end_of_stream: true } });
-  const responseHeaders = framed({
+  chunks.push({ request_body: { end_of_stream: true } });
+  const responseHeaders = messageBytes({
     response_headers: {
       headers: { headers: [header(":status", "200"), header("content-type", "application/json")] },
     },
   });
-  const responseBody = framed({
-    response_body: { body: Buffer.from('{"choices":[{"text":"a"}]}'), end_of_stream: true },
-  });
-  const request = Buffer.concat(messages.map(framed));
-  const idAt = request.indexOf(ID_PLACE);
-  return { request, idAt, responseHeaders: isAnswered ? responseHeaders : null, responseBody };
+  return {
+    headers,
+    idAt: headers.indexOf(ID_PLACE),
+    body: chunks.map(messageBytes),
+    responseHeaders: isAnswered ? responseHeaders : null,
+    responseBody: messageBytes({
+      response_body: { body: Buffer.from('{"choices":[{"text":"a"}]}'), end_of_stream: true },
+    }),
+  };
 }
 
 export class EdgeClient {
@@ -70,36 +83,37 @@ export class EdgeClient {
   }
 
   /** Runs one request to its end; resolves with the time until the destination was told, ms. */
-  exchange({ request, idAt, responseHeaders, responseBody }: EdgeRequest): Promise<number> {
+  exchange({ headers, idAt, body, ...response }: EdgeRequest): Promise<number> {
     const startMs = nodeClock.nowMs();
-    const bytes = Buffer.from(request);
-    bytes.write(String(this.#turn).padStart(ID_PLACE.length, "0"), idAt);
-    const stream = this.open(bytes);
+    const named = Buffer.from(headers);
+    named.write(String(this.#turn).padStart(ID_PLACE.length, "0"), idAt);
+    const stream = this.open([named, ...body]);
     return new Promise((resolve, reject) => {
       let toldMs = 0;
       const end = (): void => {
         stream.close(http2.constants.NGHTTP2_CANCEL);
         resolve(toldMs);
       };
-      readMessages(stream, (bytes) => {
-        const message = responseDeserialize(bytes);
-        if (message.request_headers !== undefined) toldMs = nodeClock.nowMs() - startMs;
-        else if (message.request_body !== undefined) {
-          const chunk = message.request_body.response?.body_mutation?.streamed_response;
-          if (chunk?.end_of_stream !== true) return;
-          if (responseHeaders === null) end();
-          else stream.write(responseHeaders);
-        } else if (message.response_headers !== undefined) stream.write(responseBody);
-        else if (message.response_body !== undefined) end();
-        else reject(new Error(`the router refused: ${JSON.stringify(message)}`));
+      const reader = new FrameReader(ANSWER_BYTES_MAX, (answer) => {
+        const kind = answer[0];
+        if (kind === REQUEST_HEADERS) toldMs = nodeClock.nowMs() - startMs;
+        else if (kind === REQUEST_BODY) {
+          if (!END_OF_STREAM.every((byte, at) => answer.at(at - END_OF_STREAM.length) === byte))
+            return;
+          if (response.responseHeaders === null) end();
+          else stream.write(response.responseHeaders);
+        } else if (kind === RESPONSE_HEADERS) stream.write(response.responseBody);
+        else if (kind === RESPONSE_BODY) end();
+        else reject(new Error("the router refused"));
       });
+      stream.on("data", (chunk: Buffer) => reader.push(chunk));
       stream.on("error", reject);
       stream.on("close", () => reject(new Error("the router ended the stream")));
     });
   }
 
-  /** A stream on which `bytes` are sent. */
-  open(bytes: Buffer): http2.ClientHttp2Stream {
+  /** A stream on which these messages are sent. */
+  open(messages: readonly Buffer[]): http2.ClientHttp2Stream {
     this.#turn += 1;
     const session = this.#sessions[this.#turn % this.#sessions.length];
     if (session === undefined) throw new Error("no connection");
@@ -112,7 +126,9 @@ export class EdgeClient {
       },
       { endStream: false },
     );
-    stream.write(bytes);
+    stream.cork();
+    for (const message of messages) stream.write(message);
+    stream.uncork();
     return stream;
   }
 
@@ -130,23 +146,6 @@ function connect(address: string): http2.ClientHttp2Session {
   return session;
 }
 
-function readMessages(stream: http2.ClientHttp2Stream, onMessage: (bytes: Buffer) => void): void {
-  let rest: Buffer = Buffer.alloc(0);
-  stream.on("data", (chunk: Buffer) => {
-    rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
-    while (rest.length >= PREFIX_BYTES) {
-      const end = PREFIX_BYTES + rest.readUInt32BE(1);
-      if (rest.length < end) return;
-      const message = rest.subarray(PREFIX_BYTES, end);
-      rest = rest.subarray(end);
-      onMessage(message);
-    }
-  });
-}
-
-function framed(message: ProcessingRequest): Buffer {
-  const bytes = requestSerialize(message);
-  const prefix = Buffer.alloc(PREFIX_BYTES);
-  prefix.writeUInt32BE(bytes.length, 1);
-  return Buffer.concat([prefix, bytes]);
+function messageBytes(message: ProcessingRequest): Buffer {
+  return framed(requestSerialize(message));
 }
