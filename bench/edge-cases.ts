@@ -20,7 +20,8 @@ const FEED = { engines: 4, blocksPerSecond: 1_000_000 };
 const CONCURRENCY = 64;
 const CONNECTIONS = 2;
 const CHATS_PER_SECOND = 50;
-const WARMUP_TURNS = 100;
+/** The same for chats, of which a second has few. */
+const WARMUP_TURNS = 1000;
 const OPEN_STREAMS = 10_000;
 
 export function edgeCases(): ValueCase[] {
@@ -113,11 +114,13 @@ function chatCase(): ValueCase {
     value: (isQuick) =>
       withRouter({ tokenizerPath: tokenizerFolder("qwen2_5") }, async ({ ready }) => {
         const client = new EdgeClient(ready.edge);
+        const turn = (n: number): EdgeRequest =>
+          edgeRequest("/v1/chat/completions", chatBody(`${n}?`), false);
+        for (let warmup = 1; warmup <= WARMUP_TURNS; warmup += 1) {
+          await client.exchange(turn(-warmup));
+        }
         // Made before: they would be what delays answers.
-        const turns = Array.from({ length: WARMUP_TURNS + (isQuick ? 100 : 500) }, (_, n) =>
-          edgeRequest("/v1/chat/completions", chatBody(`${n}?`), false),
-        );
-        for (const turn of turns.splice(0, WARMUP_TURNS)) await client.exchange(turn);
+        const turns = Array.from({ length: isQuick ? 100 : 500 }, (_, n) => turn(n));
         const told = await atRate(CHATS_PER_SECOND, turns, (turn) => client.exchange(turn));
         client.close();
         return percentiles(told);

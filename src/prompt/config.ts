@@ -39,7 +39,9 @@ export const promptConfigSchema = z.strictObject({
     .int()
     .min(0)
     .default(67_108_864)
-    .describe("bytes of remembered token ids, by the hash of their text"),
+    .describe(
+      "bytes of remembered token ids, by the hash of their text; with local, long texts and their token ids take as much again at most",
+    ),
 });
 
 export type PromptConfig = z.infer<typeof promptConfigSchema>;

@@ -31,7 +31,12 @@ const elsewhere: PromptTokenizer = {
 function start(folder: string, memoBytes = MEMO_BYTES): Promise<LocalTokenizer> {
   const memo = new TokenMemo(memoBytes);
   const ports = { clock: nodeClock, log: silentLog };
-  return LocalTokenizer.start(folder, { ...ports, memo, otherwise: elsewhere });
+  return LocalTokenizer.start(folder, {
+    ...ports,
+    memo,
+    textBytesMax: memoBytes,
+    otherwise: elsewhere,
+  });
 }
 
 function chatRequest(fields: object): TokenizeRequest {
@@ -93,6 +98,24 @@ describe.each(MODELS)("tokens of %s made here", (model: ModelName) => {
         expect([...(await made(tokenizer, textRequest(text, false))).tokens]).toEqual(ids);
       }),
       { numRuns: 150 },
+    );
+  });
+
+  it("are those of the whole text, where it begins like a long one before", async () => {
+    const turn = `<|im_start|>user\nwhat<|eot_id|>of ${model}?<|im_end|>\n`;
+    const long = turn.repeat(150);
+    await made(tokenizer, textRequest(long, false));
+    const rest = fc.array(fc.constantFrom("<|im_", "<|im_end|>", "\n", "user", " a"), {
+      maxLength: 4,
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.nat(long.length), rest, async (kept, pieces) => {
+        const text = long.slice(0, kept) + pieces.join("");
+        const { tokens, segments, segmentsKnown } = await made(tokenizer, textRequest(text, false));
+        expect([...tokens]).toEqual(whole.encode(text, { add_special_tokens: false }).ids);
+        expect(segments - segmentsKnown).toBeLessThanOrEqual(4);
+      }),
+      { numRuns: 60 },
     );
   });
 

@@ -15,12 +15,15 @@ import type {
   TokenizeRequest,
 } from "./prompt-tokenizer.ts";
 import { type TextPart, textCutter } from "./text-cuts.ts";
+import { TextStarts } from "./text-starts.ts";
 import { memoKey, type TokenMemo } from "./token-memo.ts";
 import type { TokenizerFacts } from "./tokenizer-thread.ts";
 import { TokenizerWorker, type TokenizerWorkerDeps } from "./tokenizer-worker.ts";
 
 export interface LocalTokenizerDeps extends TokenizerWorkerDeps {
   readonly memo: TokenMemo;
+  /** Bytes of long texts that are kept beside the memo, with their token ids. */
+  readonly textBytesMax: number;
   /** For what cannot be rendered here as the engine does it. */
   readonly otherwise: PromptTokenizer;
 }
@@ -44,7 +47,9 @@ export class LocalTokenizer implements PromptTokenizer {
   readonly detail: string;
   readonly #deps: LocalTokenizerDeps;
   readonly #parts: Parts;
-  readonly #cut: (text: string) => TextPart[];
+  readonly #cut: (text: string, from: number) => TextPart[];
+  /** Empty where texts are not cut. */
+  readonly #starts: TextStarts;
   /** Pieces under way, by their key: as many as the worker lets wait. */
   readonly #underWay = new Map<string, Promise<Made>>();
 
@@ -52,7 +57,12 @@ export class LocalTokenizer implements PromptTokenizer {
     this.#deps = deps;
     this.#parts = parts;
     const { cutObstacle, added } = parts.facts;
-    this.#cut = cutObstacle === null ? textCutter(added) : (text): TextPart[] => [text];
+    this.#cut =
+      cutObstacle === null ? textCutter(added) : (text): TextPart[] => [{ text, id: null }];
+    this.#starts = new TextStarts({
+      bytesMax: cutObstacle === null ? deps.textBytesMax : 0,
+      addedCharsMax: Math.max(0, ...added.map(({ content }) => content.length)),
+    });
     const cuts =
       cutObstacle === null
         ? `cut at ${added.length} added tokens`
@@ -87,11 +97,21 @@ export class LocalTokenizer implements PromptTokenizer {
     const { prompt } = request;
     const isSpecialAdded =
       prompt.kind === "chat" ? prompt.chat.isSpecialAdded : (prompt.isSpecialAdded ?? true);
-    const { before, after } = isSpecialAdded ? this.#parts.facts : NO_SPECIALS;
-    const made = await this.#tokenizeParts(this.#cut(rendered.value), signal);
+    const { before, after } = this.#parts.facts;
+    const text = rendered.value;
+    const start = this.#starts.find(text);
+    const parts = this.#cut(text, start.chars);
+    const made = await this.#tokenizeParts(parts, signal);
     if (!made.ok) return made;
-    const { lists, ...counts } = made.value;
-    return ok({ tokens: joined([before, ...lists, after]), ...counts });
+    const { lists, segments, segmentsKnown, source } = made.value;
+    const tokens = joined([start.tokens, ...lists]);
+    this.#starts.add({ text, start, parts, lists, tokens });
+    return ok({
+      source,
+      tokens: isSpecialAdded ? joined([before, tokens, after]) : tokens,
+      segments: start.segments + segments,
+      segmentsKnown: start.segments + segmentsKnown,
+    });
   }
 
   #render({ prompt, body }: TokenizeRequest): Result<string, TokenizeRefusal> {
@@ -108,15 +128,15 @@ export class LocalTokenizer implements PromptTokenizer {
     const lists: (Ids | null)[] = [];
     const missing: { readonly piece: Piece; readonly at: number }[] = [];
     let segments = 0;
-    for (const part of parts) {
-      if (typeof part === "number") {
-        lists.push([part]);
+    for (const { text, id } of parts) {
+      if (id !== null) {
+        lists.push([id]);
         continue;
       }
       segments += 1;
-      const key = memoKey(part);
+      const key = memoKey(text);
       const known = this.#deps.memo.get(key);
-      if (known === null) missing.push({ piece: { key, text: part }, at: lists.length });
+      if (known === null) missing.push({ piece: { key, text }, at: lists.length });
       lists.push(known);
     }
     if (missing.length > 0) {
@@ -165,8 +185,6 @@ export class LocalTokenizer implements PromptTokenizer {
 }
 
 type Ids = Uint32Array | readonly number[];
-
-const NO_SPECIALS = { before: [], after: [] } as const;
 
 const LOST: Made = refused("tokenizer-failed", "a piece was lost");
 

@@ -13,8 +13,11 @@ export interface AddedToken {
   readonly id: number;
 }
 
-/** A piece of text, or the id of an added token. */
-export type TextPart = string | number;
+export interface TextPart {
+  readonly text: string;
+  /** Of an added token; null: a piece of text before, between or behind them. */
+  readonly id: number | null;
+}
 
 /** Pieces that a text is cut into; one that has more is given whole. */
 const PIECES_MAX = 65_536;
@@ -56,24 +59,34 @@ export function addedTokensOf(tokenizer: Fields): AddedToken[] {
   );
 }
 
-/** Cuts a text at added tokens: of those that begin at one place the longest, from left to right. */
-export function textCutter(added: readonly AddedToken[]): (text: string) => TextPart[] {
-  if (added.length === 0) return (text) => (text === "" ? [] : [text]);
+/**
+ * Cuts a text at added tokens: of those that begin at one place the longest, from left to right.
+ * `from`: where to begin, 0 or behind an added token.
+ */
+export function textCutter(
+  added: readonly AddedToken[],
+): (text: string, from: number) => TextPart[] {
+  if (added.length === 0) return (text, from) => (from < text.length ? [piece(text, from)] : []);
   const idOf = new Map(added.map(({ content, id }) => [content, id]));
   const contents = [...idOf.keys()].sort((a, b) => b.length - a.length);
   const pattern = new RegExp(contents.map(escaped).join("|"), "g");
-  return (text) => {
+  return (text, start) => {
     const parts: TextPart[] = [];
-    let from = 0;
+    let from = start;
+    pattern.lastIndex = start;
     for (const { 0: content, index } of text.matchAll(pattern)) {
-      if (parts.length >= PIECES_MAX) return [text];
-      if (index > from) parts.push(text.slice(from, index));
-      parts.push(idOf.get(content) ?? 0);
+      if (parts.length >= PIECES_MAX) return [piece(text, start)];
+      if (index > from) parts.push(piece(text, from, index));
+      parts.push({ text: content, id: idOf.get(content) ?? 0 });
       from = index + content.length;
     }
-    if (from < text.length) parts.push(text.slice(from));
+    if (from < text.length) parts.push(piece(text, from));
     return parts;
   };
+}
+
+function piece(text: string, from: number, to?: number): TextPart {
+  return { text: text.slice(from, to), id: null };
 }
 
 function addedTokens(tokenizer: Fields): Fields[] {

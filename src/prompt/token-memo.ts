@@ -1,8 +1,11 @@
 /** Token ids of text seen before, by the SHA-256 of the text; the least recently used go. */
 import { hash } from "node:crypto";
 
-/** Longer texts are hashed; the hash of one has 44 characters, so no two texts have the same key. */
-const PLAIN_CHARS_MAX = 32;
+/**
+ * Longer texts are hashed; the hash of one has 44 characters, so no two texts have the same key. V8
+ * makes a view of every longer piece of a text, and a key that is one would keep the whole text.
+ */
+const PLAIN_CHARS_MAX = 12;
 
 /** Bytes that an entry takes beside its token ids: key, typed array, place in the map. */
 const ENTRY_BYTES = 256;

@@ -41,6 +41,8 @@ export async function startTokenizer(
     const message = 'prompt.tokenizerPath: required with prompt.tokenize "local"';
     throw new KvError("ERR_CONFIG_INVALID", message);
   }
-  const local = await LocalTokenizer.start(tokenizerPath, { ...deps, memo, otherwise: engine });
+  const local = await LocalTokenizer.start(tokenizerPath, {
+    ...{ ...deps, memo, textBytesMax: memoBytesMax, otherwise: engine },
+  });
   return { tokenizer: local, detail: local.detail, stop: () => local.stop() };
 }
