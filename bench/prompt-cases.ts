@@ -5,7 +5,7 @@ import { nodeClock } from "../src/core/node-clock.ts";
 import type { BlockHasher } from "../src/keys/block-hasher.ts";
 import { promptConfigSchema } from "../src/prompt/config.ts";
 import { PromptReader } from "../src/prompt/prompt-reader.ts";
-import { readRequestBody } from "../src/prompt/request-body.ts";
+import { readPrompt } from "../src/prompt/request-body.ts";
 import { type ChosenTokenizer, startTokenizer } from "../src/prompt/tokenizer-choice.ts";
 import { tokenizerFolder } from "../test/harness/tokenizers.ts";
 import { chatBody } from "./chat.ts";
@@ -31,7 +31,7 @@ function idsCases(hasher: BlockHasher, thousands: number): BenchCase[] {
     keysOf(Uint32Array.from(prompt));
   };
   const run = (): void => {
-    const read = readRequestBody("/v1/completions", body);
+    const read = readPrompt("/v1/completions", body);
     if (!read.ok || read.value.prompt.kind !== "tokens") throw new Error("token ids expected");
     for (const ids of read.value.prompt.prompts) keysOf(ids);
   };

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { blockKey, type EndpointId, endpointId } from "../src/core/ids.ts";
 import type { EndpointLoad } from "../src/fleet/endpoint-load.ts";
 import type { EndpointView } from "../src/fleet/fleet.ts";
-import type { PrefixWork } from "../src/fleet/ledger.ts";
+import type { PrefixWork } from "../src/fleet/prefix-works.ts";
 import { flowConfigSchema } from "../src/flow/config.ts";
 import { type RouterConfig, routerConfigSchema } from "../src/router/config.ts";
 import { type Candidate, decide, type Routed } from "../src/router/decide.ts";

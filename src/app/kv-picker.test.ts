@@ -133,6 +133,17 @@ it("gives the request the model's name that a header asks for, in its body and f
   expect(picker.pickByLoad({ ...request, requestId: "r2" })).toMatchObject({ body });
 });
 
+it("takes a request for prefilled in time whose answer comes only when it is whole", async () => {
+  const spec = specOf("10.0.0.1:8000");
+  const { picker, fleet, clock } = await routerOf([spec]);
+  const prompt = Array.from({ length: 1000 }, (_, i) => i);
+  await picker.pick(requestOf("whole", { prompt, max_tokens: 500 }), NEVER, () => {});
+  await picker.pick(requestOf("streamed", { prompt, stream: true }), NEVER, () => {});
+  clock.jump(10_000);
+  fleet.view(clock.nowMs());
+  expect(fleet.ledger.load(spec.id)).toMatchObject({ waiting: 1, decoding: 1 });
+});
+
 it("sends a split request to its decode endpoint, and takes its answer from there for no fault", async () => {
   const prefill = specOf("10.0.0.1:8000", { role: "prefill" });
   const decode = specOf("10.0.0.2:8000", { role: "decode" });

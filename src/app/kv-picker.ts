@@ -197,6 +197,7 @@ export class KvPicker implements Picker {
     const prompt: PromptToRoute = {
       requestId: request.requestId,
       inputTokens: read?.reading.inputTokens ?? Math.ceil(request.body.length / BYTES_PER_TOKEN),
+      isFirstTokenShown: read?.reading.isFirstTokenShown ?? true,
       ...{ sized, subset: request.subset, excluded: NONE_EXCLUDED, states: known.states },
     };
     const decision = dispatcher.decide(prompt, nowMs);

@@ -6,7 +6,7 @@ import { nodeClock } from "../core/node-clock.ts";
 import { promptConfigSchema } from "../prompt/config.ts";
 import { checkParity, compareTokens } from "../prompt/parity.ts";
 import type { PromptText, TokenizeRequest } from "../prompt/prompt-tokenizer.ts";
-import { readRequestBody } from "../prompt/request-body.ts";
+import { readPrompt } from "../prompt/request-body.ts";
 import { startTokenizer } from "../prompt/tokenizer-choice.ts";
 import { printLine } from "./print.ts";
 import { engineOf, pathOf, readBody } from "./prompt.ts";
@@ -48,7 +48,7 @@ export async function compareWithEngine(file: string | null, flags: TokenizeFlag
 
 function requestOf(file: string, flags: TokenizeFlags): TokenizeRequest {
   const body = readBody(file);
-  const read = readRequestBody(flags.path ?? pathOf(body), body);
+  const read = readPrompt(flags.path ?? pathOf(body), body);
   if (!read.ok) throw new KvError("ERR_PROMPT_INVALID", `${file}: ${read.reason}: ${read.detail}`);
   const { prompt, route } = read.value;
   const [text] = prompt.kind === "text" ? prompt.texts : [];

@@ -372,30 +372,3 @@ describe("the conformance tests' selection of endpoints", () => {
     expect(answer?.immediate_response?.status).toEqual({ code: 503 });
   });
 });
-
-describe("a body that the picker has changed", () => {
-  const changed = { ...routeToA, body: Buffer.from("another body") };
-
-  it("is streamed in place of the one that came", () => {
-    const session = newSession();
-    feed(session, headersMessage({}), bodyMessage(Buffer.from("body"), true));
-    const [, answer] = sent(picked(session, changed));
-    expect(answer?.request_body?.response?.body_mutation?.streamed_response).toEqual({
-      body: changed.body,
-      end_of_stream: true,
-    });
-  });
-
-  it("replaces a buffered one", () => {
-    const session = newSession({ bodyMode: "buffered" });
-    feed(session, headersMessage({}), bodyMessage(Buffer.from("body"), true));
-    const [answer] = sent(picked(session, changed));
-    const { body_mutation: body, header_mutation: headers } = answer?.request_body?.response ?? {};
-    expect(body).toEqual({ body: changed.body });
-    // Envoy takes no body of another length than its header says.
-    expect(headers?.set_headers?.at(-1)?.header).toEqual({
-      key: "content-length",
-      raw_value: Buffer.from(String(changed.body.length)),
-    });
-  });
-});

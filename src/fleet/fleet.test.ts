@@ -54,6 +54,7 @@ const request: Dispatch = {
   blockSizeTokens: 16,
   workSeconds: 1,
   prefixKeys: [],
+  isFirstTokenShown: true,
   atMs: 0,
 };
 

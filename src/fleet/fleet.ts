@@ -167,6 +167,7 @@ export class Fleet {
       this.#endpoints = endpoints;
       this.#changed.clear();
     }
+    this.ledger.settlePrefills(nowMs);
     this.ledger.settleSpeeds(this.#prefilling);
     const { workMeanSeconds, outputMeanTokens } = this.ledger;
     return {

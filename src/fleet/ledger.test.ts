@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { LedgerModel } from "../../test/harness/ledger-model.ts";
 import { type EndpointId, endpointId } from "../core/ids.ts";
-import { coldness, type EndpointLoad, IDLE_LOAD } from "./endpoint-load.ts";
+import { coldness, IDLE_LOAD, remainingSeconds } from "./endpoint-load.ts";
 import { type Dispatch, type InflightKeys, Ledger, type LedgerOptions } from "./ledger.ts";
 
 const podA = endpointId("10.0.0.1:8000");
@@ -44,6 +45,7 @@ function dispatch(fields: Partial<Dispatch> = {}): Dispatch {
     blockSizeTokens: 16,
     workSeconds: 0.5,
     prefixKeys: [],
+    isFirstTokenShown: true,
     atMs: 0,
     ...fields,
   };
@@ -228,11 +230,51 @@ describe("Ledger", () => {
     expect(drops).toEqual(["expired"]);
   });
 
+  it("lets a request decode whose first token is not shown, when its work is done by estimate", () => {
+    const ledger = newLedger();
+    const unseen = { isFirstTokenShown: false, workSeconds: 0.5 };
+    ledger.dispatched(dispatch({ ...unseen, requestId: "r1", atMs: 0 }));
+    ledger.dispatched(dispatch({ ...unseen, requestId: "r2", atMs: 100 }));
+    ledger.settlePrefills(499);
+    expect(ledger.load(podA)).toMatchObject({ waiting: 2, decoding: 0 });
+    ledger.settlePrefills(999);
+    expect(ledger.load(podA)).toMatchObject({ waiting: 1, decoding: 1, headSinceMs: 500 });
+    expect(remainingSeconds(ledger.load(podA), 900)).toBeCloseTo(0.1);
+    // The whole answer: it tells that the endpoint answers, and nothing of its speed.
+    expect(ledger.firstToken("r1", 9000)).toBe(true);
+    expect(ledger.firstToken("r1", 9000)).toBe(false);
+    expect(ledger.firstToken("r2", 900)).toBe(true);
+    expect(ledger.load(podA)).toMatchObject({ waiting: 0, decoding: 2, answers: 2, speed: 1 });
+  });
+
+  it("learns no speed from answers that come whole, and the same one beside them", () => {
+    const ledger = newLedger();
+    let atMs = 0;
+    for (let turn = 0; turn < 300; turn += 1) {
+      for (const [number, endpointId] of [podA, podB].entries()) {
+        const at = { endpointId, workSeconds: 0.25, atMs };
+        const isFirstTokenShown = number === 0;
+        ledger.dispatched(dispatch({ ...at, requestId: `u${turn}-${number}`, isFirstTokenShown }));
+        ledger.dispatched(dispatch({ ...at, requestId: `s${turn}-${number}`, atMs: atMs + 1 }));
+        // Both are prefilled in half a second; the whole answer takes four more.
+        ledger.settlePrefills(atMs + 500);
+        if (isFirstTokenShown) ledger.firstToken(`u${turn}-${number}`, atMs + 250);
+        ledger.firstToken(`s${turn}-${number}`, atMs + 501);
+        ledger.firstToken(`u${turn}-${number}`, atMs + 4500);
+        ledger.ended(`u${turn}-${number}`);
+        ledger.ended(`s${turn}-${number}`);
+      }
+      atMs += 5000;
+    }
+    ledger.settleSpeeds(pods);
+    for (const pod of pods) expect(ledger.load(pod).speed).toBeCloseTo(1, 1);
+  });
+
   it("agrees with a brute-force model", () => {
     fc.assert(
       fc.property(fc.array(stepArb, { maxLength: 60 }), (steps) => {
-        const model = new Model();
-        const ledger = newLedger({ requestsMax: Model.requestsMax, requestAgeMsMax: 50 });
+        const model = new LedgerModel();
+        const ledger = newLedger({ requestsMax: LedgerModel.requestsMax, requestAgeMsMax: 50 });
         let atMs = 0;
         for (const step of steps) {
           atMs += step.afterMs;
@@ -242,6 +284,9 @@ describe("Ledger", () => {
             expect(ledger.dispatched(request)).toBe(model.dispatched(request));
           } else if (step.kind === "firstToken") {
             expect(ledger.firstToken(requestId, atMs)).toBe(model.firstToken(requestId, atMs));
+          } else if (step.kind === "settle") {
+            ledger.settlePrefills(atMs);
+            model.settlePrefills(atMs);
           } else if (step.kind === "progressed") {
             expect(ledger.progressed(requestId, 16)).toBe(model.progressed(requestId));
           } else if (step.kind === "ended") {
@@ -264,9 +309,10 @@ describe("Ledger", () => {
 const stepArb = fc.record({
   kind: fc.constantFrom(
     ...(["dispatched", "dispatched", "firstToken", "progressed", "ended", "expire"] as const),
+    "settle" as const,
   ),
   request: fc.nat(7),
-  afterMs: fc.nat(9),
+  afterMs: fc.oneof(fc.nat(9), fc.nat(9), fc.constant(2000)),
   fields: fc.record({
     endpointId: fc.constantFrom(...pods),
     inputTokens: fc.nat(1000),
@@ -275,91 +321,6 @@ const stepArb = fc.record({
     // Eighths add up exactly, so that sums may be compared for equality.
     workSeconds: fc.nat(64).map((eighths) => eighths / 8),
     prefixKeys: fc.subarray([1n, 2n]),
+    isFirstTokenShown: fc.boolean(),
   }),
 });
-
-/** Keeps the plain list of requests and computes every figure anew from it. */
-class Model {
-  static readonly requestsMax = 5;
-  #requests: { dispatch: Dispatch; isDecoding: boolean; streamed: number }[] = [];
-  /** Instants at which the service of a head began. */
-  #heads: { pod: string; atMs: number }[] = [];
-
-  dispatched(added: Dispatch): boolean {
-    this.ended(added.requestId);
-    if (this.#requests.length >= Model.requestsMax) return false;
-    if (this.#waiting(added.endpointId).length === 0) {
-      this.#heads.push({ pod: added.endpointId, atMs: added.atMs });
-    }
-    this.#requests.push({ dispatch: added, isDecoding: false, streamed: 0 });
-    return true;
-  }
-
-  firstToken(requestId: string, atMs: number): boolean {
-    const request = this.#requests.find((one) => one.dispatch.requestId === requestId);
-    if (request === undefined || request.isDecoding) return false;
-    request.isDecoding = true;
-    this.#heads.push({ pod: request.dispatch.endpointId, atMs });
-    return true;
-  }
-
-  progressed(requestId: string): boolean {
-    const request = this.#requests.find((one) => one.dispatch.requestId === requestId);
-    if (request === undefined) return false;
-    request.streamed += 16;
-    return true;
-  }
-
-  ended(requestId: string): boolean {
-    const before = this.#requests.length;
-    this.#requests = this.#requests.filter((one) => one.dispatch.requestId !== requestId);
-    return this.#requests.length < before;
-  }
-
-  expire(nowMs: number): number {
-    const before = this.#requests.length;
-    this.#requests = this.#requests.filter((one) => nowMs - one.dispatch.atMs <= 50);
-    return before - this.#requests.length;
-  }
-
-  load(pod: string): Partial<EndpointLoad> {
-    const own = this.#requests
-      .filter(({ dispatch: { endpointId: id } }) => id === pod)
-      .filter((one) => one.dispatch.decodeEndpointId === null || !one.isDecoding);
-    const waiting = this.#waiting(pod);
-    const decoding = own.filter((one) => one.isDecoding);
-    const paired = this.#requests.filter((one) => one.dispatch.decodeEndpointId === pod);
-    const tokens = (one: { dispatch: Dispatch; streamed: number }): number =>
-      one.dispatch.inputTokens + one.streamed;
-    return {
-      requests: own.length,
-      waiting: waiting.length,
-      decoding: decoding.length,
-      pendingSeconds: sum(waiting.map((one) => one.workSeconds)),
-      ...(waiting.length === 0
-        ? {}
-        : { headSinceMs: this.#heads.findLast((h) => h.pod === pod)?.atMs ?? -1 }),
-      contextTokens: sum(decoding.map(tokens)),
-      generatedTokens: sum(own.map((one) => one.streamed)),
-      blockTokens: 16 * new Set(own.flatMap((one) => [...one.dispatch.keys])).size,
-      pairedRequests: paired.length,
-      pairedTokens: sum(paired.map(tokens)),
-    };
-  }
-
-  prefixWork(key: bigint, pod: string): { requests: number; workSeconds: number } | undefined {
-    const own = this.#waiting(pod).filter((one) => one.prefixKeys.includes(key));
-    if (own.length === 0) return undefined;
-    return { requests: own.length, workSeconds: sum(own.map((one) => one.workSeconds)) };
-  }
-
-  #waiting(pod: string): Dispatch[] {
-    return this.#requests
-      .filter((one) => one.dispatch.endpointId === pod && !one.isDecoding)
-      .map((one) => one.dispatch);
-  }
-}
-
-function sum(values: readonly number[]): number {
-  return values.reduce((total, value) => total + value, 0);
-}

@@ -2,13 +2,16 @@
  * In-flight ledger: what this router has sent to each endpoint and has not seen end.
  *
  * It is the main load signal, because it is never late: a scraped value is. A request waits from
- * its dispatch to its first token, then it decodes until it ends. In fleets with prefill and decode
+ * its dispatch to its first token, then it decodes until it ends. Of an answer that comes only when it
+ * is whole, the first token is not seen: it waits for as long as the work up to its own is estimated to
+ * take, and teaches no speed. In fleets with prefill and decode
  * endpoints it leaves the prefill endpoint with its first token, and is at its decode endpoint from
  * dispatch to end. The caller brings the time; a call costs O(1), and the blocks of its request.
  */
 import { assert } from "../core/assert.ts";
 import type { EndpointId } from "../core/ids.ts";
-import { type EndpointLoad, IDLE_LOAD, WARMUP_ANSWERS } from "./endpoint-load.ts";
+import { type EndpointLoad, IDLE_LOAD, remainingSeconds, WARMUP_ANSWERS } from "./endpoint-load.ts";
+import { type PrefixWork, PrefixWorks } from "./prefix-works.ts";
 import { learn, type SpeedEvidence, settleSpeeds } from "./speeds.ts";
 
 /** Requests in flight through one router; at some 300 bytes each this is about 40 MB. */
@@ -39,15 +42,10 @@ export interface Dispatch {
   readonly workSeconds: number;
   /** Prefixes whose waiting work the request adds to. */
   readonly prefixKeys: readonly bigint[];
+  /** Whether `firstToken` will tell of its first token; else it tells when all is generated. */
+  readonly isFirstTokenShown: boolean;
   /** Monotonic ms; later dispatches carry the same or a later time. */
   readonly atMs: number;
-}
-
-/** Waiting requests of one prefix at one endpoint. */
-export interface PrefixWork {
-  readonly requests: number;
-  /** Sum of their estimated work, seconds. */
-  readonly workSeconds: number;
 }
 
 /** Counts the blocks of requests in flight by endpoint; both return how many distinct ones it has. */
@@ -73,7 +71,10 @@ interface Entry {
   readonly dispatch: Dispatch;
   /** Empty when REQUEST_BLOCKS_MAX did not leave room for them. */
   readonly keys: BigUint64Array;
+  /** Estimated end of its prefill, monotonic ms. */
+  readonly dueMs: number;
   isDecoding: boolean;
+  isAnswered: boolean;
   streamedTokens: number;
 }
 
@@ -82,7 +83,6 @@ type Load = { -readonly [Field in keyof EndpointLoad]: EndpointLoad[Field] } & S
     headPeersSeconds: number;
   };
 
-const NO_PREFIX_WORK: ReadonlyMap<EndpointId, PrefixWork> = new Map();
 const NO_KEYS = new BigUint64Array(0);
 
 export class Ledger {
@@ -90,7 +90,9 @@ export class Ledger {
   /** In order of dispatch, oldest first. */
   readonly #entries = new Map<string, Entry>();
   readonly #loads = new Map<EndpointId, Load>();
-  readonly #prefixes = new Map<bigint, Map<EndpointId, PrefixWork>>();
+  /** Waiting requests whose first token is not shown, in order of dispatch. */
+  readonly #unseen = new Map<EndpointId, Set<Entry>>();
+  readonly #prefixWorks = new PrefixWorks();
   #requestBlocks = 0;
   #hasLearned = false;
   #workMeanSeconds = WORK_MEAN_SECONDS;
@@ -140,7 +142,7 @@ export class Ledger {
 
   /** Waiting work of a prefix by endpoint; a live map that the caller only reads. */
   prefixWork(prefixKey: bigint): ReadonlyMap<EndpointId, PrefixWork> {
-    return this.#prefixes.get(prefixKey) ?? NO_PREFIX_WORK;
+    return this.#prefixWorks.of(prefixKey);
   }
 
   /** What an endpoint is stated to be, over 0; 1 if nothing is. Counts until its own first tokens tell. */
@@ -183,9 +185,6 @@ export class Ledger {
     const hasRoom = this.#requestBlocks + dispatch.keys.length <= this.#options.requestBlocksMax;
     const keys = hasRoom ? dispatch.keys : NO_KEYS;
     this.#requestBlocks += keys.length;
-    const entry = { dispatch, keys, isDecoding: false, streamedTokens: 0 };
-    this.#entries.set(dispatch.requestId, entry);
-
     const load = this.#load(endpointId);
     load.blockSizeTokens = dispatch.blockSizeTokens;
     load.blockTokens = this.#options.blocks.add(endpointId, keys) * dispatch.blockSizeTokens;
@@ -198,7 +197,10 @@ export class Ledger {
       paired.pairedRequests += 1;
       paired.pairedTokens += inputTokens;
     }
-    this.#addPrefixWork(dispatch, 1);
+    const dueMs = atMs + (1000 * remainingSeconds(load, atMs)) / load.speed;
+    const flags = { isDecoding: false, isAnswered: false };
+    this.#add({ dispatch, keys, dueMs, ...flags, streamedTokens: 0 });
+    this.#prefixWorks.add(dispatch, 1);
     this.#workMeanSeconds += WORK_MEAN_RATE * (workSeconds - this.#workMeanSeconds);
     return true;
   }
@@ -216,30 +218,39 @@ export class Ledger {
     return this.dispatched({ ...dispatch, ...place });
   }
 
-  /** False when the request is unknown or already decoding. */
+  /** Lets unseen prefills be over whose time has come; to be called before loads are read. */
+  settlePrefills(nowMs: number): void {
+    for (const unseen of this.#unseen.values()) {
+      for (const entry of unseen) {
+        if (entry.dueMs > nowMs) break;
+        const { headSinceMs } = this.#load(entry.dispatch.endpointId);
+        this.#endPrefill(entry, Math.max(entry.dueMs, headSinceMs));
+      }
+    }
+  }
+
+  /** False when the request is unknown or had its first token. */
   firstToken(requestId: string, atMs: number): boolean {
     const entry = this.#entries.get(requestId);
-    if (entry === undefined || entry.isDecoding) return false;
-    const { dispatch } = entry;
-    const load = this.#load(dispatch.endpointId);
+    if (entry === undefined || entry.isAnswered) return false;
+    entry.isAnswered = true;
+    const { endpointId, isFirstTokenShown, workSeconds } = entry.dispatch;
+    const load = this.#load(endpointId);
+    load.answers += 1;
+    if (!isFirstTokenShown) {
+      if (!entry.isDecoding) this.#endPrefill(entry, atMs);
+      return true;
+    }
     const { headSinceMs, headPeersSeconds } = load;
-    this.#headBegins(load, dispatch.endpointId, atMs);
+    const unseenSeconds = this.#endEarlierPrefills(entry.dispatch, atMs);
+    this.#endPrefill(entry, atMs);
     // An endpoint works for all routers: in that time it also did what theirs have brought.
     const peersSeconds = Math.max(0, load.headPeersSeconds - headPeersSeconds);
     // The first answers of an engine also pay for compiling and warming up: they tell no speed.
-    if (load.answers >= WARMUP_ANSWERS) {
-      learn(load, dispatch.workSeconds + peersSeconds, Math.max(0, atMs - headSinceMs) / 1000);
+    if (load.answers > WARMUP_ANSWERS) {
+      const servedSeconds = workSeconds + unseenSeconds + peersSeconds;
+      learn(load, servedSeconds, Math.max(0, atMs - headSinceMs) / 1000);
       this.#hasLearned = true;
-    }
-    load.answers += 1;
-    load.servedSeconds += dispatch.workSeconds;
-    this.#endWaiting(load, dispatch);
-    entry.isDecoding = true;
-    if (dispatch.decodeEndpointId === null) {
-      load.decoding += 1;
-      load.contextTokens += dispatch.inputTokens + entry.streamedTokens;
-    } else {
-      this.#leave(load, entry);
     }
     return true;
   }
@@ -286,13 +297,48 @@ export class Ledger {
     return expired;
   }
 
+  #add(entry: Entry): void {
+    const { requestId, endpointId, isFirstTokenShown } = entry.dispatch;
+    this.#entries.set(requestId, entry);
+    if (isFirstTokenShown) return;
+    const unseen = this.#unseen.get(endpointId) ?? new Set();
+    this.#unseen.set(endpointId, unseen.add(entry));
+  }
+
+  /** Work of the unseen prefills that the endpoint began before, which are over too. Seconds. */
+  #endEarlierPrefills({ endpointId, atMs: beforeMs }: Dispatch, atMs: number): number {
+    let seconds = 0;
+    for (const entry of this.#unseen.get(endpointId) ?? []) {
+      if (entry.dispatch.atMs >= beforeMs) break;
+      seconds += entry.dispatch.workSeconds;
+      this.#endPrefill(entry, atMs);
+    }
+    return seconds;
+  }
+
+  /** From waiting to decoding. */
+  #endPrefill(entry: Entry, atMs: number): void {
+    const { dispatch } = entry;
+    const load = this.#load(dispatch.endpointId);
+    this.#headBegins(load, dispatch.endpointId, atMs);
+    load.servedSeconds += dispatch.workSeconds;
+    this.#endWaiting(load, entry);
+    entry.isDecoding = true;
+    if (dispatch.decodeEndpointId === null) {
+      load.decoding += 1;
+      load.contextTokens += dispatch.inputTokens + entry.streamedTokens;
+    } else {
+      this.#leave(load, entry);
+    }
+  }
+
   #remove(requestId: string): boolean {
     const entry = this.#entries.get(requestId);
     if (entry === undefined) return false;
     this.#entries.delete(requestId);
     const { dispatch, isDecoding, streamedTokens } = entry;
     const load = this.#load(dispatch.endpointId);
-    if (!isDecoding) this.#endWaiting(load, dispatch);
+    if (!isDecoding) this.#endWaiting(load, entry);
     if (dispatch.decodeEndpointId === null) {
       if (isDecoding) {
         load.decoding -= 1;
@@ -313,12 +359,21 @@ export class Ledger {
     load.headPeersSeconds = this.#options.peersServedSeconds(endpointId);
   }
 
-  #endWaiting(load: Load, dispatch: Dispatch): void {
-    this.#addPrefixWork(dispatch, -1);
+  #endWaiting(load: Load, entry: Entry): void {
+    const { dispatch } = entry;
+    this.#endUnseen(entry);
+    this.#prefixWorks.add(dispatch, -1);
     load.waiting -= 1;
     // Sums of floats drift; an empty queue has no work, whatever the drift.
     load.pendingSeconds =
       load.waiting === 0 ? 0 : Math.max(0, load.pendingSeconds - dispatch.workSeconds);
+  }
+
+  #endUnseen(entry: Entry): void {
+    const { endpointId } = entry.dispatch;
+    const unseen = this.#unseen.get(endpointId);
+    unseen?.delete(entry);
+    if (unseen?.size === 0) this.#unseen.delete(endpointId);
   }
 
   #leave(load: Load, { dispatch, keys, streamedTokens }: Entry): void {
@@ -337,20 +392,5 @@ export class Ledger {
     const load = { ...IDLE_LOAD, ...evidence, headPeersSeconds: 0 };
     this.#loads.set(endpointId, load);
     return load;
-  }
-
-  #addPrefixWork({ prefixKeys, endpointId, workSeconds }: Dispatch, sign: 1 | -1): void {
-    for (const prefixKey of prefixKeys) {
-      const byEndpoint = this.#prefixes.get(prefixKey) ?? new Map<EndpointId, PrefixWork>();
-      const before = byEndpoint.get(endpointId) ?? { requests: 0, workSeconds: 0 };
-      const requests = before.requests + sign;
-      if (requests === 0) byEndpoint.delete(endpointId);
-      else {
-        const seconds = Math.max(0, before.workSeconds + sign * workSeconds);
-        byEndpoint.set(endpointId, { requests, workSeconds: seconds });
-      }
-      if (byEndpoint.size === 0) this.#prefixes.delete(prefixKey);
-      else this.#prefixes.set(prefixKey, byEndpoint);
-    }
   }
 }

@@ -19,7 +19,7 @@ import { refused } from "../core/result.ts";
 import { readTokenizerConfig, readTokenizerJson } from "./file-tokenizer.ts";
 import { LocalTokenizer } from "./local-tokenizer.ts";
 import type { PromptTokenizer, Tokenized, TokenizeRequest } from "./prompt-tokenizer.ts";
-import { readRequestBody } from "./request-body.ts";
+import { readPrompt } from "./request-body.ts";
 import { TokenMemo } from "./token-memo.ts";
 
 const NEVER = new AbortController().signal;
@@ -42,7 +42,7 @@ function start(folder: string, memoBytes = MEMO_BYTES): Promise<LocalTokenizer> 
 function chatRequest(fields: object): TokenizeRequest {
   const route = "/v1/chat/completions";
   const body = Buffer.from(JSON.stringify(fields));
-  const read = readRequestBody(route, body);
+  const read = readPrompt(route, body);
   if (!read.ok || read.value.prompt.kind !== "chat") throw new Error(JSON.stringify(read));
   return { model: "m", prompt: read.value.prompt, route, body };
 }
@@ -235,7 +235,7 @@ describe("what cannot be made here", () => {
     const body = Buffer.from(
       JSON.stringify({ messages, tools: [tool({ a: 7 })] }).replace("7", "1.0"),
     );
-    const read = readRequestBody("/v1/chat/completions", body);
+    const read = readPrompt("/v1/chat/completions", body);
     if (!read.ok || read.value.prompt.kind !== "chat") throw new Error("not read");
     const { prompt, route } = read.value;
     expect(await reasonOf({ model: "m", prompt, route, body })).toBe("no-engine");
@@ -268,7 +268,7 @@ describe("what cannot be made here", () => {
     for (let round = 0; round < 400; round += 1) {
       const { path, body } = samples[round % samples.length] ?? { path: "", body: Buffer.of() };
       const changed = mutateJson(body, random);
-      const read = readRequestBody(path, changed);
+      const read = readPrompt(path, changed);
       if (!read.ok || read.value.prompt.kind !== "chat") continue;
       const { prompt, route } = read.value;
       reasons.add(await reasonOf({ model: "m", prompt, route, body: changed }));

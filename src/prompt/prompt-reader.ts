@@ -43,6 +43,8 @@ export interface PromptReading {
   readonly cacheSalt: string | null;
   /** As the body says, lower is sooner; null when absent. */
   readonly priority: number | null;
+  /** See RequestBody.isFirstTokenShown; true where the body is not understood. */
+  readonly isFirstTokenShown: boolean;
   readonly traits: RequestTraits;
 }
 
@@ -134,8 +136,8 @@ export class PromptReader {
   chunkKeysOf({ body }: ParsedRequest): BigUint64Array {
     if (!body.ok || this.#deps.tokenizer === null) return NO_KEYS;
     const { prompt, cacheSalt } = body.value;
-    if (prompt.kind === "tokens") return NO_KEYS;
-    const tokens = this.#chunks.wordsOf(promptText(prompt));
+    if (!prompt.ok || prompt.value.kind === "tokens") return NO_KEYS;
+    const tokens = this.#chunks.wordsOf(promptText(prompt.value));
     const lora = this.#loraOf(body);
     const extras = ["bytes", cacheSalt];
     const blockSizeTokens = CHUNK_TOKENS;
@@ -151,10 +153,11 @@ export class PromptReader {
   #reading({ request, body }: ParsedRequest, source: Source): PromptReading {
     return {
       ...source,
-      prompts: body.ok ? promptsOf(body.value.prompt) : 1,
+      prompts: body.ok && body.value.prompt.ok ? promptsOf(body.value.prompt.value) : 1,
       lora: this.#loraOf(body),
       cacheSalt: body.ok ? body.value.cacheSalt : null,
       priority: body.ok ? body.value.priority : null,
+      isFirstTokenShown: !body.ok || body.value.isFirstTokenShown,
       traits: readTraits(request.headers),
     };
   }
@@ -165,10 +168,12 @@ export class PromptReader {
   }
 
   async #tokensOf(
-    { prompt, model, route }: RequestBody,
+    { prompt: read, model, route }: RequestBody,
     body: Uint8Array,
     signal: AbortSignal,
   ): Promise<Source> {
+    if (!read.ok) return withoutTokens(body.length, read);
+    const prompt = read.value;
     if (prompt.kind === "tokens") {
       const total = prompt.prompts.reduce((sum, { length }) => sum + length, 0);
       const given = { source: "given", tokens: longest(prompt.prompts), ...NO_SEGMENTS } as const;

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { ok } from "../core/result.ts";
 import type { Chat } from "./prompt-fields.ts";
 import { readRequestBody } from "./request-body.ts";
 
@@ -14,7 +15,13 @@ const PATHS = [
 ];
 
 const bytes = (body: unknown): Uint8Array => Buffer.from(JSON.stringify(body));
-const read = (path: string, body: unknown) => readRequestBody(path, bytes(body));
+/** A refusal of the prompt as one of the body; null in a prompt's place: it was refused. */
+const read = (path: string, body: unknown) => {
+  const result = readRequestBody(path, bytes(body));
+  if (!result.ok) return result;
+  const { prompt, ...rest } = result.value;
+  return prompt.ok ? ok({ ...rest, prompt: prompt.value }) : prompt;
+};
 const refusal = (path: string, body: unknown): string => {
   const result = read(path, body);
   return result.ok ? "accepted" : result.reason;
@@ -40,6 +47,7 @@ describe("request bodies", () => {
         ok: true,
         value: {
           ...{ route: path.split("?")[0], model: "m", cacheSalt: "s", priority: 3 },
+          isFirstTokenShown: path === "/v1/embeddings",
           prompt: { kind: "tokens", prompts: [ids] },
         },
       });
@@ -226,6 +234,27 @@ describe("request bodies", () => {
     expect(refusal("/v1/responses", { previous_response_id: "r", input: "a" })).toBe("stateful");
     expect(refusal("/inference/v1/generate", { token_ids: [1], features: {} })).toBe("multimodal");
     expect(refusal("/generate", { text: "a", image_data: "x" })).toBe("multimodal");
+  });
+
+  it("say whether the first byte of the answer is that of its first token", () => {
+    const isShown = (path: string, body: object): boolean => {
+      const result = readRequestBody(path, bytes(body));
+      return result.ok && result.value.isFirstTokenShown;
+    };
+    const messages = [{ role: "user", content: [{ type: "image_url" }] }];
+    for (const [path, body, name] of [
+      ["/v1/completions", { prompt: [1] }, "max_tokens"],
+      ["/v1/chat/completions", { messages }, "max_completion_tokens"],
+      ["/v1/responses", { input: "a" }, "max_output_tokens"],
+    ] as const) {
+      expect(isShown(path, body)).toBe(false);
+      expect(isShown(path, { ...body, [name]: 100, stream: false })).toBe(false);
+      expect(isShown(path, { ...body, [name]: 1 })).toBe(true);
+      expect(isShown(path, { ...body, stream: true })).toBe(true);
+    }
+    const sampling_params = { max_new_tokens: 1 };
+    expect(isShown("/generate", { text: "a", sampling_params })).toBe(true);
+    expect(isShown("/v1/embeddings", { input: "a" })).toBe(true);
   });
 
   it("of which the engine scores every token are routed by load: it reads none from its cache", () => {

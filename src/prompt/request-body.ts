@@ -28,7 +28,9 @@ export interface RequestBody {
   readonly cacheSalt: string | null;
   /** Lower is sooner, as vLLM has it; null when absent. */
   readonly priority: number | null;
-  readonly prompt: Prompt;
+  /** Whether the answer's first byte tells of its first token; else it comes when all is generated. */
+  readonly isFirstTokenShown: boolean;
+  readonly prompt: Result<Prompt, BodyRefusal>;
 }
 
 const NO_API = ["", null] as const;
@@ -39,6 +41,8 @@ interface Api {
   readonly readPrompt: (fields: Fields) => Result<Prompt, BodyRefusal>;
 }
 
+const EMBEDDINGS = "/v1/embeddings";
+
 /** A path that ends like two of them is the first one's. */
 const APIS: ReadonlyMap<string, Api> = new Map([
   ["/v1/completions", { tokensField: "prompt", readPrompt: readCompletionsBody }],
@@ -48,7 +52,7 @@ const APIS: ReadonlyMap<string, Api> = new Map([
   ],
   ["/v1/responses", { tokensField: null, readPrompt: readResponsesBody }],
   ["/v1/messages", { tokensField: null, readPrompt: readMessagesBody }],
-  ["/v1/embeddings", { tokensField: "input", readPrompt: readEmbeddingsBody }],
+  [EMBEDDINGS, { tokensField: "input", readPrompt: readEmbeddingsBody }],
   ["/inference/v1/generate", { tokensField: "token_ids", readPrompt: readInferenceBody }],
   ["/generate", { tokensField: "input_ids", readPrompt: readSglangBody }],
 ]);
@@ -60,7 +64,20 @@ export function readRequestBody(path: string, body: Uint8Array): Result<RequestB
   const guessed = guessRoute(body);
   const read = guessed === null ? null : readBodyOf(guessed, body);
   // What a guess does not fit is no fault of the client.
-  return read?.ok === true ? read : refused("path-unknown", "no path, and no body that is known");
+  return read?.ok === true && read.value.prompt.ok
+    ? read
+    : refused("path-unknown", "no path, and no body that is known");
+}
+
+/** What a body asks for, where nothing else of it is wanted. */
+export function readPrompt(
+  path: string,
+  body: Uint8Array,
+): Result<{ readonly route: string; readonly prompt: Prompt }, BodyRefusal> {
+  const read = readRequestBody(path, body);
+  if (!read.ok) return read;
+  const { route, prompt } = read.value;
+  return prompt.ok ? ok({ route, prompt: prompt.value }) : prompt;
 }
 
 /** The route whose field the body has; null: none is known. */
@@ -82,14 +99,6 @@ function readBodyOf(path: string, body: Uint8Array): Result<RequestBody, BodyRef
   const parsed = parseJsonBody(body, api.tokensField);
   if (!parsed.ok) return parsed;
   const fields = parsed.value;
-  if (isPromptScored(fields)) {
-    return refused(
-      "cache-unread",
-      "scores of the prompt's tokens: the engine computes all of them",
-    );
-  }
-  const prompt = api.readPrompt(fields);
-  if (!prompt.ok) return prompt;
   const { priority } = fields;
   return ok({
     route,
@@ -97,8 +106,31 @@ function readBodyOf(path: string, body: Uint8Array): Result<RequestBody, BodyRef
     model: textOrNull(fields["model"]) ?? textOrNull(fields["lora_path"]),
     cacheSalt: textOrNull(fields["cache_salt"]) ?? textOrNull(fields["extra_key"]),
     priority: typeof priority === "number" ? priority : null,
-    prompt: prompt.value,
+    isFirstTokenShown: route === EMBEDDINGS || isFirstTokenShown(fields),
+    prompt: isPromptScored(fields) ? SCORED : api.readPrompt(fields),
   });
+}
+
+const SCORED: Result<Prompt, BodyRefusal> = refused(
+  "cache-unread",
+  "scores of the prompt's tokens: the engine computes all of them",
+);
+
+/** Names of the fields that bound an answer, tokens. */
+const OUTPUT_LIMITS = [
+  ...["max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens"],
+] as const;
+
+/** An answer that is streamed, or that is no more than its first token. */
+function isFirstTokenShown(fields: Fields): boolean {
+  const params = paramsOf(fields);
+  const isOneToken = OUTPUT_LIMITS.some((name) => fields[name] === 1 || params[name] === 1);
+  return fields["stream"] === true || isOneToken;
+}
+
+/** Where the engines' own APIs have what others have beside the prompt. */
+function paramsOf({ sampling_params: params }: Fields): Fields {
+  return isFields(params) ? params : {};
 }
 
 /**
@@ -106,8 +138,8 @@ function readBodyOf(path: string, body: Uint8Array): Result<RequestBody, BodyRef
  * SGLang no more than what is before them.
  */
 function isPromptScored(fields: Fields): boolean {
-  const { sampling_params: sampling, echo } = fields;
-  const params = isFields(sampling) ? sampling : {};
+  const { echo } = fields;
+  const params = paramsOf(fields);
   if (isGiven(fields["prompt_logprobs"]) || isGiven(params["prompt_logprobs"])) return true;
   if (params["skip_reading_prefix_cache"] === true) return true;
   // An echo is scored like the answer; of a chat it always is.

@@ -27,6 +27,8 @@ export interface PromptToRoute {
   readonly requestId: string;
   /** Tokens of the prompt, or an estimate where they are not known. */
   readonly inputTokens: number;
+  /** See Dispatch. */
+  readonly isFirstTokenShown: boolean;
   /** One for each block size of the fleet; none where the tokens are not known. */
   readonly sized: readonly SizedPrompt[];
   readonly subset: readonly string[] | null;
@@ -83,7 +85,7 @@ export class Dispatcher {
     { chosen, decodeEndpointId }: Routed,
     { blockSizeTokens, nowMs }: { readonly blockSizeTokens: number; readonly nowMs: number },
   ): void {
-    const { requestId, inputTokens, sized } = prompt;
+    const { requestId, inputTokens, isFirstTokenShown, sized } = prompt;
     const finest = finestKeys(prompt);
     const ofEndpoint = sized.find((each) => each.blockSizeTokens === blockSizeTokens);
     const { endpointId } = chosen;
@@ -92,7 +94,7 @@ export class Dispatcher {
     fleet.peers.prompts.dispatched(endpointId, keys);
     fleet.ledger.dispatched({
       ...{ requestId, endpointId, decodeEndpointId, inputTokens, keys },
-      blockSizeTokens,
+      ...{ blockSizeTokens, isFirstTokenShown },
       workSeconds: chosen.workSeconds,
       prefixKeys: this.#popularity.checkpointKeys(finest),
       atMs: nowMs,

@@ -3,7 +3,7 @@
  * Pure: a view of one decision's input.
  */
 import type { EndpointId } from "../core/ids.ts";
-import type { PrefixWork } from "../fleet/ledger.ts";
+import type { PrefixWork } from "../fleet/prefix-works.ts";
 import type { RouterConfig } from "./config.ts";
 import type { PopularPrefix } from "./popularity.ts";
 
