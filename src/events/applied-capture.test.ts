@@ -111,8 +111,12 @@ describe("events apply", () => {
         ],
         rank,
       ]);
-    const remove = (handle: number): EventMessage["payload"] =>
-      msgpackPayload([200 + handle, [{ type: "BlockRemoved", block_hashes: [handle] }], 0]);
+    const remove = (handle: number, fields: object = {}): EventMessage["payload"] =>
+      msgpackPayload([
+        200 + handle,
+        [{ type: "BlockRemoved", block_hashes: [handle], ...fields }],
+        0,
+      ]);
     const play = (
       payloads: readonly (readonly [number, EventMessage["payload"]])[],
       prompt: object = {},
@@ -144,23 +148,44 @@ describe("events apply", () => {
       expect(late).toMatchObject({ state: "DEGRADED", reason: "late-subscription" });
     });
 
-    it("is not EXACT about blocks of several groups that each make a prefix", () => {
-      for (const kind of ["full_attention", null]) {
-        const of = (group: number) => store(1, { group_idx: group, kv_cache_spec_kind: kind });
-        expect(play([[0, of(0)]])).toMatchObject({ state: "EXACT", tokens: { gpu: 2 } });
-        const both = play([
-          [0, of(0)],
-          [1, of(1)],
-        ]);
-        expect(both).toMatchObject({ state: "DEGRADED", reason: "several-groups" });
+    it("holds a block where each full group has it, and is EXACT where their kinds are told", () => {
+      const of = (group: number, kind: string | null = "full_attention") =>
+        store(1, { group_idx: group, kv_cache_spec_kind: kind });
+      const gone = (group: number) => remove(1, { group_idx: group });
+      const held = (tokens: number) => ({ state: "EXACT", tokens: { gpu: tokens, any: tokens } });
+      const said = [of(0), of(2), of(0), gone(0), gone(0), of(0), gone(2), gone(2)];
+      const expected = [2, 2, 2, 2, 0, 2, 0, 0];
+      for (const [last, tokens] of expected.entries()) {
+        const messages = said.slice(0, last + 1).map((event, seq) => [seq, event] as const);
+        expect(play(messages), `after message ${last}`).toMatchObject(held(tokens));
       }
-      const sliding = store(1, { group_idx: 1, kv_cache_spec_kind: "sliding_window" });
-      const full = store(1, { group_idx: 0, kv_cache_spec_kind: "full_attention" });
-      const hybrid = play([
-        [0, sliding],
-        [1, full],
+      const untold = play([
+        [0, of(0, null)],
+        [1, of(1, null)],
       ]);
-      expect(hybrid).toMatchObject({ state: "EXACT", tokens: { gpu: 2 } });
+      expect(untold).toMatchObject({ state: "DEGRADED", reason: "several-groups" });
+      const placeholder = { token_ids: [], block_size: 0, medium: "CPU", group_idx: 1 };
+      const hybrid = play([
+        [0, of(1, "sliding_window")],
+        [1, of(0)],
+        [2, store(1, placeholder)],
+      ]);
+      expect(hybrid).toMatchObject({ state: "EXACT", tokens: { gpu: 2, cpu: 0 } });
+    });
+
+    it("counts each medium of a tier by itself", () => {
+      const pinned = store(1, { medium: "CPU_PINNED" });
+      const second = store(1, { medium: "CPU_TIER1" });
+      const gone = (medium: string) => remove(1, { medium });
+      const said = [
+        ...[store(1), pinned, second],
+        ...[gone("CPU_PINNED"), gone("cpu_pinned"), gone("CPU_TIER1")],
+      ];
+      const expected = [0, 2, 2, 2, 2, 0];
+      for (const [last, tokens] of expected.entries()) {
+        const messages = said.slice(0, last + 1).map((event, seq) => [seq, event] as const);
+        expect(play(messages)).toMatchObject({ state: "EXACT", tokens: { cpu: tokens } });
+      }
     });
 
     it("matches nothing where two hashes were seen for one key, also where extras are told", () => {

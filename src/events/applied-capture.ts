@@ -17,9 +17,9 @@ import { TIERS, type Tier } from "../tiers/tier.ts";
 import { Applier } from "./applier.ts";
 import { createEventDecoder } from "./event-decoder.ts";
 import type { EventMessage } from "./frames.ts";
-import { withoutLora } from "./holder-keyer.ts";
 import { HolderRelay, type RelayStep } from "./holder-relay.ts";
 import type { EngineMessage } from "./sequence.ts";
+import { withoutLora } from "./stored-extras.ts";
 
 const ENDPOINT = endpointId("capture:1");
 const MODEL = "capture";

@@ -173,6 +173,7 @@ describe("a holder's state", () => {
         blockSizesTokens: [16],
         model: "m",
         ignoredGroups: [],
+        lanes: [],
       },
     });
   });

@@ -10,6 +10,7 @@ import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
 import { BLOCK_SIZES_MAX } from "../indexer/holder-state.ts";
 import type { HolderCursor, HolderState, Residency } from "../indexer/residency.ts";
+import { LANES_MAX } from "./copy-lanes.ts";
 import {
   isNote,
   type KeyedBatch,
@@ -61,11 +62,13 @@ export class Applier implements KeyedSink {
     let state = this.#stateAfter(batch, known);
     let blockSizesTokens = known?.blockSizesTokens ?? NO_SIZES;
     let ignoredGroups = known?.ignoredGroups ?? [];
+    let lanes = known?.lanes ?? [];
     for (const event of batch.events) {
       if (event.type === "stored") blockSizesTokens = withSizeOf(event, blockSizesTokens);
       const loss = this.#apply(batch.holder, event, blockSizesTokens);
       if (loss !== null) state = { state: "DEGRADED", reason: loss };
       if (event.type === "ignored-group") ignoredGroups = [...ignoredGroups, event.group];
+      if (event.type === "lane" && lanes.length < LANES_MAX) lanes = [...lanes, event.name];
     }
     const isCatchingUp = batch.events.some(({ type }) => type === "catching-up");
     if (isCatchingUp && state.state === "EXACT") state = CATCHING_UP;
@@ -79,6 +82,7 @@ export class Applier implements KeyedSink {
       blockSizesTokens,
       model,
       ignoredGroups,
+      lanes,
     });
     if (!isNote(batch)) this.#reportLag(batch);
     return true;
@@ -166,6 +170,7 @@ export class Applier implements KeyedSink {
         meter.count("kvatlas_events_refused_total", { reason: "ambiguous-key" });
         return null;
       case "ignored-group":
+      case "lane":
       case "catching-up":
         return null;
       case "cleared": {

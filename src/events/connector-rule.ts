@@ -6,6 +6,7 @@
  * size than any that the engine itself has on its GPU: LMCache's chunks. A block of the engine's own size
  * is taken for its own offloading, whose removals come. Pure.
  */
+import type { EngineName } from "../core/engine-name.ts";
 import { BLOCK_SIZES_MAX } from "../indexer/holder-state.ts";
 import { tierOfMedium } from "../tiers/tier.ts";
 import type { KeyedStored } from "./keyed-batch.ts";
@@ -77,6 +78,11 @@ export class ConnectorRule {
   #isForeign(blockSizeTokens: number): boolean {
     return this.#ownSizes.size > 0 && blockSizeTokens > 0 && !this.#ownSizes.has(blockSizeTokens);
   }
+}
+
+/** Whether all that an engine of this name stores below the GPU is a connector's. */
+export function isConnector(engine: EngineName | undefined): boolean {
+  return engine === "lmcache" || engine === "mooncake";
 }
 
 function hasIdentity({ loraName, loraId, extraKeys, cacheSalt }: BlockStored): boolean {

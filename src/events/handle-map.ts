@@ -89,6 +89,19 @@ export class HandleMap {
     return row !== NO_ROW && this.#copies[row] !== TOMBSTONE;
   }
 
+  /** Copies of a block, over all tiers. */
+  copies(handle: EngineKey): number {
+    const row = this.#rowOf(handle);
+    return row === NO_ROW || this.#copies[row] === TOMBSTONE ? 0 : this.#copiesOf(row);
+  }
+
+  eachHeld(visit: (handle: EngineKey) => void): void {
+    for (let row = 0; row < this.#rowEnd; row += 1) {
+      const copies = this.#copies[row];
+      if (copies !== FREE && copies !== TOMBSTONE) visit(this.#handleAt(row));
+    }
+  }
+
   /**
    * Adds one copy of each block from position `start` on. Returns the first position that was not
    * added, or their number: the map is full, or a claimed key is not the one that the handle has, or is

@@ -5,11 +5,13 @@
  */
 import { type BlockKey, blockKey, type EngineKey, engineKey } from "../core/ids.ts";
 import { Slab } from "../core/slab.ts";
+import type { HolderCursor } from "../indexer/holder-state.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
-import { type ExtraKey, extraText, saltExtras } from "../keys/extra-keys.ts";
 import { loraNamespace } from "../keys/namespace.ts";
 import { type Tier, tierOfMedium } from "../tiers/tier.ts";
 import { ConnectorRule } from "./connector-rule.ts";
+import { CopyLanes, type LanePlace } from "./copy-lanes.ts";
+import { GroupRule } from "./group-rule.ts";
 import { type Blocks, HandleMap } from "./handle-map.ts";
 import { type EndedHints, HINT_LIFE_MS, Hints } from "./hints.ts";
 import type { KeyedEvent, KeyedStored, LossReason } from "./keyed-batch.ts";
@@ -17,19 +19,15 @@ import type { BlockRemoved, BlockStored, KvEvent, KvEventBatch } from "./kv-even
 import { Orphans } from "./orphans.ts";
 import { ownKey } from "./plain-keys.ts";
 import { endOfRemovals, joinedRemovals } from "./removal-runs.ts";
-
-/** Kinds of attention whose blocks make a prefix reusable by themselves. */
-const FULL_ATTENTION_KINDS: ReadonlySet<string> = new Set([
-  "full_attention",
-  "mla_attention",
-  "sink_full_attention",
-  "unknown",
-]);
+import { extrasOfStored } from "./stored-extras.ts";
 
 /** Where the keys of all holders' batches lie. */
 const slab = new Slab();
-/** Groups of one holder that are remembered as left out; models have a handful. */
-const GROUPS_MAX = 1024;
+
+/** Where a store's copies are counted; a connector's hints are counted aside. */
+interface StorePlace extends LanePlace {
+  readonly isHint: boolean;
+}
 
 export interface HolderKeyerDeps {
   readonly model: string;
@@ -45,12 +43,10 @@ export class HolderKeyer {
   readonly #hasher: BlockHasher;
   readonly #handles = new HandleMap();
   readonly #orphans = new Orphans();
-  /** Groups of a hybrid model that are not indexed; learned from their stores. */
-  readonly #ignoredGroups = new Set<number>();
-  /** The group that is indexed; null until an event names it. */
-  #group: number | null = null;
+  readonly #groups = new GroupRule();
   #eventsLeftOut = 0;
   readonly #hints: Hints;
+  readonly #lanes: CopyLanes;
   readonly #rule: ConnectorRule;
   /** Latest time that the engine said, ms. */
   #engineMs = 0;
@@ -59,16 +55,38 @@ export class HolderKeyer {
     this.#model = deps.model;
     this.#hasher = deps.hasher;
     this.#hints = new Hints(deps.hintLifeMs ?? HINT_LIFE_MS);
+    this.#lanes = new CopyLanes(this.#handles, this.#hints);
     this.#rule = new ConnectorRule(deps.isConnector ?? false);
   }
 
+  /** What an earlier relay told once in this life. */
+  restoreLife({ ignoredGroups, lanes = [] }: Pick<HolderCursor, "ignoredGroups" | "lanes">): void {
+    for (const group of ignoredGroups) this.#groups.ignore(group);
+    this.#groups.setApart(this.#lanes.restoreNames(lanes));
+  }
+
+  /** Some of that was not heard. */
+  missedSomeOfLife(): void {
+    this.#lanes.setUnclear();
+  }
+
+  /** Blocks with their copies in the GPU; those of lower tiers follow by restoreLower. */
   restoreHandles(blocks: Blocks, copies: Uint32Array): void {
-    this.#handles.restore(blocks, copies);
+    const { copiesPerHeld } = this.#lanes;
+    this.#handles.restore(
+      blocks,
+      copies.map((each) => each * copiesPerHeld),
+    );
   }
 
   /** A block that may be a connector's, of unknown age. */
   restoreHint(tier: Tier, handle: bigint): void {
     this.#hints.add(tier, handle, null);
+  }
+
+  /** So many of a block's copies, which restoreHandles has put back, are in this tier. */
+  restoreLower(tier: Tier, handle: bigint, copies: number): void {
+    this.#lanes.restore(tier, handle, copies);
   }
 
   get hints(): Pick<Hints, "size" | "lifeMs"> {
@@ -87,19 +105,12 @@ export class HolderKeyer {
     return events;
   }
 
-  /** Leaves a group out from now on. False: it was known, or is one too many. */
-  ignoreGroup(group: number): boolean {
-    const isNews = !this.#ignoredGroups.has(group) && this.#ignoredGroups.size < GROUPS_MAX;
-    if (isNews) this.#ignoredGroups.add(group);
-    return isNews;
-  }
-
   /** The engine started anew: its handles mean nothing any more. */
   forget(): void {
     this.#handles.clear();
     this.#orphans.clear();
-    this.#ignoredGroups.clear();
-    this.#group = null;
+    this.#groups.clear();
+    this.#lanes.clear();
     this.#hints.clear();
     this.#rule.clear();
     this.#engineMs = 0;
@@ -111,10 +122,11 @@ export class HolderKeyer {
     const { events } = batch;
     this.#engineMs = Math.max(this.#engineMs, batch.ts * 1000);
     const keyed: KeyedEvent[] = this.#hints.size === 0 ? [] : this.endHints(0);
+    if (this.#lanes.takeUnclear()) keyed.push(lost("uncounted-copies"));
     for (let start = 0; start < events.length; ) {
       const event = events[start];
       if (event === undefined) break;
-      const end = this.#isRemoval(event) ? endOfRemovals(events, start) : start + 1;
+      const end = event.type === "removed" ? endOfRemovals(events, start) : start + 1;
       this.#key(end === start + 1 ? event : joinedRemovals(events, start, end), keyed);
       start = end;
     }
@@ -130,8 +142,11 @@ export class HolderKeyer {
       this.#adoptEvent(event);
       if (event.type !== "stored") continue;
       if (event.tier === "gpu") this.#rule.noteOwnSize(event.blockSizeTokens);
-      if (!hasHints || !this.#rule.isKeyedHint(event)) continue;
-      for (const each of event.handles) this.restoreHint(event.tier, each);
+      const isHint = hasHints && this.#rule.isKeyedHint(event);
+      for (const each of event.handles) {
+        if (isHint) this.restoreHint(event.tier, each);
+        else this.restoreLower(event.tier, each, 1);
+      }
     }
   }
 
@@ -160,7 +175,7 @@ export class HolderKeyer {
 
   /** A set: said again, it lives longer, and is no second copy. */
   #keyHint(event: BlockStored, keyed: KeyedEvent[]): void {
-    if (this.#isLeftOut(event, keyed)) return;
+    if (this.#groupOf(event, keyed) === undefined) return;
     keyed.push(lost("no-removals"));
     const tier = tierOfMedium(event.medium);
     const hints = this.#hints;
@@ -180,8 +195,9 @@ export class HolderKeyer {
     for (const handle of known) hints.delete(tier, handle);
     if (known.length > 0) keyed.push(...this.#removalsOf([{ tier, handles: known }]));
     const before = keyed.length;
-    if (placing === "handles") this.#placeByHandle(event, tier, keyed);
-    else this.#placeByTokens(event, tier, keyed);
+    const place = { tier, medium: event.medium, group: null, isHint: true };
+    if (placing === "handles") this.#placeByHandle(event, place, keyed);
+    else this.#placeByTokens(event, place, keyed);
     for (const stored of keyed.slice(before)) {
       if (stored.type !== "stored" || stored.tier !== tier) continue;
       // Orphans that it brought home have their own say.
@@ -200,35 +216,41 @@ export class HolderKeyer {
     });
   }
 
-  /** Whether it is of a group whose blocks make no prefix. */
-  #isLeftOut({ group, specKind }: BlockStored, keyed: KeyedEvent[]): boolean {
-    if (group === null || FULL_ATTENTION_KINDS.has(specKind ?? "unknown")) return false;
-    this.#eventsLeftOut += 1;
-    if (this.ignoreGroup(group)) keyed.push({ type: "ignored-group", group });
-    return true;
+  /** The full group that it is counted for, null: the one; undefined: its blocks make no prefix. */
+  #groupOf(event: BlockStored, keyed: KeyedEvent[]): number | null | undefined {
+    const { group } = event;
+    const place = this.#groups.placeOfStored(event);
+    if (place.is === "left-out") {
+      this.#eventsLeftOut += 1;
+      if (place.isNews && group !== null) keyed.push({ type: "ignored-group", group });
+      return undefined;
+    }
+    if (place.isUnclear) keyed.push(lost("several-groups"));
+    if (place.is === "one") return null;
+    if (place.isNews) this.#lanes.setApart(this.#groups.apart, keyed);
+    return place.group;
   }
 
   #keyStored(event: BlockStored, keyed: KeyedEvent[]): void {
-    if (this.#isLeftOut(event, keyed)) return;
-    const { group } = event;
-    this.#group ??= group;
-    // Copies are counted over all groups: nobody can tell which of them lacks a block.
-    if (group !== null && group !== this.#group) keyed.push(lost("several-groups"));
-    const tier = tierOfMedium(event.medium);
+    const group = this.#groupOf(event, keyed);
+    if (group === undefined) return;
+    const { medium } = event;
+    const tier = tierOfMedium(medium);
     if (tier === "unknown") {
       keyed.push(lost("unknown-tier"));
       return;
     }
+    const place = { tier, medium, group, isHint: false };
     const isByHandle = event.tokens.length === 0 || event.caveat === "no-identity";
-    if (isByHandle) this.#placeByHandle(event, tier, keyed);
-    else this.#placeByTokens(event, tier, keyed);
+    if (isByHandle) this.#placeByHandle(event, place, keyed);
+    else this.#placeByTokens(event, place, keyed);
   }
 
-  #placeByTokens(event: BlockStored, tier: Tier, keyed: KeyedEvent[]): void {
+  #placeByTokens(event: BlockStored, place: StorePlace, keyed: KeyedEvent[]): void {
     const { handles, tokens, blockSizeTokens } = event;
-    const extraKeys = event.extraKeys ?? saltOfFirst(event);
-    const isExtrasFitting = extraKeys === null || extraKeys.length === handles.length;
-    if (tokens.length !== handles.length * blockSizeTokens || !isExtrasFitting) {
+    const extras = extrasOfStored(event);
+    const areExtrasFitting = extras === null || extras.length === handles.length;
+    if (tokens.length !== handles.length * blockSizeTokens || !areExtrasFitting) {
       keyed.push(lost("length-mismatch"));
       return;
     }
@@ -241,12 +263,12 @@ export class HolderKeyer {
       keyed.push(this.#holdOrphan(event));
       return;
     }
-    const extras = extraKeys?.map((block) => extraText(withoutLora(block, event.loraName)));
     const input = { parent, tokens, blockSizeTokens };
     const keys = slab.u64(handles.length);
-    this.#hasher.chainKeysInto(extras === undefined ? input : { ...input, extras }, keys, 0);
+    this.#hasher.chainKeysInto(extras === null ? input : { ...input, extras }, keys, 0);
+    const { tier } = place;
     const stored = { type: "stored", tier, handles, keys, parent, blockSizeTokens } as const;
-    this.#storeClaimed(stored, { tokens, extras }, keyed);
+    this.#storeClaimed(stored, place, { tokens, extras }, keyed);
   }
 
   /** The holder is DEGRADED meanwhile: something it has is not in the index. */
@@ -256,11 +278,13 @@ export class HolderKeyer {
   }
 
   /** Offload events carry handles only: their blocks are placed where they are known. */
-  #placeByHandle({ handles }: BlockStored, tier: Tier, keyed: KeyedEvent[]): void {
+  #placeByHandle({ handles }: BlockStored, place: StorePlace, keyed: KeyedEvent[]): void {
     const isKnown = (handle: bigint): boolean => this.#handles.keyOf(engineKey(handle)) !== null;
     const known = handles.filter(isKnown);
     const keys = known.map((handle) => this.#handles.keyOf(engineKey(handle)) ?? 0n);
-    this.#store({ type: "stored", tier, handles: known, keys, blockSizeTokens: 0 }, 0, keyed);
+    const { tier } = place;
+    const stored = { type: "stored", tier, handles: known, keys, blockSizeTokens: 0 } as const;
+    this.#store(stored, 0, place, keyed);
     if (known.length < handles.length) keyed.push(lost("unknown-handle"));
   }
 
@@ -272,7 +296,8 @@ export class HolderKeyer {
    */
   #storeClaimed(
     stored: KeyedStored,
-    told: { readonly tokens: Uint32Array; readonly extras: readonly (string | null)[] | undefined },
+    place: StorePlace,
+    told: { readonly tokens: Uint32Array; readonly extras: readonly (string | null)[] | null },
     keyed: KeyedEvent[],
   ): void {
     const { handles, keys, blockSizeTokens } = stored;
@@ -288,14 +313,10 @@ export class HolderKeyer {
       const tokens = told.tokens.subarray((position + 1) * blockSizeTokens);
       const rest = { parent: key, tokens, blockSizeTokens };
       const extras = told.extras?.slice(position + 1);
-      this.#hasher.chainKeysInto(
-        extras === undefined ? rest : { ...rest, extras },
-        keys,
-        position + 1,
-      );
+      this.#hasher.chainKeysInto(extras == null ? rest : { ...rest, extras }, keys, position + 1);
       position = this.#handles.addAll(stored, position, "claimed");
     }
-    this.#store(stored, position, keyed);
+    this.#store(stored, position, place, keyed);
   }
 
   /** The key of a block that cannot have the one it seems to have; null: it could, the map is full. */
@@ -309,38 +330,29 @@ export class HolderKeyer {
   }
 
   /** Stores blocks, of which those before position `start` are in the map. */
-  #store(stored: KeyedStored, start: number, keyed: KeyedEvent[]): void {
+  #store(stored: KeyedStored, start: number, place: StorePlace, keyed: KeyedEvent[]): void {
     const { handles } = stored;
     if (this.#handles.addAll(stored, start, "placed") < handles.length) {
       keyed.push(lost("handles-full"));
       return;
     }
-    keyed.push(stored);
+    if (place.isHint) keyed.push(stored);
+    else this.#lanes.stored(place, stored, keyed);
     if (this.#orphans.size === 0) return;
     const waiting = Array.from(handles, (handle) => this.#orphans.take(engineKey(handle)));
     for (const each of waiting.flat()) this.#key(each, keyed);
   }
 
-  /** Whether it is a removal of blocks that are indexed. */
-  #isRemoval(event: KvEvent): event is BlockRemoved {
-    if (event.type !== "removed" || tierOfMedium(event.medium) === "unknown") return false;
-    return event.group === null || !this.#ignoredGroups.has(event.group);
-  }
-
   #keyRemoved(event: BlockRemoved, keyed: KeyedEvent[]): void {
-    if (event.group !== null && this.#ignoredGroups.has(event.group)) {
-      this.#eventsLeftOut += 1;
-      return;
+    const { medium } = event;
+    const group = this.#groups.groupOfRemoved(event.group);
+    const tier = tierOfMedium(medium);
+    if (group === undefined) this.#eventsLeftOut += 1;
+    else if (tier === "unknown") keyed.push(lost("unknown-tier"));
+    else {
+      const handles = this.#orphans.size === 0 ? event.handles : this.#placed(event.handles, tier);
+      if (handles.length > 0) this.#lanes.removed({ tier, medium, group }, handles, keyed);
     }
-    const tier = tierOfMedium(event.medium);
-    if (tier === "unknown") {
-      keyed.push(lost("unknown-tier"));
-      return;
-    }
-    if (this.#hints.size > 0) for (const each of event.handles) this.#hints.delete(tier, each);
-    const handles = this.#orphans.size === 0 ? event.handles : this.#placed(event.handles, tier);
-    this.#handles.removeAll(handles);
-    if (handles.length > 0) keyed.push({ type: "removed", tier, handles });
   }
 
   /**
@@ -357,18 +369,17 @@ export class HolderKeyer {
   /** No block is held any more. */
   #bury(): void {
     this.#handles.buryAll();
+    this.#lanes.bury();
     this.#hints.clear();
     this.#orphans.clear();
   }
 
   #adoptEvent(event: KeyedEvent): void {
     if (event.type === "cleared") this.#bury();
-    if (event.type === "ignored-group") this.ignoreGroup(event.group);
+    if (event.type === "ignored-group") this.restoreLife({ ignoredGroups: [event.group] });
+    if (event.type === "lane") this.restoreLife({ ignoredGroups: [], lanes: [event.name] });
     if (event.type === "rekeyed") this.#handles.rekey(event.handle, event.key);
-    if (event.type === "removed") {
-      this.#handles.removeAll(event.handles);
-      for (const each of event.handles) this.#hints.delete(event.tier, each);
-    }
+    if (event.type === "removed") this.#lanes.adoptRemoved(event.tier, event.handles);
     if (event.type === "stored") {
       this.restoreHandles(event, new Uint32Array(event.handles.length).fill(1));
     }
@@ -377,22 +388,4 @@ export class HolderKeyer {
 
 function lost(reason: LossReason): KeyedEvent {
   return { type: "lost", reason };
-}
-
-/** SGLang's salt enters its first block only, as in vLLM: the chain carries it on. */
-function saltOfFirst({
-  cacheSalt,
-  parent,
-  handles,
-}: BlockStored): (readonly ExtraKey[] | null)[] | null {
-  if (cacheSalt === undefined || parent !== null) return null;
-  return Array.from(handles, (_, depth) => (depth === 0 ? saltExtras(cacheSalt) : null));
-}
-
-/** vLLM repeats the adapter's name as the first extra; it is part of the namespace already. */
-export function withoutLora(
-  extras: readonly ExtraKey[] | null,
-  loraName: string | null,
-): readonly ExtraKey[] | null {
-  return extras !== null && loraName !== null && extras[0] === loraName ? extras.slice(1) : extras;
 }

@@ -130,7 +130,7 @@ describe("keys", () => {
     );
     const extras = ['["tenant"]', null, null];
     const expected = keysOf({ ...plain, tokens: [...tokensOf([1, 2, 3])], extras });
-    expect(keysIn(events[2])).toEqual(expected);
+    expect(keysIn(events[3])).toEqual(expected);
   });
 });
 
@@ -138,13 +138,14 @@ describe("tiers", () => {
   it("below the GPU take known blocks by their handles alone", () => {
     const events = relayAll(newRelay(), stored([1, 2]), stored([2, 1], byHandle));
     const [first, second] = chain(1, 2);
-    expect(events[1]).toMatchObject({ type: "stored", tier: "cpu", blockSizeTokens: 0 });
-    expect(keysIn(events[1])).toEqual([second, first]);
+    expect(events[1]).toEqual({ type: "lane", name: "CPU" });
+    expect(events[2]).toMatchObject({ type: "stored", tier: "cpu", blockSizeTokens: 0 });
+    expect(keysIn(events[2])).toEqual([second, first]);
   });
 
   it("place what is known, and report what is not", () => {
     const events = relayAll(newRelay(), stored([1]), stored([9, 1], byHandle));
-    expect(events.slice(1)).toMatchObject([
+    expect(events.slice(2)).toMatchObject([
       { type: "stored", handles: BigUint64Array.of(1n) },
       { type: "lost", reason: "unknown-handle" },
     ]);

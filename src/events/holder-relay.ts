@@ -56,11 +56,16 @@ export class HolderRelay {
     this.#engineMs = cursor.engineMs;
     this.#isWounded = cursor.state !== "EXACT";
     this.#keyer.forget();
-    for (const group of cursor.ignoredGroups) this.#keyer.ignoreGroup(group);
+    this.#keyer.restoreLife(cursor);
   }
 
   restoreHandles(blocks: Blocks, copies: Uint32Array): void {
     this.#keyer.restoreHandles(blocks, copies);
+  }
+
+  /** So many of a block's copies are in this tier. */
+  restoreLower(tier: Tier, handle: bigint, copies: number): void {
+    this.#keyer.restoreLower(tier, handle, copies);
   }
 
   /** A block that may be a connector's, of unknown age. */
@@ -106,7 +111,10 @@ export class HolderRelay {
     if (isNews || (isHere && isNote(batch))) this.#isCatchingUp = isCatchingUp(batch);
     if (!isNews) return;
     const isOtherModel = batch.model !== this.#model;
-    if (batch.epoch !== this.#epoch || isOtherModel) this.#keyer.forget();
+    const isNewLife = batch.epoch !== this.#epoch || isOtherModel;
+    if (isNewLife) this.#keyer.forget();
+    const seqBefore = isNote(batch) ? batch.seq : batch.seq - 1;
+    if (seqBefore !== (isNewLife ? -1 : this.#seq)) this.#keyer.missedSomeOfLife();
     this.#epoch = batch.epoch;
     this.#seq = batch.seq;
     this.#engineMs = batch.engineMs;
@@ -189,6 +197,7 @@ const HEALABLE: ReadonlySet<LossReason> = new Set([
   "unknown-parent",
   "orphans-full",
   "unknown-handle",
+  "uncounted-copies",
   "unproven-life",
 ] as const);
 

@@ -4,12 +4,13 @@
  * Their sink is the applier (direct) or the log (NATS).
  */
 import { type Holder, holderName } from "../core/ids.ts";
-import type { HolderCursor, Residency } from "../indexer/residency.ts";
+import type { Residency } from "../indexer/residency.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
-import { TIERS, tierOrder } from "../tiers/tier.ts";
+import { isConnector } from "./connector-rule.ts";
 import { HolderRelay } from "./holder-relay.ts";
 import type { KeyedBatch } from "./keyed-batch.ts";
 import type { HolderAsk } from "./nats-asks.ts";
+import { restoreRelay } from "./restore-relay.ts";
 import type { StreamFacts } from "./stream-facts.ts";
 import { EventStream, type EventStreamDeps, type EventStreamSource } from "./zmq-event-stream.ts";
 
@@ -121,7 +122,7 @@ export class Ingest {
     const { hintLifeMs } = this.#deps;
     const relay = new HolderRelay({
       ...{ holder, model, hasher, canReplay, epochFirst: epochFirst() },
-      isConnector: isConnector(source),
+      isConnector: isConnector(source.engine),
       ...(hintLifeMs === undefined ? {} : { hintLifeMs }),
     });
     this.#restore(relay, source);
@@ -134,20 +135,7 @@ export class Ingest {
   }
 
   #restore(relay: HolderRelay, source: EventSource): void {
-    const { residency } = this.#deps;
-    const { holder, model } = source;
-    const cursor = residency.cursorOf(holder);
-    if (cursor === null) return;
-    relay.restoreCursor(cursor);
-    if (cursor.model !== model) return;
-    for (const held of residency.heldRows(holder)) relay.restoreHandles(held, held.copies);
-    if (!mayHaveHints(source, cursor) || !residency.hasSeenLowerTiers(holder)) return;
-    for (const [handle, { copies }] of residency.records(holder)) {
-      for (const tier of TIERS) {
-        const isHeld = tier !== "gpu" && (copies[tierOrder(tier)] ?? 0) > 0;
-        if (isHeld) relay.restoreHint(tier, handle);
-      }
-    }
+    restoreRelay(relay, this.#deps.residency, source);
   }
 }
 
@@ -157,15 +145,6 @@ export function forgetOthers(residency: Residency, sources: readonly EventSource
   for (const holder of residency.holders()) {
     if (!wanted.has(holderName(holder))) residency.forget(holder);
   }
-}
-
-function isConnector({ engine }: EventSource): boolean {
-  return engine === "lmcache" || engine === "mooncake";
-}
-
-/** In a vLLM stream a connector's blocks show by their size, which rows do not have. */
-function mayHaveHints(source: EventSource, { state, blockSizesTokens }: HolderCursor): boolean {
-  return isConnector(source) || (state === "DEGRADED" && blockSizesTokens.length > 1);
 }
 
 function isSameSource(source: EventSource, wanted: EventSource | undefined): boolean {

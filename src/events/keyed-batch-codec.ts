@@ -19,6 +19,7 @@ import { ok, type Result, refused } from "../core/result.ts";
 import { Slab } from "../core/slab.ts";
 import { BLOCK_SIZE_TOKENS_MAX } from "../keys/namespace.ts";
 import { TIERS, type Tier } from "../tiers/tier.ts";
+import { isLaneName } from "./copy-lanes.ts";
 import { type KeyedBatch, type KeyedEvent, LOSS_REASONS } from "./keyed-batch.ts";
 import { msgpackShapeProblem } from "./msgpack-shape.ts";
 
@@ -150,6 +151,10 @@ function readEvent(item: unknown): KeyedEvent | null {
       const [type, group] = fields;
       return fields.length === 2 && isIntegerFrom(group, 0) ? { type, group } : null;
     }
+    case "lane": {
+      const [type, name] = fields;
+      return fields.length === 2 && isLaneName(name) ? { type, name } : null;
+    }
     case "cleared":
       return fields.length === 1 ? { type: "cleared" } : null;
     case "lost": {
@@ -214,6 +219,8 @@ function eventFields(event: KeyedEvent): unknown[] {
       return ["rekeyed", bytesOf(BigUint64Array.of(event.handle, event.key))];
     case "ignored-group":
       return ["ignored-group", event.group];
+    case "lane":
+      return ["lane", event.name];
     case "cleared":
       return ["cleared"];
     case "lost":

@@ -37,6 +37,15 @@ export interface KeyedIgnoredGroup {
   readonly group: number;
 }
 
+/**
+ * Copies are counted apart in this lane: a medium below the GPU, or "#" and the number of a full group where
+ * there are several. Told once in each life; see copy-lanes.ts.
+ */
+export interface KeyedLane {
+  readonly type: "lane";
+  readonly name: string;
+}
+
 export interface KeyedCleared {
   readonly type: "cleared";
 }
@@ -54,6 +63,8 @@ export interface KeyedCleared {
  * - token-pairs: blocks placed by the first tokens of pairs: a match may be one block too long
  * - no-removals: a connector's store that no removal will follow; its blocks are believed for a while
  * - hints-full: such blocks beyond what is believed
+ * - several-groups: blocks of a group whose kind is not told, or in other sizes than the full group before
+ * - uncounted-copies: an earlier relay counted copies by medium or group, and only their sums are known
  * - handles-full: the handle map is at its limit
  * - oversized: a batch that does not fit into one log message
  * - unproven-life: the numbers go on after a time without listening, and no replay shows that the
@@ -73,6 +84,7 @@ export const LOSS_REASONS = [
   "no-removals",
   "hints-full",
   "several-groups",
+  "uncounted-copies",
   "handles-full",
   "oversized",
   "unproven-life",
@@ -98,6 +110,7 @@ export type KeyedEvent =
   | KeyedRemoved
   | KeyedRekeyed
   | KeyedIgnoredGroup
+  | KeyedLane
   | KeyedCleared
   | KeyedLost
   | KeyedCatchingUp;

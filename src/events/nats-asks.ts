@@ -37,6 +37,7 @@ const HEALABLE_REASONS: ReadonlySet<string> = new Set([
   "unknown-parent",
   "orphans-full",
   "unknown-handle",
+  "uncounted-copies",
   "unproven-life",
 ]);
 

@@ -74,9 +74,9 @@ export class Orphans {
       const { event, removed } = orphan;
       this.#forget(orphan);
       if (removed.length === 0) return [event];
-      const { medium } = event;
+      const { medium, group } = event;
       const handles = BigUint64Array.from(removed);
-      return [event, { type: "removed", handles, medium, group: null } as const];
+      return [event, { type: "removed", handles, medium, group } as const];
     });
   }
 

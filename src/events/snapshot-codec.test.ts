@@ -9,7 +9,7 @@ import { decodeHead, decodePart, encodeHead, encodeParts } from "./snapshot-code
 const holder: Holder = { endpointId: endpointId("[fe80::1]:8000"), rank: 3 };
 const cursor: HolderCursor = {
   ...{ state: "DEGRADED", reason: "gap", epoch: 2, seq: 7, engineMs: 1234.5 },
-  ...{ blockSizesTokens: [16, 256], model: "m", ignoredGroups: [1, 3] },
+  ...{ blockSizesTokens: [16, 256], model: "m", ignoredGroups: [1, 3], lanes: ["CPU", "#2"] },
 };
 const head = { keySeed: 1, id: "A1", parts: 2, rows: 3, stream: "s", seq: 4, atMs: 5 };
 
@@ -85,7 +85,7 @@ describe("head of a snapshot", () => {
   it("is read back, and refused by name where it does not fit", () => {
     expect(decodeHead(text(head), 1)).toMatchObject({ ok: true, value: head });
     expect(decodeHead(text(head), 2)).toMatchObject({ ok: false, reason: "other-key-seed" });
-    const other = text(head).replace('"layout":3', '"layout":9');
+    const other = text(head).replace('"layout":4', '"layout":9');
     expect(decodeHead(other, 1)).toMatchObject({ ok: false, reason: "other-layout" });
     for (const none of ["", "{}", "null", text({ ...head, id: "a.b" })]) {
       expect(decodeHead(none, 1)).toMatchObject({ ok: false, reason: "malformed" });

@@ -14,10 +14,11 @@ import { ok, type Result, refused } from "../core/result.ts";
 import { BLOCK_SIZES_MAX } from "../indexer/holder-state.ts";
 import type { BlockRecord, HolderCursor, Residency } from "../indexer/residency.ts";
 import { BLOCK_SIZE_TOKENS_MAX } from "../keys/namespace.ts";
+import { isLaneName } from "./copy-lanes.ts";
 import { msgpackShapeProblem } from "./msgpack-shape.ts";
 
 /** Layout of head and parts. */
-const LAYOUT = 3;
+const LAYOUT = 4;
 export const ROW_BYTES = 24;
 /** Bytes of a part beside its rows. */
 const PART_BYTES = 1024;
@@ -67,6 +68,7 @@ const cursorSchema = z
     z.array(z.int().positive().max(BLOCK_SIZE_TOKENS_MAX)).max(BLOCK_SIZES_MAX),
     z.string(),
     z.array(z.int().min(0)),
+    z.array(z.string().refine(isLaneName)),
   ])
   .transform(
     ([
@@ -78,8 +80,9 @@ const cursorSchema = z
       blockSizesTokens,
       model,
       ignoredGroups,
+      lanes,
     ]): HolderCursor => ({
-      ...{ state, reason, epoch, seq, engineMs, blockSizesTokens, model, ignoredGroups },
+      ...{ state, reason, epoch, seq, engineMs, blockSizesTokens, model, ignoredGroups, lanes },
     }),
   );
 
@@ -148,7 +151,8 @@ export function encodeParts(
     row += 1;
   }
   const { state, reason, epoch, seq, engineMs, blockSizesTokens, model, ignoredGroups } = cursor;
-  const place = [epoch, seq, engineMs, blockSizesTokens, model, ignoredGroups];
+  const { lanes = [] } = cursor;
+  const place = [epoch, seq, engineMs, blockSizesTokens, model, ignoredGroups, lanes];
   const cursorFields = [state, reason, ...place];
   const rowsMax = Math.max(1, Math.floor((partBytesMax - PART_BYTES) / ROW_BYTES));
   const partCount = Math.max(1, Math.ceil(rows / rowsMax));

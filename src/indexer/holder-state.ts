@@ -26,6 +26,8 @@ export interface HolderCursor extends HolderState {
   readonly model: string;
   /** Groups of a hybrid model that are not indexed: their removals mean nothing here. */
   readonly ignoredGroups: readonly number[];
+  /** Lanes in which its copies are counted apart, each once; absent: none. */
+  readonly lanes?: readonly string[];
 }
 
 /** Where the consumer of the event log stands. */

@@ -43,6 +43,7 @@ const holderRowSchema = z.object({
       blockSizesTokens: z.array(z.int().positive()).max(BLOCK_SIZES_MAX).readonly(),
       model: z.string(),
       ignoredGroups: z.array(z.int().min(0)).readonly().default([]),
+      lanes: z.array(z.string()).readonly().exactOptional(),
     })
     .nullable(),
 });

@@ -4,20 +4,8 @@
  */
 import type { Chance } from "./chance.ts";
 import { type ChaosContent, DOCUMENTS, type Identity, type TruthBlock } from "./chaos-content.ts";
-import { type EngineForm, encodeBatch, type WireEvent } from "./chaos-wire.ts";
-
-/** Tiers by place: gpu, cpu, nvme, shared; each with media that mean it. */
-export const MEDIA = [
-  ["GPU", "gpu", "Device"],
-  ["CPU", "CPU_PINNED", "Cpu_tier1"],
-  ["DISK", "storage", "CPU_TIER2", "fs"],
-  ["EXTERNAL", "remote"],
-] as const;
-
-interface Held {
-  readonly block: TruthBlock;
-  readonly copies: number[];
-}
+import { Held, type Lane, MEDIA } from "./chaos-held.ts";
+import { type EngineTraits, encodeBatch, type WireEvent } from "./chaos-wire.ts";
 
 export interface Said {
   readonly life: number;
@@ -30,23 +18,13 @@ export interface Said {
 /** Holdings as text by handle, "key copies". */
 export type Holdings = ReadonlyMap<bigint, string>;
 
-export interface EngineTraits extends EngineForm {
-  readonly rank: number;
-  readonly blockSizes: readonly number[];
-  readonly hasLowerTiers: boolean;
-  /** Groups beside the full attention, whose events repeat the same hashes. */
-  readonly isHybrid: boolean;
-  /** Says things that no index can follow. */
-  readonly isOdd: boolean;
-  /** Newest messages that its replay socket has; null: it has no such socket. */
-  readonly bufferMessages: number | null;
-}
-
 export class ChaosEngine {
   readonly traits: EngineTraits;
   readonly #chance: Chance;
   readonly #content: ChaosContent;
   #hashSeed = 0;
+  /** Full groups that were named in this life. */
+  readonly #named = new Set([0]);
   life = 1;
   seq = -1;
   #held = new Map<bigint, Held>();
@@ -86,6 +64,8 @@ export class ChaosEngine {
     this.#held.clear();
     this.#ever.clear();
     this.#sliding.clear();
+    this.#named.clear();
+    this.#named.add(0);
     this.#blocks.clear();
     this.#claims.clear();
     this.said = [];
@@ -115,7 +95,8 @@ export class ChaosEngine {
 
   holdings(): Holdings {
     const holdings = new Map<bigint, string>();
-    for (const [handle, { block, copies }] of this.#held) {
+    for (const [handle, { block }] of this.#held) {
+      const copies = this.copiesOf(handle);
       if (copies.some((count) => count > 0)) holdings.set(handle, `${block.key} ${copies.join()}`);
     }
     return holdings;
@@ -140,8 +121,21 @@ export class ChaosEngine {
     return this.#blocks;
   }
 
+  /** In each tier: of the full group that has the fewest, of those that were named, over all media. */
   copiesOf(handle: bigint): readonly number[] {
-    return this.#held.get(handle)?.copies ?? [0, 0, 0, 0];
+    const held = this.#held.get(handle);
+    return MEDIA.map((_, tier) => {
+      const inGroups = [...this.#named].map((group) => {
+        const lanes = this.#lanesOf(tier).filter((lane) => lane.group === group);
+        return lanes.reduce((sum, lane) => sum + (held?.copies(lane) ?? 0), 0);
+      });
+      return Math.min(...inGroups);
+    });
+  }
+
+  #lanesOf(tier: number): Lane[] {
+    const media = tier === 0 ? [0] : [...(this.traits.media[tier] ?? []).keys()];
+    return [...this.#named].flatMap((group) => media.map((medium) => ({ tier, medium, group })));
   }
 
   /** Handles that claimed a plain key in this life. */
@@ -196,25 +190,35 @@ export class ChaosEngine {
     return this.#store(chain.slice(0, start + chance.between(1, chain.length - start)), start);
   }
 
-  /** Blocks of the chain from `start` on enter the GPU. */
+  /** Blocks of the chain from `start` on enter the GPU: in each group, or for once in one alone. */
   #store(chain: readonly TruthBlock[], start: number): WireEvent[] {
     const stored = chain.slice(start);
     for (const block of stored) {
-      this.#add(block, 0);
       this.#ever.set(block.handle, block);
       this.#claim(block);
     }
     const isPaged = this.traits.engine === "sglang" && this.#chance.is(0.5);
     const runs = isPaged ? stored.map((block) => [block]) : [stored];
-    const events = runs.map((run) => this.#storedEvent(run, 0));
-    if (!this.traits.isHybrid) return events;
-    const sliding = events.map((event) => ({ ...event, group: 1, kind: "sliding_window" }));
+    const { fullGroups, isHybrid } = this.traits;
+    const groups = this.#chance.is(0.9) ? fullGroups : fullGroups.slice(0, 1);
+    const events = groups.flatMap((group) => {
+      const lane = { tier: 0, medium: 0, group };
+      this.#named.add(group);
+      for (const block of stored) this.#add(block, lane);
+      return runs.map((run) => this.#storedEvent(run, lane));
+    });
+    if (!isHybrid) return events;
+    const [lane = { tier: 0, medium: 0, group: 0 }] = this.#lanesOf(0);
+    const sliding = runs.map((run) => ({
+      ...this.#storedEvent(run, lane),
+      ...{ group: 1, kind: "sliding_window" },
+    }));
     for (const { handle } of stored)
       this.#sliding.set(handle, (this.#sliding.get(handle) ?? 0) + 1);
-    return [...events, ...sliding];
+    return this.#chance.is(0.5) ? [...events, ...sliding] : [...sliding, ...events];
   }
 
-  #storedEvent(run: readonly TruthBlock[], tier: number): WireEvent {
+  #storedEvent(run: readonly TruthBlock[], lane: Lane): WireEvent {
     const [first] = run;
     return {
       type: "BlockStored",
@@ -222,55 +226,69 @@ export class ChaosEngine {
       parent: first?.parent?.digest ?? null,
       tokens: run.flatMap(({ tokens }) => tokens),
       size: first?.size ?? 0,
-      medium: this.#chance.of(MEDIA[tier] ?? ["GPU"]),
+      medium: this.#mediumOf(lane),
       lora: first?.lora ?? null,
       extras: run.map(({ extras }) => extras),
-      ...(this.traits.isHybrid ? { group: 0, kind: "full_attention" } : {}),
+      ...(this.#areGroupsNamed ? { group: lane.group, kind: "full_attention" } : {}),
     };
   }
 
+  get #areGroupsNamed(): boolean {
+    return this.traits.isHybrid || this.traits.fullGroups.length > 1;
+  }
+
+  #mediumOf({ tier, medium }: Lane): string {
+    const media = this.traits.media[tier] ?? ["GPU"];
+    return tier === 0 ? this.#chance.of(media) : (media[medium] ?? "CPU");
+  }
+
   #removeSome(): WireEvent[] {
-    const held = [...this.#held.values()].filter(({ copies }) => (copies[0] ?? 0) > 0);
     const events: WireEvent[] = [];
+    const lane = this.#chance.of(this.#lanesOf(0));
+    const held = [...this.#held.values()].filter((each) => each.copies(lane) > 0);
     const removed: TruthBlock[] = [];
     for (let count = this.#chance.between(1, 3); count > 0 && held.length > 0; count -= 1) {
       const chosen = this.#chance.of(held);
-      if ((chosen.copies[0] ?? 0) === 0) continue;
-      chosen.copies[0] = (chosen.copies[0] ?? 0) - 1;
+      if (chosen.copies(lane) === 0) continue;
+      chosen.add(lane, -1);
       removed.push(chosen.block);
     }
     const lists = this.#chance.is(0.3) ? [removed] : removed.map((block) => [block]);
     for (const list of lists) {
-      if (list.length > 0) events.push(this.#removedEvent(list, 0));
+      if (list.length > 0) events.push(this.#removedEvent(list, lane));
     }
     const slid = [...this.#sliding].filter(([, copies]) => copies > 0);
     if (slid.length > 0 && this.#chance.is(0.5)) {
       const [handle, copies] = this.#chance.of(slid);
       const block = this.#ever.get(handle);
       this.#sliding.set(handle, copies - 1);
-      if (block !== undefined) events.push({ ...this.#removedEvent([block], 0), group: 1 });
+      if (block !== undefined) events.push({ ...this.#removedEvent([block], lane), group: 1 });
     }
     return events;
   }
 
-  /** Of blocks that it does not have (any more). */
+  /** Of blocks that it does not have (any more) in a place, though it may have them in others. */
   #removeAgain(): WireEvent[] {
-    const gone = [...this.#ever.values()].filter(({ handle }) => this.copiesOf(handle)[0] === 0);
-    return gone.length === 0 ? [] : [this.#removedEvent([this.#chance.of(gone)], 0)];
+    const tier = this.traits.hasLowerTiers ? this.#chance.below(MEDIA.length) : 0;
+    const lane = this.#chance.of(this.#lanesOf(tier));
+    const gone = [...this.#ever.values()].filter(({ handle }) => {
+      return (this.#held.get(handle)?.copies(lane) ?? 0) === 0;
+    });
+    return gone.length === 0 ? [] : [this.#removedEvent([this.#chance.of(gone)], lane)];
   }
 
-  #removedEvent(blocks: readonly TruthBlock[], tier: number): WireEvent {
+  #removedEvent(blocks: readonly TruthBlock[], lane: Lane): WireEvent {
     return {
       type: "BlockRemoved",
       digests: blocks.map(({ digest }) => digest),
-      medium: this.#chance.of(MEDIA[tier] ?? ["GPU"]),
-      ...(this.traits.isHybrid ? { group: 0 } : {}),
+      medium: this.#mediumOf(lane),
+      ...(this.#areGroupsNamed ? { group: lane.group } : {}),
     };
   }
 
   #clear(): WireEvent[] {
     const areAll = this.#chance.is(0.5);
-    for (const { copies } of this.#held.values()) copies.fill(0, 0, areAll ? 4 : 1);
+    for (const held of this.#held.values()) held.clear((tier) => areAll || tier === 0);
     this.#ever.clear();
     this.#sliding.clear();
     return [{ type: "AllBlocksCleared" }, ...(this.#chance.is(0.7) ? this.#storeSome() : [])];
@@ -280,11 +298,20 @@ export class ChaosEngine {
     const known = [...this.#ever.values()];
     if (known.length === 0) return [];
     const tier = this.#chance.between(1, 3);
+    const lanes = this.#lanesOf(tier);
+    const { medium } = this.#chance.of(lanes);
+    const isWhole = this.#chance.is(0.8);
     const chosen = new Set([this.#chance.of(known), this.#chance.of(known)]);
     const blocks = this.#chance.is(0.5) ? [...chosen] : [...chosen].reverse();
-    for (const block of blocks) this.#add(block, tier);
+    return lanes
+      .filter((lane) => lane.medium === medium && (isWhole || lane.group === 0))
+      .flatMap((lane) => this.#offloadTo(lane, blocks));
+  }
+
+  #offloadTo(lane: Lane, blocks: readonly TruthBlock[]): WireEvent[] {
+    for (const block of blocks) this.#add(block, lane);
     const isSelfDescribing = this.traits.engine === "sglang" || this.#chance.is(0.5);
-    if (isSelfDescribing) return blocks.map((block) => this.#lowerEvent(block, tier));
+    if (isSelfDescribing) return blocks.map((block) => this.#lowerEvent(block, lane));
     return [
       {
         type: "BlockStored",
@@ -292,26 +319,27 @@ export class ChaosEngine {
         parent: null,
         tokens: [],
         size: 0,
-        medium: this.#chance.of(MEDIA[tier] ?? ["CPU"]),
+        medium: this.#mediumOf(lane),
         lora: null,
         extras: null,
+        ...(this.#areGroupsNamed ? { group: lane.group } : {}),
       },
     ];
   }
 
   /** vLLM never tells extras of lower tiers; SGLang tells the salt as everywhere. */
-  #lowerEvent(block: TruthBlock, tier: number): WireEvent {
-    const event = this.#storedEvent([block], tier);
+  #lowerEvent(block: TruthBlock, lane: Lane): WireEvent {
+    const event = this.#storedEvent([block], lane);
     return this.traits.engine === "sglang" ? event : { ...event, extras: null };
   }
 
   #dropLower(): WireEvent[] {
-    const tier = this.#chance.between(1, 3);
-    const held = [...this.#held.values()].filter(({ copies }) => (copies[tier] ?? 0) > 0);
+    const lane = this.#chance.of(this.#lanesOf(this.#chance.between(1, 3)));
+    const held = [...this.#held.values()].filter((each) => each.copies(lane) > 0);
     if (held.length === 0) return [];
-    const { block, copies } = this.#chance.of(held);
-    copies[tier] = (copies[tier] ?? 0) - 1;
-    return [this.#removedEvent([block], tier)];
+    const chosen = this.#chance.of(held);
+    chosen.add(lane, -1);
+    return [this.#removedEvent([chosen.block], lane)];
   }
 
   /** What costs exactness: a parent that was never told, hashes that lack their tokens, the unknown. */
@@ -337,9 +365,9 @@ export class ChaosEngine {
     }
   }
 
-  #add(block: TruthBlock, tier: number): void {
-    const held = this.#held.get(block.handle) ?? { block, copies: [0, 0, 0, 0] };
-    held.copies[tier] = (held.copies[tier] ?? 0) + 1;
+  #add(block: TruthBlock, lane: Lane): void {
+    const held = this.#held.get(block.handle) ?? new Held(block);
+    held.add(lane, 1);
     this.#held.set(block.handle, held);
   }
 

@@ -5,6 +5,7 @@ import { silentMeter } from "../../src/core/meter.ts";
 import { Applier } from "../../src/events/applier.ts";
 import type { HolderRelay } from "../../src/events/holder-relay.ts";
 import type { KeyedBatch } from "../../src/events/keyed-batch.ts";
+import { restoreRelay } from "../../src/events/restore-relay.ts";
 import { HotIndex } from "../../src/indexer/hot-index.ts";
 import { type BlockRecord, type HolderCursor, Residency } from "../../src/indexer/residency.ts";
 import { tierOrder } from "../../src/tiers/tier.ts";
@@ -74,13 +75,8 @@ export class ChaosRouter {
   }
 
   /** As ingest.ts does with what the store had. */
-  restoreRelay(relay: HolderRelay): void {
-    const cursor = this.#residency.cursorOf(relay.holder);
-    if (cursor === null) return;
-    relay.restoreCursor(cursor);
-    for (const held of this.#residency.heldRows(relay.holder)) {
-      relay.restoreHandles(held, held.copies);
-    }
+  restoreRelay(relay: HolderRelay, model: string): void {
+    restoreRelay(relay, this.#residency, { model });
   }
 
   /** Everything, as text. */

@@ -24,6 +24,22 @@ export interface EngineForm {
   readonly areExtrasTold: boolean;
 }
 
+export interface EngineTraits extends EngineForm {
+  readonly rank: number;
+  readonly blockSizes: readonly number[];
+  readonly hasLowerTiers: boolean;
+  /** Media that it has in each tier. */
+  readonly media: readonly (readonly string[])[];
+  /** Groups of full attention: a block is of use where each has it. */
+  readonly fullGroups: readonly number[];
+  /** Groups beside the full attention, whose events repeat the same hashes. */
+  readonly isHybrid: boolean;
+  /** Says things that no index can follow. */
+  readonly isOdd: boolean;
+  /** Newest messages that its replay socket has; null: it has no such socket. */
+  readonly bufferMessages: number | null;
+}
+
 const encoder = new Encoder({ useBigInt64: true });
 
 export function encodeBatch(

@@ -9,10 +9,12 @@ import type { KeyedBatch } from "../../src/events/keyed-batch.ts";
 import type { BlockHasher } from "../../src/keys/block-hasher.ts";
 import { Chance } from "./chance.ts";
 import type { ChaosContent } from "./chaos-content.ts";
-import { ChaosEngine, type EngineTraits } from "./chaos-engine.ts";
+import { ChaosEngine } from "./chaos-engine.ts";
+import { MEDIA } from "./chaos-held.ts";
 import { batchesOf, ChaosLog, NO_LOG_FAULTS } from "./chaos-log.ts";
 import { ChaosRouter, Divergence } from "./chaos-router.ts";
 import { ChaosStream, NO_WAY_FAULTS, type WayFaults } from "./chaos-stream.ts";
+import type { EngineTraits } from "./chaos-wire.ts";
 
 export interface HistoryDeps {
   readonly hasher: BlockHasher;
@@ -213,7 +215,7 @@ class History {
     for (const holder of this.#holders) {
       const stream = this.#streamOf(holder);
       const relay = this.#newRelay(holder, stream.engine.traits);
-      this.router.restoreRelay(relay);
+      this.router.restoreRelay(relay, MODEL);
       stream.restarted(relay);
     }
   }
@@ -278,10 +280,17 @@ class History {
   }
 }
 
+/** One, or two of which each has its own copies. */
+function someOf(media: readonly string[], chance: Chance): readonly string[] {
+  return [...new Set([chance.of(media), chance.of(media)])];
+}
+
 function traitsOf(chance: Chance): Omit<EngineTraits, "rank"> {
   const engine = chance.is(0.25) ? "sglang" : "vllm";
   const hashForms = ["unsigned", "signed", "bytes32", "bytes16"] as const;
-  const blockSizes = chance.of([[1], [2], [16], [4], [4, 8]]);
+  const fullGroups = engine === "vllm" && chance.is(0.3) ? [0, 2] : [0];
+  // Groups of full attention have blocks of one size.
+  const blockSizes = chance.of([[1], [2], [16], [4], fullGroups.length > 1 ? [8] : [4, 8]]);
   return {
     engine,
     encodings: chance.of([["array"], ["map"], ["array", "map"]]),
@@ -289,6 +298,8 @@ function traitsOf(chance: Chance): Omit<EngineTraits, "rank"> {
     areExtrasTold: engine === "sglang" || chance.is(0.85),
     blockSizes,
     hasLowerTiers: chance.is(0.3),
+    media: MEDIA.map((media, tier) => (tier === 0 ? media : someOf(media, chance))),
+    fullGroups,
     isHybrid: engine === "vllm" && chance.is(0.3),
     isOdd: chance.is(0.15),
     bufferMessages: chance.of([null, 5, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY]),
