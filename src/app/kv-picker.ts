@@ -27,6 +27,7 @@ import {
 import type { Dispatcher, PromptToRoute } from "../router/dispatcher.ts";
 import { stateText } from "../router/known-state.ts";
 import type { AnswerBook } from "./answer-book.ts";
+import { AnswerTimes } from "./answer-times.ts";
 import type { KnownFleet, PodKnowledge } from "./pod-knowledge.ts";
 import {
   lasting,
@@ -85,12 +86,14 @@ const NONE_EXCLUDED: ReadonlySet<EndpointId> = new Set();
 export class KvPicker implements Picker {
   readonly #deps: KvPickerDeps;
   readonly #room: HoldingRoom;
+  readonly #times: AnswerTimes;
   /** Requests whose text is being tokenised, as many as the edge has streams. */
   readonly #untokenized = new Map<string, ParsedRequest>();
 
   constructor(deps: KvPickerDeps) {
     this.#deps = deps;
     this.#room = new HoldingRoom(deps.flow);
+    this.#times = new AnswerTimes(deps.meter);
   }
 
   async pick(received: PickRequest, signal: AbortSignal, onHeld: () => void): Promise<PickOutcome> {
@@ -146,10 +149,12 @@ export class KvPicker implements Picker {
     const nowMs = this.#deps.clock.nowMs();
     this.#deps.fleet.ledger.firstToken(requestId, nowMs);
     this.#deps.answers.firstByte(requestId, nowMs);
+    this.#times.firstByte(requestId, nowMs);
   }
 
   progressed(requestId: string, tokens: number): void {
     this.#deps.fleet.ledger.progressed(requestId, tokens);
+    this.#times.progressed(requestId, tokens);
   }
 
   ended(requestId: string, end: EndOfRequest): void {
@@ -157,7 +162,9 @@ export class KvPicker implements Picker {
     if (end.outcome === "complete") {
       fleet.ledger.finished(requestId, end.usage?.completionTokens ?? null);
     } else fleet.ledger.ended(requestId);
-    answers.ended(requestId, end, clock.nowMs());
+    const nowMs = clock.nowMs();
+    answers.ended(requestId, end, nowMs);
+    this.#times.ended(requestId, end, nowMs);
     meter.count("kvatlas_delivered_tokens_total", {}, end.usage?.cachedTokens ?? 0);
   }
 
@@ -279,6 +286,7 @@ export class KvPicker implements Picker {
     const endpoint = fleet.endpoint(chosen.endpointId);
     const blockSizeTokens = endpoint === null ? 0 : knowledge.blockSizeOf(endpoint);
     dispatcher.book(prompt, decision, { blockSizeTokens, nowMs });
+    if (reading?.isFirstTokenShown ?? false) this.#times.sent(requestId, nowMs);
     // What an engine reports as cached of a batch is not of the prompt that was matched.
     const isBatch = (reading?.prompts ?? 1) > 1;
     const keysBySize = isBatch ? new Map() : match.keysBySize;

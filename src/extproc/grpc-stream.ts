@@ -47,7 +47,7 @@ export class GrpcStream {
   #pickAbort: AbortController | null = null;
   #cancelDeadline: () => void = () => {};
   #pickStartMs = 0;
-  #routedMs = 0;
+  #isRouted = false;
   /** The request waited on purpose: that time is no time of deciding. */
   #isHeld = false;
   #isClosed = false;
@@ -112,7 +112,6 @@ export class GrpcStream {
         this.#deps.picker.responseStarted(output.requestId, output.status, output.servedBy);
         return;
       case "first-byte":
-        this.#observeSince("kvatlas_ttft_seconds", this.#routedMs);
         this.#deps.picker.firstByte(output.requestId);
         return;
       case "progress":
@@ -196,15 +195,16 @@ export class GrpcStream {
   }
 
   #onPicked(by: "pick" | "load", outcome: PickOutcome): void {
-    if (!this.#isClosed && this.#routedMs === 0) {
-      if (!this.#isHeld) this.#observeSince("kvatlas_decision_seconds", this.#pickStartMs);
-      this.#routedMs = this.#deps.clock.nowMs();
+    if (!this.#isClosed && !this.#isRouted) {
+      if (!this.#isHeld) this.#observeDecision();
+      this.#isRouted = true;
     }
     this.#receive({ kind: "picked", by, outcome });
   }
 
-  #observeSince(name: "kvatlas_decision_seconds" | "kvatlas_ttft_seconds", sinceMs: number): void {
-    this.#deps.meter.observe(name, {}, (this.#deps.clock.nowMs() - sinceMs) / 1000);
+  #observeDecision(): void {
+    const { meter, clock } = this.#deps;
+    meter.observe("kvatlas_decision_seconds", {}, (clock.nowMs() - this.#pickStartMs) / 1000);
   }
 
   #countFallback(reason: "deadline" | "error"): void {

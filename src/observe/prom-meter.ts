@@ -25,6 +25,7 @@ const BUCKETS: Readonly<Record<HistogramName, number[]>> = {
   kvatlas_hold_seconds: WAIT_BUCKETS,
   kvatlas_match_seconds: WORK_BUCKETS,
   kvatlas_ttft_seconds: WAIT_BUCKETS,
+  kvatlas_tpot_seconds: WORK_BUCKETS,
 };
 
 export interface MetricsText {
