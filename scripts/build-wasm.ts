@@ -7,6 +7,7 @@ import binaryen from "assemblyscript/binaryen";
 
 /** What a module needs beside the options of all. */
 const OPTIONS: Readonly<Record<string, string>> = {
+  "event-scan": "--enable simd",
   // Each thread's instance lies over one memory, which the host makes.
   "hot-table": "--enable simd --enable threads --importMemory --sharedMemory --maximumMemory 65536",
 };

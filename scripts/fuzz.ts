@@ -6,17 +6,20 @@
  * A case is one payload of an engine, captured or made after its schema, changed at random and given
  * to the decoder of every engine (one of a thousand is of up to 16 MB, made to take memory), one request body, changed and read, and one conversation, changed in
  * its order and its bytes. Prints the refusals by reason and the largest allocation of one message; ends
- * with 1 when something throws, when a body is read in another way than JSON.parse does, when a stream
+ * with 1 when something throws, when a scan says something else than the general decoder, when a body
+ * is read in another way than JSON.parse does, when a stream
  * is not answered or not ended as it should, when a byte of a body changes, or when a decoder takes more
  * than ALLOCATION_BYTES_MAX.
  */
-import { parseArgs } from "node:util";
+import { isDeepStrictEqual, parseArgs } from "node:util";
 import { getHeapStatistics } from "node:v8";
-import { ENGINE_NAMES } from "../src/core/engine-name.ts";
+import { ENGINE_NAMES, type EngineName } from "../src/core/engine-name.ts";
 import { messageOf } from "../src/core/errors.ts";
 import { nodeClock } from "../src/core/node-clock.ts";
 import { type Random, seededRandom } from "../src/core/random.ts";
-import { createEventDecoder } from "../src/events/event-decoder.ts";
+import { createEventDecoder, type EventDecoder } from "../src/events/event-decoder.ts";
+import { decodeAnySglangBatch } from "../src/events/sglang-decoder.ts";
+import { decodeAnyVllmBatch } from "../src/events/vllm-decoder.ts";
 import { checkBody } from "../test/harness/body-check.ts";
 import { type BodySample, bodySamples } from "../test/harness/body-samples.ts";
 import { eventSamples } from "../test/harness/event-samples.ts";
@@ -30,6 +33,12 @@ const ALLOCATION_BYTES_MAX = 16_777_216;
 const STREAM_CASES = 1000;
 /** Cases to one of a large payload. */
 const LARGE_CASES = 1000;
+
+/** What engines' decoders have to say that scan the common forms. */
+const GENERAL: Partial<Record<EngineName, EventDecoder["decode"]>> = {
+  vllm: decodeAnyVllmBatch,
+  sglang: decodeAnySglangBatch,
+};
 
 const { values } = parseArgs({
   options: {
@@ -64,26 +73,7 @@ while (cases < casesMax && nodeClock.nowMs() - startMs < seconds * 1000) {
   const payload = isLarge
     ? largePayload(random)
     : mutatePayload(choose(choose(samples, random), random), random);
-  for (const { engine, decoder } of decoders) {
-    const before = memoryBytes();
-    try {
-      const decoded = decoder.decode(payload);
-      count(`${engine} ${decoded.ok ? "decoded" : decoded.reason}`);
-      if (decoded.ok) {
-        for (const event of decoded.value.events) {
-          if (event.type === "skipped") count(`${engine} event ${event.reason}`);
-        }
-      }
-    } catch (error) {
-      fail(engine, payload, error);
-    }
-    // A collection in between makes it negative: that message is not measured.
-    const allocated = memoryBytes() - before;
-    if (allocated > allocationMax) {
-      allocationMax = allocated;
-      allocationMaxBy = `${engine}, ${payload.length} bytes`;
-    }
-  }
+  for (const each of decoders) readEvents(each, payload);
   readBody(choose(bodies, random));
   converse();
   cases += 1;
@@ -104,6 +94,30 @@ if (allocationMax > ALLOCATION_BYTES_MAX) {
 
 function newDecoders() {
   return ENGINE_NAMES.map((engine) => ({ engine, decoder: createEventDecoder(engine) }));
+}
+
+function readEvents(
+  { engine, decoder }: { readonly engine: EngineName; readonly decoder: EventDecoder },
+  payload: Uint8Array,
+): void {
+  const before = memoryBytes();
+  try {
+    const decoded = decoder.decode(payload);
+    // A collection in between makes it negative: that message is not measured.
+    const allocated = memoryBytes() - before;
+    if (allocated > allocationMax) {
+      allocationMax = allocated;
+      allocationMaxBy = `${engine}, ${payload.length} bytes`;
+    }
+    count(`${engine} ${decoded.ok ? "decoded" : decoded.reason}`);
+    const general = GENERAL[engine]?.(payload) ?? decoded;
+    if (!isDeepStrictEqual(decoded, general)) throw new Error("the scan says something else");
+    for (const event of decoded.ok ? decoded.value.events : []) {
+      if (event.type === "skipped") count(`${engine} event ${event.reason}`);
+    }
+  } catch (error) {
+    fail(engine, payload, error);
+  }
 }
 
 function readBody(sample: BodySample): void {

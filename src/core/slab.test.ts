@@ -23,4 +23,23 @@ describe("slab", () => {
       { numRuns: 50 },
     );
   });
+
+  it("copies words to places of their own, however many", () => {
+    const source = Uint32Array.from({ length: 8000 }, (_, at) => at);
+    const request = fc.tuple(fc.nat({ max: 3000 }), fc.nat({ max: 5000 }));
+    fc.assert(
+      fc.property(fc.array(request, { maxLength: 60 }), (requests) => {
+        const slab = new Slab();
+        const copies = requests.map(([start, length]) => {
+          const place = slab.copy(source, start, start + length);
+          expect(place % 8).toBe(0);
+          return { start, copy: new Uint32Array(slab.buffer, place, length) };
+        });
+        for (const { start, copy } of copies) {
+          expect(copy).toEqual(source.slice(start, start + copy.length));
+        }
+      }),
+      { numRuns: 50 },
+    );
+  });
 });

@@ -7,10 +7,11 @@
  * first ones are the prompt's tokens, and the event is marked, because the last pair of a block also
  * needs the token behind the block. Source: sglang/srt/disaggregation/kv_events.py.
  */
-import type { Result } from "../core/result.ts";
+import { ok, type Result } from "../core/result.ts";
 import type { DecodeRefusal } from "./event-payload.ts";
+import { type ArrayForm, scanBatch } from "./event-scan.ts";
 import type { KvEventBatch } from "./kv-event.ts";
-import { type BatchForm, decodeMsgpackBatch } from "./msgpack-batch.ts";
+import { type BatchForm, decodeMsgpackBatch, TS_MAX } from "./msgpack-batch.ts";
 
 const FORM: BatchForm = {
   storedFields: [
@@ -28,7 +29,16 @@ const FORM: BatchForm = {
   removedFields: ["type", "block_hashes", "medium"],
 };
 
+/** What its arrays have in common with vLLM's. */
+const ARRAYS: ArrayForm = { storedFieldsMax: 7, removedFieldsMax: 3 };
+
 /** Decodes one message; never throws. Events that cannot be used come out as "skipped". */
 export function decodeSglangBatch(payload: Uint8Array): Result<KvEventBatch, DecodeRefusal> {
+  const batch = scanBatch(payload, ARRAYS, TS_MAX);
+  return batch === null ? decodeAnySglangBatch(payload) : ok(batch);
+}
+
+/** The general way, which decides about everything that is unusual. */
+export function decodeAnySglangBatch(payload: Uint8Array): Result<KvEventBatch, DecodeRefusal> {
   return decodeMsgpackBatch(payload, FORM);
 }

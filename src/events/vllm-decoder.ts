@@ -9,10 +9,10 @@
  */
 import { ok, type Result } from "../core/result.ts";
 import { tierOfMedium } from "../tiers/tier.ts";
-import { type DecodeRefusal, PAYLOAD_BYTES_MAX } from "./event-payload.ts";
+import type { DecodeRefusal } from "./event-payload.ts";
+import { type ArrayForm, scanBatch } from "./event-scan.ts";
 import type { KvEvent, KvEventBatch, StoredCaveat } from "./kv-event.ts";
 import { type BatchForm, decodeMsgpackBatch, TS_MAX } from "./msgpack-batch.ts";
-import { scanVllmBatch } from "./vllm-scan.ts";
 
 const FORM: BatchForm = {
   storedFields: [
@@ -31,9 +31,12 @@ const FORM: BatchForm = {
   removedFields: ["type", "block_hashes", "medium", "group_idx"],
 };
 
+/** Beside FORM's fields, a number that means nothing here (kv_cache_spec_sliding_window). */
+const ARRAYS: ArrayForm = { storedFieldsMax: 12, removedFieldsMax: 4 };
+
 /** Decodes one message; never throws. Events that cannot be used come out as "skipped". */
 export function decodeVllmBatch(payload: Uint8Array): Result<KvEventBatch, DecodeRefusal> {
-  const batch = payload.length > PAYLOAD_BYTES_MAX ? null : scanVllmBatch(payload, TS_MAX);
+  const batch = scanBatch(payload, ARRAYS, TS_MAX);
   if (batch === null) return decodeAnyVllmBatch(payload);
   return ok(batch.events.some((event) => caveatOf(event) !== null) ? withCaveats(batch) : batch);
 }

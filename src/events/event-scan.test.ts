@@ -2,23 +2,27 @@ import { Encoder } from "@msgpack/msgpack";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { goldenNames, loadMessages } from "../../test/harness/golden.ts";
+import { scanBatch } from "./event-scan.ts";
+import { EVENTS_MAX } from "./kv-event.ts";
+import { decodeAnySglangBatch, decodeSglangBatch } from "./sglang-decoder.ts";
 import { decodeAnyVllmBatch, decodeVllmBatch } from "./vllm-decoder.ts";
-import { scanVllmBatch } from "./vllm-scan.ts";
 
 const TS_MAX = 8_640_000_000_000;
+const ARRAYS = { storedFieldsMax: 12, removedFieldsMax: 4 };
 const encoder = new Encoder({ useBigInt64: true });
-const payloads = goldenNames("vllm").flatMap((name) =>
+const payloads = [...goldenNames("vllm"), ...goldenNames("sglang")].flatMap((name) =>
   loadMessages(name).map(({ payload }) => payload),
 );
 
 function expectSame(payload: Uint8Array): void {
   expect(decodeVllmBatch(payload)).toStrictEqual(decodeAnyVllmBatch(payload));
+  expect(decodeSglangBatch(payload)).toStrictEqual(decodeAnySglangBatch(payload));
 }
 
-describe("scan of vLLM's common forms", () => {
+describe("scan of common forms", () => {
   it("reads most captures of real engines, and as the general decoder does", () => {
     for (const payload of payloads) expectSame(payload);
-    const scanned = payloads.filter((payload) => scanVllmBatch(payload, TS_MAX) !== null);
+    const scanned = payloads.filter((payload) => scanBatch(payload, ARRAYS, TS_MAX) !== null);
     expect(scanned.length / payloads.length).toBeGreaterThan(0.8);
   });
 
@@ -88,9 +92,14 @@ describe("scan of vLLM's common forms", () => {
     extra_keys: extras,
     group_idx: count,
     kv_cache_spec_kind: text,
+    kv_cache_spec_sliding_window: count,
   };
   const tag = fc.constantFrom("BlockStored", "BlockRemoved", "AllBlocksCleared", "BlockMoved");
-  const asMap = fc.record({ type: tag, ...values, colour: text }, { requiredKeys: ["type"] });
+  const ofMaps = { cache_salt: text, session_id: text, locality: text, ownership: count };
+  const asMap = fc.record(
+    { type: tag, ...values, ...ofMaps, colour: text },
+    { requiredKeys: ["type"] },
+  );
   const asArray = fc
     .tuple(tag, ...Object.values(values), text)
     .chain((fields) => fc.nat({ max: 12 }).map((length) => fields.slice(0, length)));
@@ -108,6 +117,66 @@ describe("scan of vLLM's common forms", () => {
         expectSame(encoder.encode(fields.slice(0, length)));
       }),
       { numRuns: 1000 },
+    );
+  });
+
+  /** Integers of each width alike; `msgpack` writes the shortest. */
+  const widths = fc.oneof(
+    ...[0x7f, 0xff, 0xffff, 0xffff_ffff].map((max) => fc.integer({ min: 0, max })),
+  );
+  const usual = fc.oneof(fc.integer({ min: 256, max: 151_935 }));
+
+  it("reads token ids and hashes of every width, in lists of every length", () => {
+    const tokens = fc.array(fc.oneof({ weight: 9, arbitrary: usual }, widths), { maxLength: 300 });
+    const hashes = fc.array(fc.oneof(u64, i64, fc.uint8Array({ minLength: 8, maxLength: 40 })));
+    fc.assert(
+      fc.property(fc.array(fc.tuple(tokens, hashes), { maxLength: 4 }), (lists) => {
+        const events = lists.map(([ids, handles]) => ["BlockStored", handles, null, ids, 16, null]);
+        const payload = encoder.encode([0.5, events, 0]);
+        // The encoder writes some negative hashes in fewer bytes, which are the general decoder's.
+        const isUsual = lists.every(([, handles]) =>
+          handles.every((each) => typeof each !== "bigint" || each >= 0n || each < -(2n ** 31n)),
+        );
+        if (isUsual) expect(scanBatch(payload, ARRAYS, TS_MAX)).not.toBeNull();
+        expectSame(payload);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it("leaves messages beyond its limits to the general decoder", () => {
+    const removal = ["BlockRemoved", [1n]];
+    const many = (count: number): Uint8Array =>
+      encoder.encode([0.5, new Array(count).fill(removal), 0]);
+    expect(scanBatch(many(EVENTS_MAX), ARRAYS, TS_MAX)?.events.length).toBe(EVENTS_MAX);
+    expect(scanBatch(many(EVENTS_MAX + 1), ARRAYS, TS_MAX)).toBeNull();
+    expect(decodeVllmBatch(many(EVENTS_MAX + 1))).toMatchObject({ reason: "oversized" });
+    const longs = (count: number): Uint8Array =>
+      encoder.encode([0.5, [["BlockStored", [1n], null, new Array(count).fill(7), 16, null]], 0]);
+    expect(scanBatch(longs(1_000_000), ARRAYS, TS_MAX)).not.toBeNull();
+    expect(scanBatch(longs(1_100_000), ARRAYS, TS_MAX)).toBeNull();
+    expect(decodeVllmBatch(longs(1_100_000))).toMatchObject({ reason: "oversized" });
+    expect(scanBatch(new Uint8Array(4_194_305), ARRAYS, TS_MAX)).toBeNull();
+  });
+
+  it("leaves what it read alone when it reads on", () => {
+    const event = (seed: number): unknown[] => [
+      "BlockStored",
+      [BigInt(seed)],
+      null,
+      new Array(40).fill(seed),
+      40,
+      null,
+    ];
+    const read = [1, 2, 3].map((seed) => {
+      return scanBatch(encoder.encode([0.5, [event(seed), event(seed + 10)], 0]), ARRAYS, TS_MAX);
+    });
+    const stored = read.flatMap((batch) => batch?.events ?? []);
+    expect(stored).toMatchObject(
+      [1, 11, 2, 12, 3, 13].map((seed) => ({
+        handles: BigUint64Array.of(BigInt(seed)),
+        tokens: new Uint32Array(40).fill(seed),
+      })),
     );
   });
 });
