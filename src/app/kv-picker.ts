@@ -106,6 +106,7 @@ export class KvPicker implements Picker {
     // Past the deadline the edge has taken the load-only choice: nothing is booked here.
     while (!signal.aborted) {
       const look = this.#look(request, read);
+      if (this.#isShed(request, look)) return this.#shed();
       if (!this.#isHeld(request, look)) {
         if (isHeld) heldMs = look.nowMs - sinceMs;
         if (isHeld) meter.observe("kvatlas_hold_seconds", {}, heldMs / 1000);
@@ -128,7 +129,9 @@ export class KvPicker implements Picker {
       parsed === undefined
         ? null
         : { reading: prompt.untokenized(parsed), chunkKeys: prompt.chunkKeysOf(parsed) };
-    return withBody(this.#settle(request, this.#look(request, read), 0), request, received);
+    const look = this.#look(request, read);
+    if (this.#isShed(request, look)) return this.#shed();
+    return withBody(this.#settle(request, look, 0), request, received);
   }
 
   responseStarted(requestId: string, status: number, servedBy: string | null): void {
@@ -220,6 +223,16 @@ export class KvPicker implements Picker {
     const match = matchPrompt(this.#deps, reading, input);
     meter.observe("kvatlas_match_seconds", {}, (clock.nowMs() - startMs) / 1000);
     return match;
+  }
+
+  #isShed({ headers }: PickRequest, { decision }: Look): boolean {
+    if (decision.kind === "none" || decision.decodeEndpointId !== null) return false;
+    return this.#room.isShed(readTraits(headers).objective, decision);
+  }
+
+  #shed(): PickOutcome {
+    this.#deps.meter.count("kvatlas_decisions_total", { outcome: OVERLOADED.reason });
+    return OVERLOADED;
   }
 
   #isHeld({ requestId, body }: PickRequest, { decision, nowMs }: Look): boolean {
@@ -344,6 +357,13 @@ const NO_ENDPOINT = {
   status: 503,
   reason: "no-ready-endpoint",
   message: "no endpoint is ready",
+} as const;
+
+const OVERLOADED = {
+  kind: "refuse",
+  status: 429,
+  reason: "overloaded",
+  message: "every endpoint is far behind, and requests of this objective do not wait",
 } as const;
 
 function noneMessage({ endpoints }: FleetView, { reason }: { readonly reason: string }): string {

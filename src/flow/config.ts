@@ -1,6 +1,10 @@
 /** Configuration of holding in overload. */
 import { z } from "zod";
 
+/** Names of objectives that are shed. */
+const SHED_OBJECTIVES_MAX = 256;
+const OBJECTIVE_CHARS_MAX = 256;
+
 export const flowConfigSchema = z.strictObject({
   isOn: z.boolean().default(true).describe("whether requests may wait here in overload"),
   queueSeconds: z
@@ -40,6 +44,13 @@ export const flowConfigSchema = z.strictObject({
     .min(0)
     .default(268_435_456)
     .describe("bytes of the bodies of held requests; what is beyond is decided at once"),
+  shedObjectives: z
+    .array(z.string().min(1).max(OBJECTIVE_CHARS_MAX))
+    .max(SHED_OBJECTIVES_MAX)
+    .default([])
+    .describe(
+      "objectives (header x-llm-d-inference-objective) whose requests are answered with 429 where others are held",
+    ),
 });
 
 export type FlowConfig = z.infer<typeof flowConfigSchema>;

@@ -53,6 +53,17 @@ describe("HoldingRoom", () => {
     expect(room.ask(question({ requestId: "r4" }))).toBe("held");
   });
 
+  it("sheds the named objectives, and those only while the endpoints are far behind", () => {
+    const room = new HoldingRoom({ ...config, shedObjectives: ["batch"] });
+    expect(room.isShed("batch", question())).toBe(true);
+    expect(room.isShed("batch", question({ queueMeanSeconds: 3 }))).toBe(false);
+    expect(room.isShed("batch", question({ queueLeastSeconds: 0.75 }))).toBe(false);
+    expect(room.isShed("chat", question())).toBe(false);
+    expect(room.isShed(null, question())).toBe(false);
+    const off = new HoldingRoom({ ...config, isOn: false, shedObjectives: ["batch"] });
+    expect(off.isShed("batch", question())).toBe(false);
+  });
+
   it("holds nothing when it is switched off", () => {
     const room = new HoldingRoom({ ...config, isOn: false });
     expect(room.ask(question({ queueMeanSeconds: 1000 }))).toBe("free");

@@ -3,18 +3,22 @@
  *
  * A request waits at most a multiple of its own work, so that short and well-cached ones go first, and
  * never longer than a fixed time. What the room has no place for is decided at once: nothing is lost
- * or refused here. Pure state: the caller brings the time, and asks again.
+ * here, and refused only what the configuration names. Pure state: the caller brings the time, and asks again.
  */
 import type { FlowConfig } from "./config.ts";
 
-export interface HoldQuestion {
-  readonly requestId: string;
-  /** Bytes that wait with it. */
-  readonly bytes: number;
+/** What stands before a request. */
+interface Queues {
   /** Mean time that the queues of its candidates take, seconds. */
   readonly queueMeanSeconds: number;
   /** The shortest of them, seconds. */
   readonly queueLeastSeconds: number;
+}
+
+export interface HoldQuestion extends Queues {
+  readonly requestId: string;
+  /** Bytes that wait with it. */
+  readonly bytes: number;
   /** Its own work at the endpoint where it would go now, seconds. */
   readonly workSeconds: number;
   /** Monotonic ms. */
@@ -71,6 +75,12 @@ export class HoldingRoom {
     return answer;
   }
 
+  /** Whether a request of that objective is to be refused rather than to wait. */
+  isShed(objective: string | null, queues: Queues): boolean {
+    const { shedObjectives } = this.#config;
+    return objective !== null && shedObjectives.includes(objective) && this.#areAllBehind(queues);
+  }
+
   /** It was decided, or given up. */
   leave(requestId: string): void {
     const held = this.#held.get(requestId);
@@ -91,7 +101,7 @@ export class HoldingRoom {
   }
 
   /** A mean alone may be that of one endpoint far behind and others that idle. */
-  #areAllBehind({ queueMeanSeconds, queueLeastSeconds }: HoldQuestion): boolean {
+  #areAllBehind({ queueMeanSeconds, queueLeastSeconds }: Queues): boolean {
     const { isOn, queueSeconds } = this.#config;
     const isLeastBehind = queueLeastSeconds > LEAST_QUEUE_SHARE * queueSeconds;
     return isOn && queueMeanSeconds > queueSeconds && isLeastBehind;

@@ -94,6 +94,31 @@ describe.skipIf(envoy.isMissing)(`holding in overload${envoy.note}`, () => {
     expect(await why(stack, "first")).not.toContain("held");
   });
 
+  it("answers the named objectives with 429 meanwhile, and holds the others", async () => {
+    const { stack, release } = await saturated({ shedObjectives: ["batch"] });
+    const { router } = stack;
+    const first = complete(stack, "first", 2);
+    await waitUntil("the engine has a queue", () => waiting(stack) === 1);
+    for (const name of ["x-llm-d-inference-objective", "x-gateway-inference-objective"]) {
+      const answer = await fetch(`http://${stack.address}/v1/completions`, {
+        method: "POST",
+        headers: { "content-type": "application/json", [name]: "batch" },
+        body: JSON.stringify({ model: "lab-8b", prompt: promptOf(3, TOKENS), max_tokens: 2 }),
+      });
+      expect(answer.status).toBe(429);
+      expect(answer.headers.get("x-kvatlas-refused")).toBe("overloaded");
+      expect(await answer.json()).toMatchObject({ error: { code: "overloaded" } });
+    }
+    expect(await router.metric("kvatlas_extproc_refused_total", 'reason="overloaded"')).toBe(2);
+    const held = complete(stack, "held", 4);
+    await waitUntil("another is held", async () => {
+      return (await router.metric("kvatlas_held_requests")) === 1;
+    });
+    release();
+    expect(await Promise.all([first, held])).toEqual([200, 200]);
+    expect(stack.engines[0]?.stats().requests).toBe(3);
+  });
+
   it("sends everything on at once where it is switched off", async () => {
     const { stack, release } = await saturated({ isOn: false });
     const { router } = stack;

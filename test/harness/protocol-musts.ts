@@ -74,6 +74,7 @@ export const PROTOCOL_MUSTS: readonly Must[] = [
   {
     demand: "For a request to be dropped it MUST return an ImmediateResponse with 429.",
     shownBy: [
+      ["test/e2e/holding.test.ts", "answers the named objectives with 429 meanwhile"],
       [RESPONSE, "is an immediate response in OpenAI's error form, and ends the stream"],
       [ENVOY, "passes refusals with status, reason and OpenAI's error form"],
     ],
