@@ -46,6 +46,9 @@ const MB = 1_000_000;
  */
 const SERIES = ["used", "rss", "heap", "external", "shared", "tables"] as const;
 
+/** Means that the slope is fitted to: what rises and falls within minutes is not taken for its error. */
+const BINS = 12;
+
 interface Sample {
   readonly hours: number;
   /** MB */
@@ -103,7 +106,10 @@ core.events.reconcile(
 await wait(1000);
 fleet.send("go");
 
-const samples: Sample[] = [];
+/** A row of numbers each, and room for all: samples kept as objects would be growth by themselves. */
+const COLUMNS = ["hours", ...SERIES, "stored", "removed"] as const;
+const table = new Float64Array(COLUMNS.length * (Math.ceil((minutes * 60_000) / SAMPLE_MS) + 1));
+let rows = 0;
 const beganMs = nodeClock.nowMs();
 const endMs = beganMs + minutes * 60_000;
 const querying = query();
@@ -111,9 +117,12 @@ if (values.out !== undefined) writeFileSync(values.out, "");
 while (!ended.signal.aborted && nodeClock.nowMs() < endMs) {
   await wait(Math.min(SAMPLE_MS, endMs - nodeClock.nowMs()));
   const sample = await take();
-  samples.push(sample);
+  const { hours, series, stored, removed } = sample;
+  const numbers = [hours, ...SERIES.map((name) => series[name]), stored, removed];
+  table.set(numbers, rows * COLUMNS.length);
+  rows += 1;
   if (values.out !== undefined) appendFileSync(values.out, `${JSON.stringify(sample)}\n`);
-  if (samples.length % 12 === 1) print(sample);
+  if (rows % 12 === 1) print(sample);
 }
 ended.abort();
 await querying;
@@ -172,45 +181,65 @@ function print({ hours, series, stored, removed, blocks }: Sample): void {
 
 /** Exit code. */
 function report(): number {
-  const settled = samples.filter(({ hours }) => 60 * hours >= warmUpMinutes);
-  const [first, last] = [settled[0], settled.at(-1)];
-  if (first === undefined || last === undefined || settled.length < 3) {
+  const hours = column("hours");
+  const from = hours.findIndex((each) => 60 * each >= warmUpMinutes);
+  const settled = (name: (typeof COLUMNS)[number]): Float64Array =>
+    from < 0 ? new Float64Array(0) : column(name).subarray(from);
+  const times = settled("hours");
+  if (times.length < 2 * BINS) {
     process.stdout.write("too short for a result\n");
     return 1;
   }
-  const span = `${settled.length} samples from ${(first.hours * 60).toFixed(1)} to ${(last.hours * 60).toFixed(1)} min`;
-  const churn = `${last.stored - first.stored} blocks stored, ${last.removed - first.removed} removed`;
+  const last = (of: Float64Array): number => of[of.length - 1] ?? 0;
+  const grown = (of: Float64Array): number => last(of) - (of[0] ?? 0);
+  const span = `${times.length} samples from ${(60 * (times[0] ?? 0)).toFixed(1)} to ${(60 * last(times)).toFixed(1)} min`;
+  const churn = `${grown(settled("stored"))} blocks stored, ${grown(settled("removed"))} removed`;
   process.stdout.write(`${span}: ${churn}\n`);
   let isFlat = true;
   for (const name of SERIES) {
-    const { slope, error } = slopeOf(settled, name);
+    const sizes = settled(name);
+    const { slope, error } = slopeOf(binned(times), binned(sizes));
     isFlat &&= slope < SLOPE_MB_PER_HOUR_MAX;
-    const mean = settled.reduce((sum, { series }) => sum + series[name], 0) / settled.length;
     process.stdout.write(
-      `${name}: ${slope.toFixed(2)} MB/h (standard error ${error.toFixed(2)}), mean ${mean.toFixed(1)} MB\n`,
+      `${name}: ${slope.toFixed(2)} MB/h (standard error ${error.toFixed(2)}), mean ${mean(sizes).toFixed(1)} MB\n`,
     );
   }
   process.stdout.write(isFlat ? "flat\n" : `grows by ${SLOPE_MB_PER_HOUR_MAX} MB/h or more\n`);
   return isFlat ? 0 : 1;
 }
 
+function column(name: (typeof COLUMNS)[number]): Float64Array {
+  const at = COLUMNS.indexOf(name);
+  return Float64Array.from({ length: rows }, (_, row) => table[row * COLUMNS.length + at] ?? 0);
+}
+
+function mean(of: Float64Array): number {
+  return of.reduce((sum, value) => sum + value, 0) / of.length;
+}
+
+/** Means of as many equal parts; what is left over at the beginning is left out. */
+function binned(of: Float64Array): Float64Array {
+  const length = Math.floor(of.length / BINS);
+  const first = of.length - length * BINS;
+  return Float64Array.from({ length: BINS }, (_, bin) =>
+    mean(of.subarray(first + bin * length, first + (bin + 1) * length)),
+  );
+}
+
 /** Least squares. */
 function slopeOf(
-  of: readonly Sample[],
-  name: keyof Sample["series"],
+  hours: Float64Array,
+  sizes: Float64Array,
 ): { readonly slope: number; readonly error: number } {
-  const mean = (values: readonly number[]): number =>
-    values.reduce((sum, value) => sum + value, 0) / values.length;
-  const meanX = mean(of.map(({ hours }) => hours));
-  const meanY = mean(of.map(({ series }) => series[name]));
-  const sumXX = of.reduce((sum, { hours }) => sum + (hours - meanX) ** 2, 0);
-  const sumXY = of.reduce((sum, s) => sum + (s.hours - meanX) * (s.series[name] - meanY), 0);
-  const slope = sumXY / sumXX;
-  const rest = of.reduce(
-    (sum, s) => sum + (s.series[name] - meanY - slope * (s.hours - meanX)) ** 2,
+  const [meanX, meanY] = [mean(hours), mean(sizes)];
+  const deviation = sizes.map((size) => size - meanY);
+  const sumXX = hours.reduce((sum, x) => sum + (x - meanX) ** 2, 0);
+  const slope = hours.reduce((sum, x, at) => sum + (x - meanX) * (deviation[at] ?? 0), 0) / sumXX;
+  const rest = hours.reduce(
+    (sum, x, at) => sum + ((deviation[at] ?? 0) - slope * (x - meanX)) ** 2,
     0,
   );
-  return { slope, error: Math.sqrt(rest / (of.length - 2) / sumXX) };
+  return { slope, error: Math.sqrt(rest / (hours.length - 2) / sumXX) };
 }
 
 function wait(ms: number): Promise<void> {

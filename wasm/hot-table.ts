@@ -9,7 +9,7 @@ import * as layout from "./hot-table/layout";
 import { initSets } from "./hot-table/sets";
 import { initSlots } from "./hot-table/slots";
 
-export { match, residency } from "./hot-table/reader";
+export { match, residency, standing } from "./hot-table/reader";
 export { removeMany, storeMany } from "./hot-table/writer";
 
 /** Bytes of memory that a table of so many blocks needs; every instance has to say its size. */
@@ -21,6 +21,12 @@ export function attach(blocksMax: u32): f64 {
 export function init(): void {
   initSlots();
   initSets();
+  beginEpoch();
+}
+
+/** Of what is matched from now on; the first one is 1. */
+export function beginEpoch(): void {
+  store<u32>(layout.EPOCH, load<u32>(layout.EPOCH) + 1);
 }
 
 /** A number for a new reader; beyond READERS_MAX there is none. */

@@ -62,7 +62,7 @@ export class IndexCore {
     this.residency = new Residency({
       index: new EvictionWatch(index, deps.evictions),
       entriesMax,
-      reader: index,
+      guide: index,
       onEvicted: (holder, blocks): void => this.#evicted(holder, blocks),
     });
     this.opened = path === null ? Promise.resolve() : this.#open(path);

@@ -1,55 +1,102 @@
 /**
  * Makes room in a full index where it harms least.
  *
- * Blocks go from a DEGRADED holder if there is one, whose predictions are less good already, else from the
- * largest, which loses the smallest share. There, page after page in turn, those go first that no other
- * holder has: they take the most memory and serve the fewest requests, while what many holders have (the
- * heads of popular prompts) stays to the last. Within a page the last rows go first, as chains lie in their
- * order. Steps are bounded, and the holder says so: it is DEGRADED(index-full) from then on.
+ * A hand goes round the pages of every holder, all hands at the same share of their way, so that each
+ * holder loses alike. Of what lies under them, blocks go first that no prompt has asked for of late and
+ * no other holder has; then what others have too, and only as far as there is no room without it,
+ * blocks that prompts do ask for. Within a page the last rows go first, as chains lie in their order. Steps
+ * are bounded, and a holder that loses blocks says so: it is DEGRADED(index-full) from then on.
  */
 import { type Holder, holderName } from "../core/ids.ts";
 import { TIERS } from "../tiers/tier.ts";
-import type { IndexReader, IndexWriter } from "./block-index.ts";
+import type { IndexWriter } from "./block-index.ts";
 import type { Tenant } from "./flush-rounds.ts";
 import { KeyBatch } from "./key-batch.ts";
 import { PAGE_ROWS } from "./store-page.ts";
 
 /** Pages looked at for one event: some milliseconds. */
 export const EVICTION_PAGES_MAX = 64;
+/** Share of the index's entries that goes in an epoch, and epochs in which what was asked for is spared. */
+const EPOCH_SHARE = 1 / 8;
+const EPOCHS_SPARED = 8;
+/** Where blocks that are asked for have to go, so many of those looked at go together. */
+const WANTED_SHARE = 1 / 8;
 
 const INDEX_FULL = { state: "DEGRADED", reason: "index-full" } as const;
 
+/** What speaks against evicting a block, the least first. */
+export const ALONE = 0;
+export const SHARED = 1;
+export const WANTED = 2;
+const STANDING_MAX = SHARED + WANTED;
+
+export interface EvictionGuide {
+  /**
+   * ALONE, or the sum of SHARED, where several holders have the key, and WANTED, where prompts were
+   * matched up to it in this epoch or one of the `epochs` - 1 before.
+   */
+  standing(key: bigint, epochs: number): number;
+  beginEpoch(): void;
+}
+
 export interface EvictorDeps {
   readonly index: IndexWriter;
-  /** Tells who else has a block; null: nobody is asked. */
-  readonly reader: Pick<IndexReader, "residency"> | null;
+  /** Null: nobody is asked. */
+  readonly guide: EvictionGuide | null;
   readonly tenants: ReadonlyMap<string, Tenant>;
+  readonly entriesMax: number;
   readonly onEvicted: (holder: Holder, blocks: number) => void;
+}
+
+/** A hand's way round the pages of its holder. */
+interface Hand {
+  page: number;
+  /** Ways round so far; pages count as parts of one. */
+  turns: number;
+}
+
+interface Looked {
+  readonly victim: Tenant;
+  readonly page: number;
 }
 
 export class Evictor {
   readonly #deps: EvictorDeps;
   readonly #batch = new KeyBatch();
-  /** Where the hand stands in each holder, and whether this turn spares what others have too. */
-  readonly #hands = new WeakMap<Tenant, { page: number; sparesShared: boolean }>();
+  readonly #hands = new WeakMap<Tenant, Hand>();
+  /** The furthest that any hand has come. */
+  #turnsMax = 0;
+  #entriesOfEpoch = 0;
 
   constructor(deps: EvictorDeps) {
     this.#deps = deps;
   }
 
-  /** Evicts so many entries, as far as EVICTION_PAGES_MAX pages have them; returns how many. */
-  makeRoom(entriesMin: number): number {
-    const holders = new Set<Tenant>();
+  /**
+   * Evicts up to `entriesMax` entries, in any case as many as are `needed`, as far as
+   * EVICTION_PAGES_MAX pages have them; returns how many.
+   */
+  makeRoom(needed: number, entriesMax: number): number {
+    const looked: Looked[] = [];
+    const losers = new Set<Tenant>();
     let entries = 0;
-    for (let looked = 0; looked < EVICTION_PAGES_MAX && entries < entriesMin; looked += 1) {
-      const victim = this.#victim();
-      if (victim === null) break;
-      const evicted = this.#evictPage(victim, entriesMin - entries);
-      if (evicted === 0) continue;
+    const evict = (page: Looked, standing: number, most: number): void => {
+      const evicted = this.#evictFrom(page, standing, most - entries);
+      if (evicted > 0) losers.add(page.victim);
       entries += evicted;
-      holders.add(victim);
+    };
+    while (looked.length < EVICTION_PAGES_MAX && entries < entriesMax) {
+      const page = this.#nextPage();
+      if (page === null) break;
+      looked.push(page);
+      evict(page, ALONE, entriesMax);
     }
-    for (const victim of holders) {
+    const enough = Math.max(needed, Math.ceil(WANTED_SHARE * PAGE_ROWS * looked.length));
+    for (let standing = SHARED; standing <= STANDING_MAX && entries < needed; standing += 1) {
+      for (const page of looked) evict(page, standing, Math.min(enough, entriesMax));
+    }
+    this.#count(entries);
+    for (const victim of losers) {
       if (victim.cursor === null) continue;
       victim.cursor = { ...victim.cursor, ...INDEX_FULL };
       victim.isChanged = true;
@@ -57,34 +104,61 @@ export class Evictor {
     return entries;
   }
 
-  #victim(): Tenant | null {
+  #count(entries: number): void {
+    this.#entriesOfEpoch += entries;
+    if (this.#entriesOfEpoch < EPOCH_SHARE * this.#deps.entriesMax) return;
+    this.#entriesOfEpoch = 0;
+    this.#deps.guide?.beginEpoch();
+  }
+
+  /** The page under the hand that is furthest behind, which moves on; null: nobody has blocks. */
+  #nextPage(): Looked | null {
     let victim: Tenant | null = null;
     for (const tenant of this.#deps.tenants.values()) {
       if (tenant.table.blocks === 0) continue;
-      if (victim === null || isBefore(tenant, victim)) victim = tenant;
+      if (victim === null || this.#isBefore(tenant, victim)) victim = tenant;
     }
-    return victim;
+    if (victim === null) return null;
+    const hand = this.#handOf(victim);
+    if (hand.page >= victim.table.pages) hand.page = 0;
+    const { page } = hand;
+    hand.page += 1;
+    hand.turns += 1 / victim.table.pages;
+    this.#turnsMax = Math.max(this.#turnsMax, hand.turns);
+    return { victim, page };
   }
 
-  /** Evicts from the page under the holder's hand, and moves the hand on. Returns the entries. */
-  #evictPage(tenant: Tenant, entriesMin: number): number {
-    const { table, holder } = tenant;
-    const hand = this.#hands.get(tenant) ?? { page: 0, sparesShared: true };
-    this.#hands.set(tenant, hand);
-    if (hand.page >= table.pages) {
-      hand.page = 0;
-      hand.sparesShared = !hand.sparesShared;
+  /** By how far their hands are, then the larger one, then by name: the same everywhere. */
+  #isBefore(a: Tenant, b: Tenant): boolean {
+    const ahead = this.#handOf(a).turns - this.#handOf(b).turns;
+    if (ahead !== 0) return ahead < 0;
+    if (a.table.blocks !== b.table.blocks) return a.table.blocks > b.table.blocks;
+    return holderName(a.holder) < holderName(b.holder);
+  }
+
+  /** Of a holder that is new, as far as the furthest: it is not the next to lose. */
+  #handOf(tenant: Tenant): Hand {
+    let hand = this.#hands.get(tenant);
+    if (hand === undefined) {
+      hand = { page: 0, turns: this.#turnsMax };
+      this.#hands.set(tenant, hand);
     }
-    const first = hand.page * PAGE_ROWS;
-    hand.page += 1;
+    return hand;
+  }
+
+  /** Evicts blocks of a page that stand no better. Returns the entries. */
+  #evictFrom({ victim, page }: Looked, standing: number, entriesMax: number): number {
+    const { table, holder } = victim;
+    const first = page * PAGE_ROWS;
     const rows: number[] = [];
     let entries = 0;
-    for (let row = first + PAGE_ROWS - 1; row >= first && entries < entriesMin; row -= 1) {
+    for (let row = first + PAGE_ROWS - 1; row >= first && entries < entriesMax; row -= 1) {
       if (!table.hasRow(row)) continue;
-      if (hand.sparesShared && this.#isShared(tenant, row)) continue;
+      if (this.#standingOf(victim, row) > standing) continue;
       rows.push(row);
       for (const order of TIERS.keys()) if (table.copies(row, order) > 0) entries += 1;
     }
+    if (rows.length === 0) return 0;
     for (const [order, tier] of TIERS.entries()) {
       this.#batch.start(rows.length);
       for (const row of rows) {
@@ -93,21 +167,11 @@ export class Evictor {
       if (this.#batch.length > 0) this.#deps.index.removeMany(holder, tier, this.#batch.keys);
     }
     for (const row of rows) table.drop(row);
-    if (rows.length > 0) this.#deps.onEvicted(holder, rows.length);
+    this.#deps.onEvicted(holder, rows.length);
     return entries;
   }
 
-  #isShared({ holder, table }: Tenant, row: number): boolean {
-    const name = holderName(holder);
-    const residency = this.#deps.reader?.residency(table.record(row).key) ?? [];
-    return residency.some((each) => holderName(each.holder) !== name);
+  #standingOf({ table }: Tenant, row: number): number {
+    return this.#deps.guide?.standing(table.record(row).key, EPOCHS_SPARED) ?? ALONE;
   }
-}
-
-/** DEGRADED before EXACT, then by size, then by name: the same everywhere. */
-function isBefore(a: Tenant, b: Tenant): boolean {
-  const isDegraded = ({ cursor }: Tenant): boolean => cursor !== null && cursor.state !== "EXACT";
-  if (isDegraded(a) !== isDegraded(b)) return isDegraded(a);
-  if (a.table.blocks !== b.table.blocks) return a.table.blocks > b.table.blocks;
-  return holderName(a.holder) < holderName(b.holder);
 }

@@ -1,11 +1,14 @@
 import { Worker } from "node:worker_threads";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { apply, historyChains, nextWrite } from "../../test/harness/index-history.ts";
 import { MemoryIndex } from "../../test/harness/memory-index.ts";
 import { type BlockKey, blockKey, endpointId, type Holder, holderName } from "../core/ids.ts";
+import { seededRandom } from "../core/random.ts";
 import { TIERS } from "../tiers/tier.ts";
 import { blockIndexContract } from "./block-index.contract.ts";
 import type { PrefixMatch } from "./block-index.ts";
+import { SHARED, WANTED } from "./evictor.ts";
 import { HotIndex } from "./hot-index.ts";
 import { TableReader } from "./table-reader.ts";
 
@@ -168,6 +171,38 @@ it("says how many blocks it refuses when it is full", () => {
   expect(index.storeMany(podA, "gpu", promptOf(1, 20).subarray(10))).toBe(6);
   expect(index.refused).toEqual({ table: 6, holders: 0 });
   expect(index.stats().blocks).toBe(64);
+});
+
+it("tells what speaks against an eviction as a plain model does, and forgets no match of late", () => {
+  const EPOCHS = 3;
+  const random = seededRandom(5);
+  const chains = historyChains();
+  const anyChain = (): BigUint64Array =>
+    chains[Math.floor(random.next() * chains.length)] ?? new BigUint64Array(0);
+  const [hot, plain] = [new HotIndex(), new MemoryIndex()];
+  const seen = { shared: 0, wanted: 0, unwanted: 0 };
+  for (let step = 1; step <= 6000; step += 1) {
+    const write = nextWrite(random, chains);
+    const asked = anyChain();
+    for (const index of [hot, plain]) {
+      apply(index, write);
+      if (step % 5 === 0) index.match(asked);
+      if (step % 400 === 0) index.beginEpoch();
+    }
+    if (step % 50 > 0) continue;
+    for (const key of anyChain()) {
+      const expected = plain.standing(key, EPOCHS);
+      const standing = hot.standing(key, EPOCHS);
+      expect(standing & SHARED).toBe(expected & SHARED);
+      // A page tells for all its blocks.
+      if ((expected & WANTED) > 0) expect(standing & WANTED).toBe(WANTED);
+      seen.shared += expected & SHARED;
+      seen.wanted += (expected & WANTED) / WANTED;
+      if ((standing & WANTED) === 0 && plain.residency(blockKey(key)).length > 0)
+        seen.unwanted += 1;
+    }
+  }
+  expect(Math.min(...Object.values(seen))).toBeGreaterThan(100);
 });
 
 /** Holders of what can be reached, in the order of their names. */

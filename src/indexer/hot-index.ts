@@ -8,6 +8,7 @@
 import { type BlockKey, type Holder, holderName } from "../core/ids.ts";
 import { TIERS, type Tier, tierOrder } from "../tiers/tier.ts";
 import type { BlockIndex, HolderMatch, IndexStats, PrefixMatch } from "./block-index.ts";
+import type { EvictionGuide } from "./evictor.ts";
 import { HolderNames } from "./holder-names.ts";
 import { createTable, openTable, type TableHandle, type TableWasm } from "./table-memory.ts";
 import { TableReader } from "./table-reader.ts";
@@ -21,7 +22,7 @@ const NO_PARENT = 0n;
 /** Up to here a loop copies faster than a call of `set`. */
 const COPIED_BY_LOOP = 16;
 
-export class HotIndex implements BlockIndex {
+export class HotIndex implements BlockIndex, EvictionGuide {
   readonly #handle: TableHandle;
   readonly #wasm: TableWasm;
   readonly #reader: TableReader;
@@ -110,6 +111,15 @@ export class HotIndex implements BlockIndex {
 
   stats(): IndexStats {
     return this.#reader.stats();
+  }
+
+  /** Of 64 blocks that lie side by side, what was matched of one counts for all. */
+  standing(key: bigint, epochs: number): number {
+    return this.#wasm.standing(key, epochs);
+  }
+
+  beginEpoch(): void {
+    this.#wasm.beginEpoch();
   }
 
   /** Entries left out so far, by what was full: blocks or sets of the table, or slots of holders. */

@@ -10,6 +10,7 @@ import { type HolderCursor, type LogCursor, Residency } from "./residency.ts";
 
 const podA: Holder = { endpointId: endpointId("10.0.0.1:8000"), rank: 0 };
 const podB: Holder = { endpointId: endpointId("10.0.0.2:8000"), rank: 0 };
+const podC: Holder = { endpointId: endpointId("10.0.0.3:8000"), rank: 0 };
 const cursor: HolderCursor = {
   ...{
     state: "EXACT",
@@ -81,7 +82,7 @@ describe("a full index", () => {
     return {
       index,
       evicted,
-      residency: new Residency({ index, entriesMax, reader: index, onEvicted }),
+      residency: new Residency({ index, entriesMax, guide: index, onEvicted }),
     };
   }
   const range = (first: number, count: number): number[] =>
@@ -103,14 +104,28 @@ describe("a full index", () => {
     expect(residency.takeFlush(1e6).holders[0]).toMatchObject({ blocks: 690 });
   });
 
-  it("evicts from a DEGRADED holder before any other", () => {
-    const { residency, evicted } = full(1000);
-    store(residency, podA, "gpu", range(0, 800));
+  it("takes from all holders the same share", () => {
+    const { residency, evicted } = full(10_000);
+    store(residency, podA, "gpu", range(0, 7500));
     residency.setCursor(podA, cursor);
-    store(residency, podB, "gpu", range(1000, 200));
+    store(residency, podB, "gpu", range(10_000, 2500));
     residency.setCursor(podB, { ...cursor, state: "DEGRADED", reason: "gap" });
-    store(residency, podA, "gpu", range(3000, 50));
-    expect([...evicted.keys()]).toEqual([podB]);
+    for (let at = 0; at < 200; at += 1) store(residency, podC, "gpu", range(20_000 + 30 * at, 30));
+    const lostA = (evicted.get(podA) ?? 0) / 7500;
+    const lostB = (evicted.get(podB) ?? 0) / 2500;
+    expect(lostA).toBeGreaterThan(0.4);
+    expect(Math.abs(lostA - lostB)).toBeLessThan(0.1);
+  });
+
+  it("spares what prompts ask for, as long as there is anything else", () => {
+    const { index, residency } = full(1000);
+    store(residency, podA, "gpu", range(0, 1000));
+    const asked = words(range(100, 300));
+    for (let at = 0; at < 30; at += 1) {
+      index.match(asked);
+      store(residency, podA, "gpu", range(2000 + 100 * at, 100));
+    }
+    expect(index.match(asked)).toMatchObject([{ blocks: 300 }]);
   });
 
   it("spares what several holders have, as long as there is anything else", () => {

@@ -7,9 +7,9 @@
  */
 import { type BlockKey, type Holder, holderName } from "../core/ids.ts";
 import { TIERS, type Tier, tierOrder } from "../tiers/tier.ts";
-import type { IndexReader, IndexWriter } from "./block-index.ts";
+import type { IndexWriter } from "./block-index.ts";
 import { COPIES_MAX } from "./copy-counts.ts";
-import { Evictor } from "./evictor.ts";
+import { type EvictionGuide, Evictor } from "./evictor.ts";
 import { type Flush, FlushRounds, type Tenant } from "./flush-rounds.ts";
 import { NO_ROW } from "./handle-slots.ts";
 import type { HolderCursor, LogCursor } from "./holder-state.ts";
@@ -30,8 +30,8 @@ export interface ResidencyDeps {
   readonly index: IndexWriter;
   /** (block, holder, tier) entries; for those beyond, others are evicted. */
   readonly entriesMax: number;
-  /** Tells which blocks several holders have; default: nothing is asked. */
-  readonly reader?: Pick<IndexReader, "residency">;
+  /** Tells what harms least when it is evicted; default: nothing is asked. */
+  readonly guide?: EvictionGuide;
   readonly onEvicted?: (holder: Holder, blocks: number) => void;
 }
 
@@ -50,10 +50,10 @@ export class Residency {
   #logCursor: LogCursor | null = null;
 
   constructor(deps: ResidencyDeps) {
-    const { index, entriesMax, reader = null, onEvicted = (): void => {} } = deps;
+    const { index, entriesMax, guide = null, onEvicted = (): void => {} } = deps;
     this.#index = index;
     this.#entriesMax = entriesMax;
-    this.#evictor = new Evictor({ index, reader, onEvicted, tenants: this.#tenants });
+    this.#evictor = new Evictor({ index, guide, onEvicted, entriesMax, tenants: this.#tenants });
   }
 
   /**
@@ -378,8 +378,8 @@ export class Residency {
   /** Evicts some more than is needed, so that not every event has to. */
   #makeRoom(entries: number): void {
     const missing = this.#entries + entries - this.#entriesMax;
-    const entriesMin = Math.max(missing, Math.ceil(this.#entriesMax * SPARE_SHARE));
-    this.#entries -= this.#evictor.makeRoom(entriesMin);
+    const spare = Math.ceil(this.#entriesMax * SPARE_SHARE);
+    this.#entries -= this.#evictor.makeRoom(missing, Math.max(missing, spare));
   }
 
   /** Returns how many the index refused: the engine has them, and nobody will find them. */

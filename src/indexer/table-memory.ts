@@ -28,6 +28,8 @@ export interface TableWasm {
   removeMany(code: number, count: number): void;
   match(reader: number, count: number): number;
   residency(reader: number, key: bigint): number;
+  standing(key: bigint, epochs: number): number;
+  beginEpoch(): void;
   bytesUsed(): number;
   readonly HOLDERS_MAX: Place;
   readonly WRITE_KEYS_MAX: Place;

@@ -12,6 +12,7 @@ import type {
   IndexStats,
   PrefixMatch,
 } from "../../src/indexer/block-index.ts";
+import { ALONE, type EvictionGuide, SHARED, WANTED } from "../../src/indexer/evictor.ts";
 import { TIERS, type Tier, tierOrder } from "../../src/tiers/tier.ts";
 
 /** A holder's slot times 4 plus its tier's order. */
@@ -23,11 +24,14 @@ interface Progress {
   blocksByTier: Record<Tier, number>;
 }
 
-export class MemoryIndex implements BlockIndex {
+export class MemoryIndex implements BlockIndex, EvictionGuide {
   readonly #codes = new Map<bigint, Code[]>();
   readonly #slots = new Map<string, number>();
   readonly #holders: Holder[] = [];
   readonly #entries: Record<Tier, number> = { gpu: 0, cpu: 0, nvme: 0, shared: 0 };
+  /** The epoch in which a key was matched last. */
+  readonly #matchedIn = new Map<bigint, number>();
+  #epoch = 1;
 
   store(holder: Holder, tier: Tier, key: BlockKey): number {
     const code = this.#code(holder, tier);
@@ -43,8 +47,10 @@ export class MemoryIndex implements BlockIndex {
     const slot = this.#slots.get(holderName(holder)) ?? -1;
     const position = codes?.indexOf(slot * 4 + tierOrder(tier)) ?? -1;
     if (codes === undefined || position === -1) return;
-    if (codes.length === 1) this.#codes.delete(key);
-    else codes.splice(position, 1);
+    if (codes.length === 1) {
+      this.#codes.delete(key);
+      this.#matchedIn.delete(key);
+    } else codes.splice(position, 1);
     this.#entries[tier] -= 1;
   }
 
@@ -62,6 +68,7 @@ export class MemoryIndex implements BlockIndex {
     for (let depth = 0; depth < keys.length; depth += 1) {
       const codes = this.#codes.get(keys[depth] ?? 0n);
       if (codes === undefined || !advance(progressOf, codes, depth)) break;
+      this.#matchedIn.set(keys[depth] ?? 0n, this.#epoch);
     }
     return [...progressOf].map(([slot, progress]) => ({ holder: this.#holder(slot), ...progress }));
   }
@@ -92,6 +99,16 @@ export class MemoryIndex implements BlockIndex {
       holder: this.#holder(code >> 2),
       tier: tierOfCode(code),
     }));
+  }
+
+  standing(key: bigint, epochs: number): number {
+    const holders = new Set((this.#codes.get(key) ?? []).map((code) => code >> 2));
+    const isWanted = (this.#matchedIn.get(key) ?? -epochs) > this.#epoch - epochs;
+    return (holders.size > 1 ? SHARED : ALONE) + (isWanted && holders.size > 0 ? WANTED : ALONE);
+  }
+
+  beginEpoch(): void {
+    this.#epoch += 1;
   }
 
   stats(): IndexStats {

@@ -52,6 +52,9 @@ export const FREE_COUNT: usize = 156;
 /** Written and never read; see touchSlots. */
 export const TOUCHED: usize = 212;
 
+/** Counts up while blocks are evicted; see reader.ts. */
+export const EPOCH: usize = 220;
+
 export const HOLDERS_MAX: u32 = 16384;
 /** Bytes of a holder's name, and of its length before it. */
 export const NAME_BYTES: usize = 272;
@@ -106,6 +109,8 @@ export let blocksMax: u32 = 0;
 export let pagesMax: u32 = 0;
 export let arenaAt: usize = 0;
 export let arenaUnitsMax: u32 = 0;
+/** For each page the epoch in which it was last matched. */
+let stampsAt: usize = 0;
 let slotsAt: usize = 0;
 let slotsRegionBytes: usize = 0;
 
@@ -123,13 +128,21 @@ export function place(blocks: u32): f64 {
   slotsAt = PAGES_AT_FIXED + PAGE_BYTES * (<usize>pagesMax + 1);
   arenaAt = slotsAt + 2 * slotsRegionBytes;
   // A reader may see a set's length while it changes: the largest set fits behind the last one.
+  stampsAt = arenaAt + arenaBytes + (1 << 18);
   return (
     <f64>PAGES_AT_FIXED +
     <f64>PAGE_BYTES * (<f64>pagesMax + 1) +
     2 * <f64>slotsRegionBytes +
     <f64>arenaBytes +
-    <f64>(1 << 18)
+    <f64>(1 << 18) +
+    4 * (<f64>pagesMax + 1)
   );
+}
+
+// @ts-ignore: decorator
+@inline
+export function stampAt(page: u32): usize {
+  return stampsAt + (<usize>page << 2);
 }
 
 // @ts-ignore: decorator

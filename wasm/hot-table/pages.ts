@@ -23,6 +23,7 @@ import {
   pagesMax,
   setAt,
   SMALL,
+  stampAt,
   TARGET,
 } from "./layout";
 import { moveSlot, NONE } from "./slots";
@@ -83,6 +84,7 @@ export function release(id: u32): void {
   if (live > 0) return;
   if ((load<u32>(SMALL) - 1) / PAGE_IDS == page) store<u32>(SMALL, 0);
   if ((load<u32>(TARGET) - 1) / PAGE_IDS == page) store<u32>(TARGET, 0);
+  store<u32>(stampAt(page), 0);
   const first = load<u32>(FREE_PAGES);
   store<u32>(pageAt(page), first, PAGE_NEXT);
   store<u32>(pageAt(page), 0, PAGE_PREVIOUS);
@@ -184,6 +186,7 @@ function turnHand(steps: u32, kept: u32): void {
 
 function evacuate(page: u32): void {
   lock(page);
+  const stamp = load<u32>(stampAt(page));
   const end = (page + 1) * PAGE_IDS;
   for (let from = page * PAGE_IDS; from < end; from += 1) {
     const set = load<u32>(setAt(from));
@@ -196,6 +199,7 @@ function evacuate(page: u32): void {
     store<u32>(pageAt(target), load<u32>(pageAt(target), PAGE_LIVE) + 1, PAGE_LIVE);
     store<u64>(keyAt(to), key);
     store<u32>(setAt(to), set);
+    if (load<u32>(stampAt(target)) < stamp) store<u32>(stampAt(target), stamp);
     moveSlot(key, from, to);
     store<u32>(setAt(from), 0);
     release(from);

@@ -6,6 +6,7 @@
  * and ids that are used again meanwhile need no other care: a page led to them, and it has changed.
  */
 import {
+  EPOCH,
   HOLDERS_MAX,
   keyAt,
   PAGE_IDS,
@@ -23,6 +24,7 @@ import {
   READER_STAMP,
   readerAt,
   setAt,
+  stampAt,
 } from "./layout";
 import { codesAt, EMPTY_SET, isShared, lengthOf } from "./sets";
 import { find, NONE } from "./slots";
@@ -51,6 +53,25 @@ export function match(reader: u32, count: u32): bool {
   for (let tries = 0; tries < TRIES_MAX; tries += 1) if (walk(count)) return true;
   store<u32>(me, 0, READER_COUNT);
   return false;
+}
+
+/** What speaks against evicting a key: see `standing`. */
+const SHARED: u32 = 1;
+const WANTED: u32 = 2;
+
+/**
+ * Of a key, for the writer: SHARED where several holders have it, WANTED where its page was matched in
+ * this epoch or one of the `epochs` - 1 before.
+ */
+export function standing(key: u64, epochs: u32): u32 {
+  const id = find(key);
+  if (id == NONE) return 0;
+  const codes = codesAt(load<u32>(setAt(id)));
+  const last = codes + 2 * (lengthOf(load<u32>(setAt(id))) - 1);
+  const isOfSeveral = load<u16>(codes) >> 2 != load<u16>(last) >> 2;
+  const stamped = load<u32>(stampAt(id / PAGE_IDS));
+  const isWanted = stamped != 0 && stamped + epochs > load<u32>(EPOCH);
+  return (isOfSeveral ? SHARED : 0) | (isWanted ? WANTED : 0);
 }
 
 /** The codes of one key to the reader's keys; their number, or -1 when it gave up. */
@@ -101,6 +122,7 @@ function walk(count: u32): bool {
   }
   advance(runSet, runStart, depth - runStart);
   if (!isUnchanged()) return false;
+  markWanted();
   store<u32>(me, holders, READER_COUNT);
   store<u32>(me, depth, READER_AVAILABLE);
   store<u32>(me, shared, READER_SHARED);
@@ -140,6 +162,19 @@ function isUnchanged(): bool {
     if (load<u32>(pageAt(load<u32>(at)) + PAGE_VERSION) != load<u32>(at, 4)) return false;
   }
   return true;
+}
+
+/**
+ * Stamps the pages of this walk with the epoch. Of the shared memory it is all that readers write, and
+ * only for the writer's choice of what to evict: a stamp that comes too late misleads that, no reader.
+ */
+function markWanted(): void {
+  const epoch = load<u32>(EPOCH);
+  const end = me + READER_SEEN + (<usize>seen << 3);
+  for (let at = me + READER_SEEN; at < end; at += 8) {
+    const stampOfPage = stampAt(load<u32>(at));
+    if (load<u32>(stampOfPage) != epoch) store<u32>(stampOfPage, epoch);
+  }
 }
 
 /** Blocks from `id` on that agree with the prompt and have the same set; the first one does. */
