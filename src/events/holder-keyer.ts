@@ -65,6 +65,11 @@ export class HolderKeyer {
     this.#groups.setApart(this.#lanes.restoreNames(lanes));
   }
 
+  /** Whether copies were taken over that cannot be told apart. True once. */
+  takeUnclear(): boolean {
+    return this.#lanes.takeUnclear();
+  }
+
   /** Some of that was not heard. */
   missedSomeOfLife(): void {
     this.#lanes.setUnclear();
@@ -122,7 +127,6 @@ export class HolderKeyer {
     const { events } = batch;
     this.#engineMs = Math.max(this.#engineMs, batch.ts * 1000);
     const keyed: KeyedEvent[] = this.#hints.size === 0 ? [] : this.endHints(0);
-    if (this.#lanes.takeUnclear()) keyed.push(lost("uncounted-copies"));
     for (let start = 0; start < events.length; ) {
       const event = events[start];
       if (event === undefined) break;

@@ -138,6 +138,11 @@ export class HolderRelay {
     return this.#relay(this.#sequencer.replayEnded());
   }
 
+  /** Returns where to ask again. */
+  replayBroke(): number {
+    return this.#sequencer.replayBroke();
+  }
+
   replayFailed(): RelayStep {
     return this.#relay(this.#sequencer.replayFailed());
   }
@@ -184,6 +189,10 @@ export class HolderRelay {
     this.#engineMs = engineMs;
     const { holder } = this;
     const events = this.#keyer.keyEvents(batch);
+    // A note that the log loses leaves no gap.
+    if (!isNoted && this.#keyer.takeUnclear()) {
+      events.unshift({ type: "lost", reason: "uncounted-copies" });
+    }
     if (isUnproven) events.unshift({ type: "lost", reason: "unproven-life" });
     if (delivery.isCatchingUp) events.unshift({ type: "catching-up", isNote: isNoted });
     this.#isWounded = isWounded || events.some(isWound);

@@ -23,6 +23,9 @@ export interface Delivery extends EngineMessage {
   readonly engineMs: number;
 }
 
+/** Where a message stands to the cursor. */
+export type Place = "next" | "repeat" | "new-life" | "hole";
+
 /** The last delivered message; survives a restart of the router. */
 export interface SequenceCursor {
   readonly epoch: number;
@@ -43,6 +46,10 @@ export interface SequencerStep {
  * - held-full: beyond HELD_MESSAGES_MAX or HELD_BYTES_MAX while a replay runs
  */
 export type SequenceDrop = "duplicate" | "held-full";
+
+/** Shared by the steps that have none, which are most. */
+export const NO_DELIVERIES: readonly Delivery[] = [];
+export const NO_DROPS: readonly SequenceDrop[] = [];
 
 /** An answer of the engine that is under way. */
 export interface Replay {

@@ -107,6 +107,29 @@ describe("sequencer with replay", () => {
     expect(places(sequencer.live(message(4)))).toEqual([[1, 4]]);
   });
 
+  it("looks at the engine's life again when an answer that broke off is asked for again", () => {
+    const sequencer = at(cursorAt(4));
+    sequencer.connected();
+    sequencer.replayed(message(4));
+    sequencer.replayed(message(5));
+    expect(places(sequencer.replayed(message(6)))).toEqual([[1, 5]]);
+    expect(sequencer.replayBroke()).toBe(5);
+    // Another life, whose buffer begins behind what was known of the former one.
+    sequencer.replayed(message(6, 2));
+    const step = sequencer.replayEnded();
+    expect(step.deliveries).toMatchObject([{ epoch: 1, seq: 6, isUnproven: true }]);
+  });
+
+  it("takes an answer that begins right behind what it knows for that of any life", () => {
+    const sequencer = at(null);
+    sequencer.connected();
+    sequencer.replayEnded();
+    expect(places(sequencer.live(message(0)))).toEqual([[1, 0]]);
+    expect(sequencer.heal().replayFrom).toBe(0);
+    sequencer.replayed(message(1, 2));
+    expect(sequencer.replayEnded().deliveries).toMatchObject([{ seq: 1, isUnproven: true }]);
+  });
+
   it("heals a gap from the last message it knows, and goes on with what was held", () => {
     const sequencer = at(null);
     sequencer.connected();

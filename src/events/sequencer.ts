@@ -16,9 +16,12 @@ import {
   type Delivery,
   type EngineMessage,
   engineMsOf,
+  NO_DELIVERIES,
+  NO_DROPS,
   NOTHING_SAID,
   newReplay,
   ownMessage,
+  type Place,
   type Replay,
   type SequenceCursor,
   type SequenceDrop,
@@ -31,12 +34,6 @@ export const HELD_MESSAGES_MAX = 4096;
 export const HELD_BYTES_MAX = 33_554_432;
 /** Replays in a row for one gap; then the holder starts anew behind it. */
 export const REPLAY_ROUNDS_MAX = 3;
-
-/** Shared by the steps that have none, which are most. */
-const NO_DELIVERIES: readonly Delivery[] = [];
-const NO_DROPS: readonly SequenceDrop[] = [];
-
-type Place = "next" | "repeat" | "new-life" | "hole";
 
 export class Sequencer {
   readonly #canReplay: boolean;
@@ -162,6 +159,15 @@ export class Sequencer {
     return this.#step();
   }
 
+  /** The answer broke off. Returns where to ask again: the engine may be in another life by then. */
+  replayBroke(): number {
+    const seq = this.#cursor?.seq ?? -1;
+    const replay = this.#replay;
+    if (replay !== null)
+      Object.assign(replay, { newest: null, isLifeOpen: seq >= 0, isAgain: true });
+    return replay?.isHealing === true ? 0 : Math.max(0, seq);
+  }
+
   /** The engine did not answer, or not to the end: what was held follows, and a gap stays one. */
   replayFailed(): SequencerStep {
     const replay = this.#replay;
@@ -200,9 +206,10 @@ export class Sequencer {
       // Held, so that an answer that does not get there is noticed.
       this.#beginLife([message, ...replay.held]);
     } else {
-      // The buffer begins behind the cursor: what it has is all that can be known.
+      // The buffer begins behind the cursor: what it has is all that can be known, and of any life.
       replay.isLifeOpen = false;
-      this.#deliver(message, this.#epochBehindHole());
+      const isUnproven = message.seq === cursor.seq + 1;
+      this.#deliver(message, this.#epochBehindHole(), { isUnproven });
     }
   }
 

@@ -249,14 +249,19 @@ export class EventStream {
   }
 
   /** Hands the engine's buffer to the relay; a replay that was dropped hands over nothing more. */
-  async #replay(fromSeq: number, signal: AbortSignal): Promise<void> {
+  async #replay(firstSeq: number, signal: AbortSignal): Promise<void> {
     const { clock, meter } = this.#deps;
     const address = this.#source.replayAddress;
     const onMessage = (message: EventMessage): void => {
       if (!signal.aborted) this.#takeFrom(() => this.relay.replayed(this.#decode(message)));
     };
+    let fromSeq = firstSeq;
     for (let attempt = 0; attempt < REPLAY_ATTEMPTS_MAX && address !== null; attempt += 1) {
-      if (attempt > 0) await sleep(clock, REPLAY_RETRY_MS, signal);
+      if (attempt > 0) {
+        await sleep(clock, REPLAY_RETRY_MS, signal);
+        if (signal.aborted) return;
+        fromSeq = this.relay.replayBroke();
+      }
       const outcome = await replayZmqEvents({ address, fromSeq }, { clock, onMessage, signal });
       if (signal.aborted) return;
       meter.count("kvatlas_events_replays_total", { outcome });

@@ -31,7 +31,7 @@ export const NO_WAY_FAULTS: WayFaults = {
 };
 
 interface Replay {
-  readonly fromSeq: number;
+  fromSeq: number;
   attempt: number;
   replies: Said[];
   isAnswered: boolean;
@@ -162,7 +162,10 @@ export class ChaosStream {
   #replayFailed(replay: Replay): void {
     replay.attempt += 1;
     replay.isAnswered = false;
-    if (replay.attempt < REPLAY_ATTEMPTS) return;
+    if (replay.attempt < REPLAY_ATTEMPTS) {
+      replay.fromSeq = this.relay.replayBroke();
+      return;
+    }
     this.#replay = null;
     this.take(this.relay.replayFailed());
   }
