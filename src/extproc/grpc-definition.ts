@@ -1,6 +1,7 @@
 /** The ext_proc service as grpc-js takes it, from proto/. */
 import grpc from "@grpc/grpc-js";
 import { loadProto } from "../core/grpc-proto.ts";
+import { readBodyMessage, streamedBodyParts } from "./body-wire.ts";
 import type {
   ExternalProcessorClient,
   ExternalProcessorDefinition,
@@ -35,18 +36,19 @@ export function loadExtProcPackage(): ExtProcPackage {
 export interface ExtProcCodec {
   /** Bytes that are no ProcessingRequest become a message of no kind, which the session counts. */
   readonly decode: (bytes: Buffer) => ProcessingRequest__Output;
-  readonly encode: (response: ProcessingResponse) => Uint8Array;
+  /** In parts that follow each other; a body of the response is one of them, uncopied. */
+  readonly encode: (response: ProcessingResponse) => readonly Uint8Array[];
 }
 
 export function extProcCodec({ Process }: ExternalProcessorDefinition): ExtProcCodec {
   return {
     decode: (bytes): ProcessingRequest__Output => {
       try {
-        return Process.requestDeserialize(bytes);
+        return readBodyMessage(bytes) ?? Process.requestDeserialize(bytes);
       } catch {
         return {};
       }
     },
-    encode: Process.responseSerialize,
+    encode: (response) => streamedBodyParts(response) ?? [Process.responseSerialize(response)],
   };
 }

@@ -8,12 +8,33 @@ const PREFIX_BYTES = 5;
  */
 export type FrameRefusal = "compressed" | "too-large";
 
+/** Longer messages are sent in their parts, shorter ones are copied into one. */
+const COPIED_BYTES_MAX = 4096;
+
+/** A message in its frame, as buffers to be sent one after the other. */
+export function frameParts(parts: readonly Uint8Array[]): readonly Uint8Array[] {
+  const bytes = parts.reduce((sum, { length }) => sum + length, 0);
+  const [head, ...rest] = parts;
+  if (bytes <= COPIED_BYTES_MAX || head === undefined) return [joined(parts, bytes)];
+  return [joined([head], bytes), ...rest.filter(({ length }) => length > 0)];
+}
+
 export function framed(message: Uint8Array): Buffer {
-  const bytes = Buffer.allocUnsafe(PREFIX_BYTES + message.length);
-  bytes[0] = 0;
-  bytes.writeUInt32BE(message.length, 1);
-  bytes.set(message, PREFIX_BYTES);
-  return bytes;
+  return joined([message], message.length);
+}
+
+/** `bytes`: of the whole message, of which `parts` are the beginning. */
+function joined(parts: readonly Uint8Array[], bytes: number): Buffer {
+  const length = parts.reduce((sum, part) => sum + part.length, PREFIX_BYTES);
+  const frame = Buffer.allocUnsafe(length);
+  frame[0] = 0;
+  frame.writeUInt32BE(bytes, 1);
+  let at = PREFIX_BYTES;
+  for (const part of parts) {
+    frame.set(part, at);
+    at += part.length;
+  }
+  return frame;
 }
 
 /** Puts messages together again, wherever the bytes were cut. Keeps no more than one message. */

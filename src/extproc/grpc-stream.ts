@@ -134,7 +134,7 @@ export class GrpcStream {
   #send(response: ProcessingResponse): void {
     if (this.#isClosed) return;
     // A gateway that does not read gets no more read from it: memory stays bounded.
-    if (!this.#call.write(this.#deps.codec.encode(response))) this.#call.pause();
+    if (!this.#call.write(...this.#deps.codec.encode(response))) this.#call.pause();
   }
 
   async #pick(request: PickRequest): Promise<void> {

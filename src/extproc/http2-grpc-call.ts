@@ -1,7 +1,7 @@
 /** One gRPC call on a stream of node:http2: messages in and out, and a status at its end. */
 import http2, { type ServerHttp2Stream } from "node:http2";
 import type { Clock } from "../core/clock.ts";
-import { FrameReader, type FrameRefusal, framed } from "./grpc-frames.ts";
+import { FrameReader, type FrameRefusal, frameParts } from "./grpc-frames.ts";
 
 /** Of gRPC's status codes those that are given here. */
 export const GRPC_STATUS = {
@@ -121,11 +121,13 @@ export class Http2GrpcCall {
     this.#resetLater();
   }
 
-  /** False when more waits to be sent than should; nothing is lost. */
-  write(message: Uint8Array): boolean {
+  /** A message in its parts. False when more waits to be sent than should; nothing is lost. */
+  write(...parts: readonly Uint8Array[]): boolean {
     if (this.#isEnded || this.#isGone) return true;
     if (!this.#stream.headersSent) this.#stream.respond([...HEADERS], { waitForTrailers: true });
-    return this.#stream.write(framed(message));
+    let isTaken = true;
+    for (const part of frameParts(parts)) isTaken = this.#stream.write(part);
+    return isTaken;
   }
 
   /** What is written in `work` goes out together. */
