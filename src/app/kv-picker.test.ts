@@ -283,6 +283,23 @@ it("goes by chunks of the text where its tokens are late or missing, and says so
   expect(await why(router, "again-0", "table")).toContain("\napproximate: ");
 });
 
+it("sends a chat with an image where its turn before was answered", async () => {
+  const router = await textRouter();
+  const picture = { type: "image_url", image_url: { url: "data:image/png;base64,QUJD" } };
+  for (let n = 0; n < 8; n += 1) {
+    const asked = { role: "user", content: [{ type: "text", text: textOf(n) }, picture] };
+    const chat = (id: string, ...turns: object[]): PickRequest => {
+      const request = requestOf(id, { messages: [asked, ...turns] });
+      return { ...request, path: "/v1/chat/completions" };
+    };
+    const place = await routed(router, chat(`first-${n}`));
+    answered(router, `first-${n}`, 0);
+    const next = chat(`next-${n}`, { role: "user", content: "and?" });
+    expect(await routed(router, next)).toBe(place);
+    expect(router.decisions.find(`next-${n}`)?.chosen.reusedTokens).toBeGreaterThan(1024);
+  }
+});
+
 it("keeps chunks apart by adapter and salt, for their life and while the endpoint is there", async () => {
   const router = await textRouter();
   const { letters, decisions, clock, fleet } = router;

@@ -52,8 +52,9 @@ function requestOf(file: string, flags: TokenizeFlags): TokenizeRequest {
   if (!read.ok) throw new KvError("ERR_PROMPT_INVALID", `${file}: ${read.reason}: ${read.detail}`);
   const { prompt, route } = read.value;
   const [text] = prompt.kind === "text" ? prompt.texts : [];
-  if (prompt.kind === "tokens" || (prompt.kind === "text" && prompt.texts.length > 1)) {
-    throw new KvError("ERR_PROMPT_INVALID", `${file}: one text or one chat is compared`);
+  const isMixed = prompt.kind === "chat" && !prompt.chat.isTextOnly;
+  if (isMixed || prompt.kind === "tokens" || (prompt.kind === "text" && prompt.texts.length > 1)) {
+    throw new KvError("ERR_PROMPT_INVALID", `${file}: one text, or one chat of text, is compared`);
   }
   const one: PromptText =
     prompt.kind === "chat"

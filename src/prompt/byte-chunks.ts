@@ -4,6 +4,7 @@
  *
  * Pure. Cost: 0.15 ms of CPU for 220 KB of text; nothing is tokenised or rendered.
  */
+import { textOfPart } from "./chat-body.ts";
 import type { Chat } from "./prompt-fields.ts";
 import type { PromptText } from "./prompt-tokenizer.ts";
 
@@ -13,6 +14,8 @@ export const BYTES_PER_TOKEN = 4;
 export const CHUNK_TOKENS = 128;
 /** Leading bytes of a prompt that are chunked; what is beyond is not matched. */
 const CHUNKED_BYTES_MAX = 1_048_576;
+/** Tokens that an image or the like is taken for: about those of a million pixels. */
+const MEDIUM_TOKENS = 1024;
 /** Between two parts of a prompt, so that they do not run into each other; no template has it. */
 const BORDER = "\0";
 
@@ -43,10 +46,22 @@ function* partsOf(prompt: PromptText): Generator<string> {
   for (const fields of [before, ...messages]) {
     for (const [name, value] of Object.entries(fields)) {
       yield `${BORDER}${name}${BORDER}`;
+      if (name === "content" && Array.isArray(value))
+        for (const part of value) yield partText(part);
       // Most is text, and a long text is written as JSON in a hundred times the time.
-      yield typeof value === "string" ? value : jsonOf(value);
+      else yield typeof value === "string" ? value : jsonOf(value);
     }
   }
+}
+
+/** As many bytes for each medium, whether it comes by its address or as a whole: its ends stand for it. */
+function partText(part: unknown): string {
+  const text = textOfPart(part);
+  if (text !== null) return text;
+  const json = jsonOf(part);
+  const half = (MEDIUM_TOKENS * BYTES_PER_TOKEN) / 2;
+  const ends = `${BORDER}${json.slice(0, half)}${json.slice(-half)}`;
+  return ends.repeat(Math.ceil((2 * half) / ends.length)).slice(0, 2 * half);
 }
 
 /** Empty for what is nested deeper than the stack allows. */

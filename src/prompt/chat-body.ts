@@ -30,24 +30,19 @@ export function readChatBody(
   });
 }
 
-/** `messages`: in OpenAI's form; refused where one is not an object, or has other content than text. */
+/** `messages`: in OpenAI's form; refused where one is not an object. */
 export function chatOf(
   messages: unknown,
-  rest: Omit<Chat, "messages">,
+  rest: Omit<Chat, "messages" | "isTextOnly">,
 ): Result<Prompt, BodyRefusal> {
   if (!Array.isArray(messages) || messages.length === 0) {
     return refused("no-prompt", "field messages is not a list of messages");
   }
-  const checked: Fields[] = [];
-  for (const message of messages as readonly unknown[]) {
-    if (!isFields(message)) return refused("no-prompt", "a message is not an object");
-    const content = message["content"];
-    if (Array.isArray(content) && !content.every((part) => textOfPart(part) !== null)) {
-      return refused("multimodal", "a message has a part that is not text");
-    }
-    checked.push(message);
-  }
-  return ok({ kind: "chat", chat: { ...rest, messages: checked } });
+  if (!messages.every(isFields)) return refused("no-prompt", "a message is not an object");
+  const isTextOnly = messages.every(({ content }) =>
+    (listOrNull(content) ?? []).every((part) => textOfPart(part) !== null),
+  );
+  return ok({ kind: "chat", chat: { ...rest, messages, isTextOnly } });
 }
 
 /** What a template sees by name beside messages and tools; `effort` goes before one in the arguments. */

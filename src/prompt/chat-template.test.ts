@@ -4,7 +4,14 @@ import type { Chat, Fields } from "./prompt-fields.ts";
 
 function chat(messages: readonly Fields[], rest: Partial<Chat> = {}): Chat {
   return {
-    ...{ messages, tools: null, documents: null, template: null, templateArgs: {} },
+    ...{
+      isTextOnly: true,
+      messages,
+      tools: null,
+      documents: null,
+      template: null,
+      templateArgs: {},
+    },
     ...{ isGenerationPromptAdded: true, isFinalMessageContinued: false, isSpecialAdded: false },
     ...rest,
   };

@@ -101,6 +101,7 @@ function canaryRequest(model: string, prompt: PromptText): TokenizeRequest {
 const TEXT =
   "A canary: it's 12345 tokens, na\u00efve \u65e5\u672c\u8a9e \ud83d\ude00!\n\n  def f(x):\treturn x ** 2 ";
 const CHAT = {
+  isTextOnly: true,
   messages: [
     { role: "system", content: "You sing." },
     { role: "user", content: "Sing!" },

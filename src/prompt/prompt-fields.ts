@@ -3,8 +3,10 @@ import { ok, type Result, refused } from "../core/result.ts";
 
 export type Fields = Readonly<Record<string, unknown>>;
 
-/** A chat as the template and the engine's /tokenize take it: messages in OpenAI's form, text only. */
+/** A chat as the template and the engine's /tokenize take it: messages in OpenAI's form. */
 export interface Chat {
+  /** Else parts of it are images and the like, and its tokens cannot be told here. */
+  readonly isTextOnly: boolean;
   readonly messages: readonly Fields[];
   readonly tools: readonly unknown[] | null;
   readonly documents: readonly unknown[] | null;

@@ -235,6 +235,32 @@ describe("chunks of text", () => {
     expect(shared.length).toBe(Math.floor(5000 / 512));
   });
 
+  it("of a chat with images begin alike with the next turn, each image as 1,024 tokens", async () => {
+    const prompts = await reader();
+    const path = "/v1/chat/completions";
+    const image = (seed: string): object => ({
+      ...{ type: "image_url" },
+      image_url: { url: `data:image/png;base64,${seed.repeat(300_000)}` },
+    });
+    const asked = said([{ type: "text", text: "a".repeat(4000) }, image("QUJD")]);
+    const first = chunkKeys(prompts, path, { messages: [asked] });
+    const turn = { messages: [asked, said("b".repeat(600))] };
+    expect(chunkKeys(prompts, path, turn).slice(0, first.length)).toEqual(first);
+    const other = said([{ type: "text", text: "a".repeat(4000) }, image("REVG")]);
+    const shared = chunkKeys(prompts, path, { messages: [other] }).filter(
+      (key, at) => key === first[at],
+    );
+    // The text, and what is before the image's own bytes.
+    expect(shared.length).toBe(Math.floor(4100 / 512));
+    const reading = await read(prompts, path, body({ messages: [asked] }));
+    expect(reading).toMatchObject({ source: "none", reason: "multimodal", tokens: null });
+    expect(reading.inputTokens).toBeGreaterThanOrEqual(2024);
+    expect(reading.inputTokens).toBeLessThan(2100);
+    const short = { type: "image_url", image_url: { url: "http://x/y.png" } };
+    const small = await read(prompts, path, body({ messages: [said([short])] }));
+    expect(small.inputTokens).toBeGreaterThanOrEqual(1024);
+  });
+
   it("are of text only, of its first MiB, and of whatever JSON there is", async () => {
     const prompts = await reader();
     const path = "/v1/completions";

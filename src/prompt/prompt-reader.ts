@@ -180,6 +180,10 @@ export class PromptReader {
       return this.#withTokens(given, total);
     }
     const { tokenizer } = this.#deps;
+    if (prompt.kind === "chat" && !prompt.chat.isTextOnly) {
+      // Most bytes of its body may be an image's, which says nothing of how many tokens it is.
+      return { ...withoutTokens(0, MULTIMODAL), inputTokens: this.#chunks.wordsOf(prompt).length };
+    }
     if (tokenizer === null) {
       const off = { reason: "tokenize-off", detail: "prompt.tokenize is off" } as const;
       return withoutTokens(body.length, off);
@@ -219,6 +223,10 @@ interface Chained {
 type GivenTokens = Omit<Tokenized, "source"> & { readonly source: "given" };
 
 const NO_KEYS: BigUint64Array = new BigUint64Array(0);
+const MULTIMODAL = {
+  reason: "multimodal",
+  detail: "a message has a part that is not text",
+} as const;
 const NO_SEGMENTS = { segments: 0, segmentsKnown: 0 } as const;
 
 function withoutTokens(

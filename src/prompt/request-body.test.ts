@@ -76,7 +76,7 @@ describe("request bodies", () => {
     const documents = [{ title: "t", text: "x" }];
     const seen = { messages, tools, documents, chat_template_kwargs: { enable_thinking: false } };
     expect(chatOf("/v1/chat/completions", { model: "m", ...seen, temperature: 1 })).toEqual({
-      ...{ messages, tools, documents, template: null },
+      ...{ messages, tools, documents, template: null, isTextOnly: true },
       templateArgs: { enable_thinking: false },
       isGenerationPromptAdded: true,
       isFinalMessageContinued: false,
@@ -119,6 +119,21 @@ describe("request bodies", () => {
     ]);
     expect(tools).toEqual([{ type: "function", function: { name: "f", parameters: {} } }]);
     expect(templateArgs).toEqual({ reasoning_effort: "high" });
+  });
+
+  it("know chats that are not of text alone", () => {
+    const text = { type: "text", text: "see" };
+    for (const [path, part] of [
+      ["/v1/chat/completions", { type: "image_url", image_url: { url: "http://x/y.png" } }],
+      ["/v1/messages", { type: "image", source: { type: "base64", data: "QUJD" } }],
+      ["/v1/responses", { type: "input_image", image_url: "data:," }],
+      ["/v1/chat/completions", { type: "input_audio", input_audio: {} }],
+    ] as const) {
+      const mixed = [{ role: "user", content: [text, part] }];
+      expect(chatOf(path, { messages: mixed, input: mixed }).isTextOnly, path).toBe(false);
+      const plain = [{ role: "user", content: [text] }];
+      expect(chatOf(path, { messages: plain, input: plain }).isTextOnly, path).toBe(true);
+    }
   });
 
   it("go on with an answer that was cut short, and begin none where none is made", () => {
@@ -227,10 +242,6 @@ describe("request bodies", () => {
       "truncated",
     );
     expect(refusal("/v1/chat/completions", { messages: ["a"] })).toBe("no-prompt");
-    const image = [{ role: "user", content: [{ type: "image_url", image_url: {} }] }];
-    expect(refusal("/v1/chat/completions", { messages: image })).toBe("multimodal");
-    const block = [{ role: "user", content: [{ type: "image", source: {} }] }];
-    expect(refusal("/v1/messages", { messages: block })).toBe("multimodal");
     expect(refusal("/v1/responses", { previous_response_id: "r", input: "a" })).toBe("stateful");
     expect(refusal("/inference/v1/generate", { token_ids: [1], features: {} })).toBe("multimodal");
     expect(refusal("/generate", { text: "a", image_data: "x" })).toBe("multimodal");
