@@ -16,6 +16,7 @@ import { loraNamespace } from "../keys/namespace.ts";
 import { TIERS, type Tier } from "../tiers/tier.ts";
 import { Applier } from "./applier.ts";
 import { createEventDecoder } from "./event-decoder.ts";
+import { readId } from "./event-fields.ts";
 import type { EventMessage } from "./frames.ts";
 import { HolderRelay, type RelayStep } from "./holder-relay.ts";
 import type { EngineMessage } from "./sequence.ts";
@@ -29,12 +30,21 @@ const extraSchema: z.ZodType<ExtraKey> = z.lazy(() =>
   z.union([z.string(), z.number(), z.null(), z.array(extraSchema)]),
 );
 
+/** As `events decode` prints it: above 2^53 a string. */
+const idSchema = z.union([
+  z.int().min(0),
+  z
+    .string()
+    .regex(/^[1-9]\d{15,19}$/)
+    .transform((digits) => readId(BigInt(digits)) ?? null),
+]);
+
 /** Prompts to look up, in the form of `kvatlas events apply --prompts`. */
 export const promptsSchema = z.array(
   z.strictObject({
     tokenIds: z.array(z.int().min(0).max(0xffff_ffff)),
     loraName: z.string().nullable().optional(),
-    loraId: z.int().min(0).nullable().optional(),
+    loraId: idSchema.nullable().optional(),
     cacheSalt: z.string().nullable().optional(),
     /** One entry per block, as `events decode` prints it. */
     extraKeys: z.array(z.array(extraSchema).nullable()).nullable().optional(),
@@ -74,7 +84,7 @@ class PlayedCapture {
   readonly index = new HotIndex();
   readonly hasher: BlockHasher;
   /** Names of adapters by their ids, as the engine has told them together. */
-  readonly loraNames = new Map<number, Set<string>>();
+  readonly loraNames = new Map<number | bigint, Set<string>>();
   readonly #residency = new Residency({ index: this.index, entriesMax: ENTRIES_MAX });
   readonly #applier: Applier;
   readonly #relays = new Map<number, HolderRelay>();

@@ -14,12 +14,14 @@ export interface DecoderCase {
   readonly samples: readonly Uint8Array[];
   /** A removal of one block by its hash. */
   readonly removalOf: (hash: bigint) => Uint8Array;
+  /** Removals of one block whose hash is a number with a fraction or an exponent, of value 1. */
+  readonly floats: readonly Uint8Array[];
   /** A removal, an event of an unknown kind, a malformed event, a removal with an unknown field. */
   readonly mixed: Uint8Array;
 }
 
 export function eventDecoderContract(decoderCase: DecoderCase): void {
-  const { createDecoder, samples, removalOf, mixed } = decoderCase;
+  const { createDecoder, samples, removalOf, floats, mixed } = decoderCase;
 
   it("decodes every sample, and uses its events", () => {
     const decoder = createDecoder();
@@ -48,6 +50,13 @@ export function eventDecoderContract(decoderCase: DecoderCase): void {
         ]);
       }),
     );
+  });
+
+  it("skips events whose hash is no integer, though its value is one", () => {
+    for (const payload of floats) {
+      const batch = usable(createDecoder(), payload);
+      expect(batch?.events).toEqual([{ type: "skipped", reason: "malformed-event" }]);
+    }
   });
 
   describe("never throws, and says no more than it was told", () => {

@@ -101,6 +101,13 @@ export function readCount(value: unknown): number | undefined {
   return isCount(count, Number.MAX_SAFE_INTEGER) ? count : undefined;
 }
 
+/** An unsigned integer of 64 bits: a number where that holds it. */
+export function readId(value: unknown): number | bigint | undefined {
+  const id = plainInteger(typeof value === "string" ? markedInteger(value) : value);
+  if (typeof id === "bigint") return id === BigInt.asUintN(64, id) ? id : undefined;
+  return isCount(id, Number.MAX_SAFE_INTEGER) ? id : undefined;
+}
+
 export function isCount(value: unknown, max: number): value is number {
   return typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= max;
 }

@@ -1,9 +1,11 @@
+import { Encoder } from "@msgpack/msgpack";
 import { describe, expect, it } from "vitest";
 import { type GoldenEvent, goldenNames, handleOf, loadCapture } from "../../test/harness/golden.ts";
 import { captureLine, parseCaptureLine } from "./capture.ts";
 import { messageJson } from "./event-json.ts";
 import { decodeVllmBatch } from "./vllm-decoder.ts";
 
+const encoder = new Encoder({ useBigInt64: true });
 const TIER_OF_MEDIUM = new Map([
   ["GPU", "gpu"],
   ["CPU", "cpu"],
@@ -52,6 +54,14 @@ describe("events decode", () => {
         events: batch?.events.map(printed),
       });
     }
+  });
+
+  it("prints integers above 2^53 as strings", () => {
+    const stored = (loraId: bigint): unknown[] => ["BlockStored", [1n], null, [7], 1, loraId];
+    const payload = encoder.encode([0.5, [stored(2n ** 53n - 1n), stored(2n ** 64n - 1n)], 0]);
+    expect(messageJson(0, decodeVllmBatch(payload))).toMatchObject({
+      events: [{ loraId: 9_007_199_254_740_991 }, { loraId: "18446744073709551615" }],
+    });
   });
 
   it("prints a message that cannot be decoded as one skipped event", () => {

@@ -31,7 +31,7 @@ function eventJson(event: KvEvent): Json {
         tier: tierOfMedium(event.medium),
         medium: event.medium,
         loraName: event.loraName,
-        loraId: event.loraId,
+        loraId: typeof event.loraId === "bigint" ? decimal(event.loraId) : event.loraId,
         group: event.group,
         extraKeys: event.extraKeys?.map((block) => block?.map(extraJson) ?? null) ?? null,
       };

@@ -14,7 +14,8 @@ export interface BlockStored {
   readonly blockSizeTokens: number;
   readonly medium: string | null;
   readonly loraName: string | null;
-  readonly loraId: number | null;
+  /** A bigint above 2^53. */
+  readonly loraId: number | bigint | null;
   /** One entry per block; null when the engine sends none. */
   readonly extraKeys: readonly (readonly ExtraKey[] | null)[] | null;
   /** SGLang: the prompt's salt, on each of its events; absent where none is sent. */

@@ -15,6 +15,7 @@ import {
   readExtraKeys,
   readHash,
   readHashes,
+  readId,
   readNullable,
   readString,
   readTokens,
@@ -96,7 +97,7 @@ function decodeStored(fields: Fields): BlockStored | null {
   const blockSizeTokens = fields["block_size"];
   const medium = readNullable(fields["medium"], readString);
   const loraName = readNullable(fields["lora_name"], readString);
-  const loraId = readNullable(fields["lora_id"], readCount);
+  const loraId = readNullable(fields["lora_id"], readId);
   const group = readNullable(fields["group_idx"], readCount);
   const specKind = readNullable(fields["kv_cache_spec_kind"], readString);
   const extraKeys = readNullable(fields["extra_keys"], readExtraKeys);

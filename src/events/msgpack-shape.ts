@@ -56,13 +56,17 @@ export interface MsgpackShapeProblem {
 
 /**
  * Null when the bytes begin with one whole value; what is wrong otherwise. `heapBytesMax`: memory of
- * the decoded values; default: no bound but that of the bytes.
+ * the decoded values; default: no bound but that of the bytes. `floatsAt`: takes the places of all floats.
  */
 export function msgpackShapeProblem(
   bytes: Uint8Array,
-  limits: { readonly depthMax: number; readonly heapBytesMax?: number },
+  limits: {
+    readonly depthMax: number;
+    readonly heapBytesMax?: number;
+    readonly floatsAt?: number[];
+  },
 ): MsgpackShapeProblem | null {
-  const { depthMax, heapBytesMax = Number.POSITIVE_INFINITY } = limits;
+  const { depthMax, heapBytesMax = Number.POSITIVE_INFINITY, floatsAt } = limits;
   const problem = (detail: string): MsgpackShapeProblem => ({ reason: "not-msgpack", detail });
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   /** Values still to come at each level. */
@@ -100,6 +104,7 @@ export function msgpackShapeProblem(
       const length = lengthAt(view, at, form.lengthBytes);
       heapBytes += form.heapBytes + (form.heapBytes === BOXED_BYTES ? 2 * length : 0);
       if (head === 0xce && (bytes[at] ?? 0) >= 0x80) heapBytes += BOXED_BYTES;
+      if (isFloat(head)) floatsAt?.push(at - 1);
       at += form.lengthBytes + form.bytes + (form.values === 0 ? length : 0);
       inside = length * form.values;
     }
@@ -117,6 +122,28 @@ export function msgpackShapeProblem(
     open[depth] = inside;
   }
   return null;
+}
+
+function isFloat(head: number): boolean {
+  return head === 0xca || head === 0xcb;
+}
+
+/**
+ * The same bytes with a map in place of each of these floats, of as many bytes and with names that no
+ * field has: decoded, a float of 1 could not be told from an integer.
+ */
+export function withoutFloats(bytes: Uint8Array, floatsAt: readonly number[]): Uint8Array {
+  const copy = Uint8Array.from(bytes);
+  for (const at of floatsAt) {
+    const pairs = bytes[at] === 0xca ? 2 : 4;
+    copy[at] = 0x80 | pairs;
+    // Each pair: the empty text, nil.
+    for (let pair = 0; pair < pairs; pair += 1) {
+      copy[at + 1 + 2 * pair] = 0xa0;
+      copy[at + 2 + 2 * pair] = 0xc0;
+    }
+  }
+  return copy;
 }
 
 function lengthAt(view: DataView, at: number, lengthBytes: number): number {

@@ -6,6 +6,7 @@ import {
   isFields,
   readCount,
   readHash,
+  readId,
   readNullable,
   readString,
   readTokens,
@@ -18,7 +19,7 @@ export interface TrtllmBlock {
   /** 0 is the GPU, 1 the host. */
   readonly level: number;
   readonly loraName: string | null;
-  readonly loraId: number | null;
+  readonly loraId: number | bigint | null;
   /** Multimodal items, and extra ids of tokens. */
   readonly extras: readonly ExtraKey[];
   readonly salt: ExtraKey | null;
@@ -43,7 +44,7 @@ function readBlock(item: Fields, loraName: string | null): TrtllmBlock | null {
   const tokens = readTokens(tokenFields(item["tokens"], "token_id"));
   const tokenExtras = tokenFields(item["tokens"], "token_extra_id");
   const level = readNullable(item["cache_level"], readCount);
-  const loraId = readNullable(item["lora_id"], readCount);
+  const loraId = readNullable(item["lora_id"], readId);
   const items = readNullable(item["mm_keys"], readMultimodal);
   const salt = readNullable(item["cache_salt"], readSalt);
   if (

@@ -159,6 +159,22 @@ describe("events", () => {
     ]);
   });
 
+  it("of an adapter whose id takes 64 bits keep it whole", () => {
+    for (const loraId of [2n ** 53n, 2n ** 60n + 1n, 2n ** 64n - 1n]) {
+      const events = decodeEvents([...storedFields.slice(0, 5), loraId], {
+        ...storedMap,
+        lora_id: loraId,
+      });
+      expect(events).toMatchObject([{ loraId }, { loraId }]);
+    }
+    expect(decodeEvents([...storedFields.slice(0, 5), 2n ** 40n])).toMatchObject([
+      { loraId: 2 ** 40 },
+    ]);
+    expect(decodeEvents([...storedFields.slice(0, 5), -(2n ** 40n)])).toMatchObject([
+      { type: "skipped" },
+    ]);
+  });
+
   it("carry hashes of any width as their low 64 bits", () => {
     const tail = [0xff, 2, 3, 4, 5, 6, 7, 8];
     const hashes = [

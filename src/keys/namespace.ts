@@ -12,7 +12,7 @@ export interface Namespace {
 export const BLOCK_SIZE_TOKENS_MAX = 4096;
 
 /** The namespace part of a LoRA adapter as engines name it: by name, on old versions by id. */
-export function loraNamespace(name: string | null, id: number | null): string | null {
+export function loraNamespace(name: string | null, id: number | bigint | null): string | null {
   if (name !== null && name !== "") return name;
   return id === null ? null : `id:${id}`;
 }
