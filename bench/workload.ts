@@ -105,5 +105,6 @@ export const NO_INDEX: IndexWriter = {
   store: () => 0,
   remove: () => {},
   storeMany: () => 0,
+  repeated: [],
   removeMany: () => {},
 };

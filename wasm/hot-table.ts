@@ -58,9 +58,11 @@ export const NAME_BYTES = layout.NAME_BYTES;
 export const BLOCKS_AT = layout.BLOCKS;
 export const ENTRIES_AT = layout.ENTRIES;
 export const REFUSED_AT = layout.REFUSED;
+export const REPEATED_AT = layout.REPEATED;
 export const HOLDERS_AT = layout.HOLDERS;
 export const NAMES_AT = layout.NAMES_AT;
 export const WRITE_KEYS_AT = layout.WRITE_KEYS_AT;
+export const WRITE_IDS_AT = layout.WRITE_IDS_AT;
 /** Places in a reader's own part. */
 export const READER_KEYS = layout.READER_KEYS;
 export const READER_HOLDERS = layout.READER_HOLDERS;

@@ -35,6 +35,7 @@ const NO_INDEX: IndexWriter = {
   store: () => 0,
   remove: () => {},
   storeMany: () => 0,
+  repeated: [],
   removeMany: () => {},
 };
 

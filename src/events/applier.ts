@@ -84,6 +84,10 @@ export class Applier implements KeyedSink {
       ignoredGroups,
       lanes,
     });
+    const ambiguous = residency.takeAmbiguousFound();
+    if (ambiguous > 0) {
+      meter.count("kvatlas_events_refused_total", { reason: "ambiguous-key" }, ambiguous);
+    }
     if (!isNote(batch)) this.#reportLag(batch);
     return true;
   }
@@ -103,7 +107,7 @@ export class Applier implements KeyedSink {
 
   #startAnew({ holder, events }: KeyedBatch): void {
     const { residency, log, meter } = this.#deps;
-    residency.cleared(holder);
+    residency.startAnew(holder);
     const [first] = events;
     if (first?.type === "lost" && first.reason === "resync") {
       log.info({ holder: holderName(holder) }, "resynchronised: its blocks are dropped");
@@ -165,9 +169,8 @@ export class Applier implements KeyedSink {
         }
         return null;
       }
-      case "rekeyed":
-        residency.rekeyed(holder, event.handle, event.key);
-        meter.count("kvatlas_events_refused_total", { reason: "ambiguous-key" });
+      case "ambiguous":
+        residency.ambiguous(holder, event.keys);
         return null;
       case "ignored-group":
       case "lane":

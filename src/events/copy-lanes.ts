@@ -233,6 +233,8 @@ export class CopyLanes {
     this.#lanes[tierOrder("gpu")] = [gpu];
     this.#groups = [group];
     this.#isPlain = false;
+    // The index is told of what all groups have.
+    this.#handles.claimHeld();
   }
 
   #heldCopies(tier: Tier): Map<bigint, number> {

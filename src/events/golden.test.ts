@@ -214,8 +214,8 @@ describe("namespaces", () => {
 
   it("that the wire does not tell show in two hashes for one key, and are not routed on", () => {
     const capture = loadCapture("vllm-0.11.2/e_cache_salt");
-    const { index, meter } = play(capture);
-    expect(index.stats().entriesByTier.gpu).toBe(holdingsOf(capture).gpu.size);
+    const { index, residency, meter } = play(capture);
+    expect(residency.blocksOf(holder)).toBe(holdingsOf(capture).gpu.size);
     for (const { prompt_token_ids: tokens } of capture.expected.requests) {
       const keys = keysOf({ model: MODEL, lora: null, blockSizeTokens: 16, tokens });
       expect(index.match(BigUint64Array.from(keys))).toEqual([]);

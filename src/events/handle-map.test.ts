@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { blockKey, engineKey } from "../core/ids.ts";
+import { engineKey } from "../core/ids.ts";
 import { HandleMap, type KeyOrigin, TOMBSTONES_MAX } from "./handle-map.ts";
 
 const handle = (value: number): ReturnType<typeof engineKey> => engineKey(BigInt(value));
@@ -54,23 +54,31 @@ describe("handle map", () => {
     expect(map.keyOf(handle(1))).toBe(1n);
   });
 
-  it("takes a plain key for one handle alone, as long as that is remembered", () => {
+  it("tells of keys that another handle claims after a removed one, as long as that is remembered", () => {
     const map = new HandleMap();
-    expect(add(map, [1], 7n, "claimed")).toBe(1);
-    expect(add(map, [2], 7n, "claimed")).toBe(0);
-    remove(map, 1);
-    expect(add(map, [2], 7n, "claimed")).toBe(0);
-    for (let value = 10; value < 10 + TOMBSTONES_MAX; value += 1) {
+    add(map, [1], 7n, "claimed");
+    add(map, [2], 7n, "claimed");
+    expect(map.takeShared()).toEqual([]);
+    remove(map, 1, 2);
+    add(map, [1, 2], 7n, "claimed");
+    expect(map.takeShared()).toEqual([]);
+    remove(map, 2);
+    add(map, [3], 7n, "claimed");
+    add(map, [4], 8n, "claimed");
+    expect(map.takeShared()).toEqual([7n]);
+    expect(map.takeShared()).toEqual([]);
+    for (let value = 10; value < 9 + TOMBSTONES_MAX; value += 1) {
       add(map, [value], BigInt(value));
       remove(map, value);
     }
-    expect(add(map, [2], 7n, "claimed")).toBe(1);
-    expect(map.takeAway(blockKey(8n))).toBe(undefined);
-    expect(map.takeAway(blockKey(7n))).toMatchObject({ type: "rekeyed", handle: 2n });
-    expect(map.takeAway(blockKey(7n))).toBe(null);
-    expect(map.keyOf(handle(2))).not.toBe(7n);
-    expect(add(map, [3], 7n, "claimed")).toBe(0);
-    expect(add(map, [3], 7n, "placed")).toBe(1);
+    add(map, [5], 7n, "placed");
+    expect(map.takeShared()).toEqual([]);
+    add(map, [6], 7n, "claimed");
+    expect(map.takeShared()).toEqual([7n]);
+    add(map, [9], 9n);
+    remove(map, 9);
+    add(map, [8], 7n, "claimed");
+    expect(map.takeShared()).toEqual([]);
   });
 
   it("keeps the key of a plain block that is known under another one", () => {

@@ -2,16 +2,16 @@
  * One holder's map from engine handles to our keys.
  *
  * An engine names parents and removals by its own hashes only. A removed block's handle is kept as a
- * tombstone for a while, because engines store children under parents that are already evicted.
- * Handles and keys lie in columns of words by row, and are found through slots of four bytes. Memory:
- * 17 bytes a row and 5 to 8 of slots; large columns grow by a tenth.
+ * tombstone for a while, because engines store children under parents that are already evicted, and
+ * because another handle for its key shows that the key is ambiguous (see ambiguous-keys.ts, which finds
+ * out by itself where both have copies). Handles and keys lie in columns of words by row, and are found through slots of four bytes. Memory:
+ * 17 bytes a row, 5 to 8 of slots, and as much again for each tombstone; large columns grow by a tenth.
  */
 import { type BlockKey, blockKey, type EngineKey, engineKey } from "../core/ids.ts";
 import { HandleSlots, NO_ROW } from "../indexer/handle-slots.ts";
 import { grown } from "../indexer/u64-table.ts";
 import { U64Cell } from "../indexer/u64-words.ts";
-import type { KeyedRekeyed } from "./keyed-batch.ts";
-import { ownKey, PlainKeys } from "./plain-keys.ts";
+import { ClaimedKeys } from "./claimed-keys.ts";
 import { TombstoneQueue } from "./tombstone-queue.ts";
 
 /** Blocks of one holder; an engine with more GPU, CPU and NVMe blocks than this is refused. */
@@ -36,7 +36,7 @@ const TOMBSTONE = 255;
 
 /**
  * - placed: the key is that of the handle
- * - claimed: the key follows from an event, so that it may turn out to be ambiguous
+ * - claimed: the key follows from an event, and may be that of another handle too
  */
 export type KeyOrigin = "placed" | "claimed";
 
@@ -54,7 +54,11 @@ export class HandleMap {
   /** Copies of rows that have MANY. */
   readonly #many = new Map<number, number>();
   #slots = new HandleSlots(this.#handles);
-  readonly #plain = new PlainKeys(this.#keys);
+  /** Of tombstones, or of all rows. */
+  #claimed = new ClaimedKeys(this.#keys);
+  #isClaimedByHeld = false;
+  /** Keys of the blocks added since they were taken that another handle has claimed. */
+  #shared: bigint[] = [];
   readonly #tombstones = new TombstoneQueue(TOMBSTONES_MAX);
   /** Rows given so far; those behind were never used. */
   #rowEnd = 0;
@@ -72,7 +76,7 @@ export class HandleMap {
 
   get byteLength(): number {
     const columns = this.#handles.byteLength + this.#keys.byteLength + this.#copies.byteLength;
-    const slots = this.#slots.byteLength + this.#plain.byteLength;
+    const slots = this.#slots.byteLength + this.#claimed.byteLength;
     return columns + slots + this.#tombstones.byteLength;
   }
 
@@ -95,6 +99,14 @@ export class HandleMap {
     return row === NO_ROW || this.#copies[row] === TOMBSTONE ? 0 : this.#copiesOf(row);
   }
 
+  /** From now on the index does not have all blocks that are held: their keys are remembered here too. */
+  claimHeld(): void {
+    this.#isClaimedByHeld = true;
+    for (let row = 0; row < this.#rowEnd; row += 1) {
+      if (this.#copies[row] !== FREE) this.#claimed.add(row, this.#rowEnd);
+    }
+  }
+
   eachHeld(visit: (handle: EngineKey) => void): void {
     for (let row = 0; row < this.#rowEnd; row += 1) {
       const copies = this.#copies[row];
@@ -104,28 +116,29 @@ export class HandleMap {
 
   /**
    * Adds one copy of each block from position `start` on. Returns the first position that was not
-   * added, or their number: the map is full, or a claimed key is not the one that the handle has, or is
-   * taken. Cost: about 50 ns per block.
+   * added, or their number: the map is full, or a claimed key is not the one that the handle has.
+   * Cost: about 50 ns per block.
    */
   addAll({ handles, keys }: Blocks, start: number, origin: KeyOrigin): number {
     const cell = this.#cell;
     const isClaimed = origin === "claimed";
     if (start === 0) {
       this.#slots.touch(handles);
-      if (isClaimed) this.#plain.touch(keys);
+      if (isClaimed) this.#claimed.touch(keys);
     }
     for (let position = start; position < handles.length; position += 1) {
       cell.set(handles[position] ?? 0n);
       const low = cell.low;
       const high = cell.high;
-      cell.set(keys[position] ?? 0n);
+      const key = keys[position] ?? 0n;
+      cell.set(key);
       const row = this.#find(low, high);
       if (row === NO_ROW) {
         if (this.#size >= HANDLES_MAX) return position;
-        if (isClaimed && this.#plain.isTaken(cell.low, cell.high)) return position;
+        if (isClaimed && this.#claimed.has(cell.low, cell.high)) this.#shared.push(key);
         const added = this.#insert(low, high);
         this.#setKey(added, cell.low, cell.high);
-        if (isClaimed) this.#plain.claim(added);
+        if (this.#isClaimedByHeld) this.#claimed.add(added, this.#rowEnd);
       } else if (isClaimed && !this.#hasKey(row, cell.low, cell.high)) return position;
       else if (this.#copies[row] !== TOMBSTONE) this.#setCopies(row, this.#copiesOf(row) + 1);
       else if (this.#size >= HANDLES_MAX) return position;
@@ -149,50 +162,31 @@ export class HandleMap {
   }
 
   /**
-   * Makes a plain key ambiguous that is taken. Returns who had it until then, with the key that is its
-   * own from now on: null when nobody has. Undefined: the key is not taken.
+   * Hands over the keys of blocks added since the last call that removed handles have claimed, or any
+   * handles after claimHeld; mostly none.
    */
-  takeAway(key: BlockKey): KeyedRekeyed | null | undefined {
-    this.#cell.set(key);
-    const row = this.#plain.rowOf(this.#cell.low, this.#cell.high);
-    if (row === NO_ROW) return this.#plain.isAmbiguous(key) ? null : undefined;
-    const handle = this.#handleAt(row);
-    const own = ownKey(handle, key);
-    this.rekey(handle, own);
-    return { type: "rekeyed", handle, key: own };
-  }
-
-  /** Gives a block a key of its own: the one that it has is ambiguous. */
-  rekey(handle: EngineKey, key: BlockKey): void {
-    const row = this.#rowOf(handle);
-    if (row === NO_ROW) return;
-    this.#plain.addAmbiguous(this.#keyAt(row));
-    this.#plain.unclaim(row);
-    this.#cell.set(key);
-    this.#setKey(row, this.#cell.low, this.#cell.high);
+  takeShared(): readonly bigint[] {
+    if (this.#shared.length === 0) return this.#shared;
+    const shared = this.#shared;
+    this.#shared = [];
+    return shared;
   }
 
   /**
-   * Puts back blocks that an earlier relay had, as plain ones, each with so many copies; those beyond
-   * the limit are left out. Cost: about half a microsecond a block.
+   * Puts back blocks that an earlier relay had, each with so many copies; those beyond the limit are left
+   * out. Cost: about half a microsecond a block.
    */
   restore(blocks: Blocks, copies: Uint32Array): void {
-    const { handles, keys } = blocks;
+    const { handles } = blocks;
     for (let at = 0; at < handles.length; at += 1) at = this.addAll(blocks, at, "placed");
     const cell = this.#cell;
-    this.#plain.touch(keys);
     for (let at = 0; at < handles.length; at += 1) {
+      const more = (copies[at] ?? 1) - 1;
+      if (more === 0) continue;
       cell.set(handles[at] ?? 0n);
       const row = this.#find(cell.low, cell.high);
       if (row === NO_ROW || this.#copies[row] === TOMBSTONE) continue;
-      const more = (copies[at] ?? 1) - 1;
-      if (more > 0) this.#setCopies(row, this.#copiesOf(row) + more);
-      cell.set(keys[at] ?? 0n);
-      const { low, high } = cell;
-      if (!this.#hasKey(row, low, high)) continue;
-      const owner = this.#plain.rowOf(low, high);
-      if (owner === NO_ROW) this.#plain.claim(row);
-      else if (owner !== row) this.#plain.addAmbiguous(blockKey(keys[at] ?? 0n));
+      this.#setCopies(row, this.#copiesOf(row) + more);
     }
   }
 
@@ -212,7 +206,9 @@ export class HandleMap {
     this.#copies = new Uint8Array(CAPACITY_MIN);
     this.#many.clear();
     this.#slots = new HandleSlots(this.#handles);
-    this.#plain.clear(this.#keys);
+    this.#claimed = new ClaimedKeys(this.#keys);
+    this.#isClaimedByHeld = false;
+    this.#shared = [];
     this.#tombstones.clear();
     this.#rowEnd = 0;
     this.#freeFirst = NO_ROW;
@@ -271,7 +267,7 @@ export class HandleMap {
     this.#keys = grown(this.#keys, new Uint32Array(2 * capacity));
     this.#copies = grown(this.#copies, new Uint8Array(capacity));
     this.#slots.moveTo(this.#handles, capacity);
-    this.#plain.moveTo(this.#keys);
+    this.#claimed.moveTo(this.#keys);
   }
 
   /** The first copy of a block whose tombstone is there. */
@@ -279,15 +275,17 @@ export class HandleMap {
     this.#tombstones.takeBack(row);
     this.#copies[row] = 1;
     this.#size += 1;
-    if (this.#hasKey(row, keyLow, keyHigh)) return;
-    this.#plain.unclaim(row);
+    if (this.#isClaimedByHeld && this.#hasKey(row, keyLow, keyHigh)) return;
+    this.#claimed.delete(row);
     this.#setKey(row, keyLow, keyHigh);
+    if (this.#isClaimedByHeld) this.#claimed.add(row, this.#rowEnd);
   }
 
   #bury(row: number): void {
     this.#copies[row] = TOMBSTONE;
     this.#size -= 1;
     this.#tombstones.push(row);
+    this.#claimed.add(row, this.#tombstones.size);
     if (this.#tombstones.size > TOMBSTONES_MAX) this.#free(this.#oldestTombstone());
   }
 
@@ -297,7 +295,7 @@ export class HandleMap {
       this.#freedAhead = FREED_AHEAD;
       for (const row of this.#tombstones.next(FREED_AHEAD)) {
         this.#slots.touchRow(row);
-        this.#plain.touchRow(row);
+        this.#claimed.touchRow(row);
       }
     }
     this.#freedAhead -= 1;
@@ -306,7 +304,7 @@ export class HandleMap {
 
   #free(row: number): void {
     this.#slots.delete(row);
-    this.#plain.unclaim(row);
+    this.#claimed.delete(row);
     this.#copies[row] = FREE;
     this.#handles[2 * row] = this.#freeFirst + 1;
     this.#freeFirst = row;

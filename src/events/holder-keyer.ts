@@ -3,7 +3,7 @@
  *
  * Pure: state in memory only. Events have to come in the engine's order; see sequencer.ts.
  */
-import { type BlockKey, blockKey, type EngineKey, engineKey } from "../core/ids.ts";
+import { engineKey } from "../core/ids.ts";
 import { Slab } from "../core/slab.ts";
 import type { HolderCursor } from "../indexer/holder-state.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
@@ -17,7 +17,6 @@ import { type EndedHints, HINT_LIFE_MS, Hints } from "./hints.ts";
 import type { KeyedEvent, KeyedStored, LossReason } from "./keyed-batch.ts";
 import type { BlockRemoved, BlockStored, KvEvent, KvEventBatch } from "./kv-event.ts";
 import { Orphans } from "./orphans.ts";
-import { ownKey } from "./plain-keys.ts";
 import { endOfRemovals, joinedRemovals } from "./removal-runs.ts";
 import { extrasOfStored } from "./stored-extras.ts";
 
@@ -294,9 +293,8 @@ export class HolderKeyer {
 
   /**
    * Stores blocks that claim their keys. A handle that is known keeps its key: vLLM's events of lower
-   * tiers tell neither salt nor images, which the GPU's event of the same block had told. A key that
-   * two handles claim is not routed on, also where extras are told: what differs is not on the wire (an
-   * adapter's path, say). The blocks behind follow from either.
+   * tiers tell neither salt nor images, which the GPU's event of the same block had told. The blocks
+   * behind follow from that.
    */
   #storeClaimed(
     stored: KeyedStored,
@@ -307,30 +305,19 @@ export class HolderKeyer {
     const { handles, keys, blockSizeTokens } = stored;
     let position = this.#handles.addAll(stored, 0, "claimed");
     while (position < handles.length) {
-      const key = this.#resolve(
-        engineKey(handles[position] ?? 0n),
-        blockKey(keys[position] ?? 0n),
-        keyed,
-      );
-      if (key === null) break;
-      keys[position] = key;
+      const parent = this.#handles.keyOf(engineKey(handles[position] ?? 0n));
+      // The map is full.
+      if (parent === null || parent === keys[position]) break;
+      keys[position] = parent;
       const tokens = told.tokens.subarray((position + 1) * blockSizeTokens);
-      const rest = { parent: key, tokens, blockSizeTokens };
+      const rest = { parent, tokens, blockSizeTokens };
       const extras = told.extras?.slice(position + 1);
       this.#hasher.chainKeysInto(extras == null ? rest : { ...rest, extras }, keys, position + 1);
       position = this.#handles.addAll(stored, position, "claimed");
     }
+    const shared = this.#handles.takeShared();
+    if (shared.length > 0) keyed.push({ type: "ambiguous", keys: BigUint64Array.from(shared) });
     this.#store(stored, position, place, keyed);
-  }
-
-  /** The key of a block that cannot have the one it seems to have; null: it could, the map is full. */
-  #resolve(handle: EngineKey, key: BlockKey, keyed: KeyedEvent[]): BlockKey | null {
-    const known = this.#handles.keyOf(handle);
-    if (known !== null) return known === key ? null : known;
-    const rekeyed = this.#handles.takeAway(key);
-    if (rekeyed === undefined) return null;
-    if (rekeyed !== null) keyed.push(rekeyed);
-    return ownKey(handle, key);
   }
 
   /** Stores blocks, of which those before position `start` are in the map. */
@@ -382,7 +369,6 @@ export class HolderKeyer {
     if (event.type === "cleared") this.#bury();
     if (event.type === "ignored-group") this.restoreLife({ ignoredGroups: [event.group] });
     if (event.type === "lane") this.restoreLife({ ignoredGroups: [], lanes: [event.name] });
-    if (event.type === "rekeyed") this.#handles.rekey(event.handle, event.key);
     if (event.type === "removed") this.#lanes.adoptRemoved(event.tier, event.handles);
     if (event.type === "stored") {
       this.restoreHandles(event, new Uint32Array(event.handles.length).fill(1));

@@ -7,10 +7,8 @@
 import { Decoder, Encoder } from "@msgpack/msgpack";
 import { messageOf } from "../core/errors.ts";
 import {
-  blockKey,
   type EndpointId,
   endpointId,
-  engineKey,
   type Holder,
   isEndpointAddress,
   RANK_MAX,
@@ -57,9 +55,10 @@ export function encodeKeyedBatches(
 export function encodedBytesMax(batch: KeyedBatch): number {
   return batch.events.reduce(
     (bytes, event) => {
+      const words = event.type === "ambiguous" ? event.keys.length : 0;
       const handles =
         event.type === "stored" || event.type === "removed" ? event.handles.length : 0;
-      return bytes + 64 + 16 * handles;
+      return bytes + 64 + 8 * words + 16 * handles;
     },
     64 + batch.model.length * 4,
   );
@@ -140,12 +139,10 @@ function readEvent(item: unknown): KeyedEvent | null {
         ? { type, tier, handles }
         : null;
     }
-    case "rekeyed": {
-      const [handle, key, ...more] = readWords(fields[1]) ?? [];
-      if (fields.length !== 2 || handle === undefined || key === undefined) return null;
-      return more.length > 0
-        ? null
-        : { type: "rekeyed", handle: engineKey(handle), key: blockKey(key) };
+    case "ambiguous": {
+      const [type, words] = fields;
+      const keys = readWords(words);
+      return fields.length === 2 && keys !== null ? { type, keys } : null;
     }
     case "ignored-group": {
       const [type, group] = fields;
@@ -215,8 +212,8 @@ function eventFields(event: KeyedEvent): unknown[] {
       ];
     case "removed":
       return ["removed", event.tier, bytesOf(event.handles)];
-    case "rekeyed":
-      return ["rekeyed", bytesOf(BigUint64Array.of(event.handle, event.key))];
+    case "ambiguous":
+      return ["ambiguous", bytesOf(event.keys)];
     case "ignored-group":
       return ["ignored-group", event.group];
     case "lane":

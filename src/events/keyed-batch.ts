@@ -3,7 +3,7 @@
  *
  * Token ids are gone at this point: they never enter NATS or LMDB.
  */
-import type { BlockKey, EngineKey, Holder } from "../core/ids.ts";
+import type { BlockKey, Holder } from "../core/ids.ts";
 import type { Tier } from "../tiers/tier.ts";
 
 export interface KeyedStored {
@@ -24,11 +24,13 @@ export interface KeyedRemoved {
   readonly handles: BigUint64Array;
 }
 
-/** A block has another key from now on: its former one turned out to be ambiguous. */
-export interface KeyedRekeyed {
-  readonly type: "rekeyed";
-  readonly handle: EngineKey;
-  readonly key: BlockKey;
+/**
+ * Keys that a handle claims after a removed one has claimed them: nothing is routed on them any more. Where
+ * both handles have copies, whoever keeps these finds out by itself.
+ */
+export interface KeyedAmbiguous {
+  readonly type: "ambiguous";
+  readonly keys: BigUint64Array;
 }
 
 /** A group whose blocks make no prefix: nothing of it is indexed. Told once in each life. */
@@ -108,7 +110,7 @@ export interface KeyedCatchingUp {
 export type KeyedEvent =
   | KeyedStored
   | KeyedRemoved
-  | KeyedRekeyed
+  | KeyedAmbiguous
   | KeyedIgnoredGroup
   | KeyedLane
   | KeyedCleared

@@ -254,7 +254,8 @@ export class NatsSnapshots {
     const { holder, cursor } = first;
     if (!isAhead(cursor, residency.cursorOf(holder))) return 0;
     const rows = parts.flatMap((part) => part.rows);
-    const refused = residency.replace(holder, rows, cursor);
+    const ambiguous = BigUint64Array.from(parts.flatMap((part) => [...part.ambiguous]));
+    const refused = residency.replace(holder, { cursor, rows, ambiguous });
     if (refused > 0) {
       log.warn({ holder: holderName(holder), refused }, "snapshot is over index.bytesMax");
     }

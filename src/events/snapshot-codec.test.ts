@@ -13,9 +13,12 @@ const cursor: HolderCursor = {
 };
 const head = { keySeed: 1, id: "A1", parts: 2, rows: 3, stream: "s", seq: 4, atMs: 5 };
 
-function residencyOf(rows: Iterable<readonly [bigint, BlockRecord]>): Residency {
+function residencyOf(
+  rows: Iterable<readonly [bigint, BlockRecord]>,
+  ambiguous: readonly bigint[] = [],
+): Residency {
   const residency = new Residency({ index: new MemoryIndex(), entriesMax: 1000 });
-  residency.replace(holder, rows, cursor);
+  residency.replace(holder, { rows, cursor, ambiguous: BigUint64Array.from(ambiguous) });
   return residency;
 }
 
@@ -26,13 +29,19 @@ const recordArb = fc.record({
 });
 
 describe("parts of a snapshot", () => {
-  it("give back every row and the cursor, however many parts they take", () => {
+  it("give back every row, ambiguous key and the cursor, however many parts they take", () => {
+    const entriesArb = fc.array(fc.tuple(u64, recordArb), { maxLength: 20 });
+    const ambiguousArb = fc.uniqueArray(u64, { maxLength: 9 });
     fc.assert(
-      fc.property(fc.array(fc.tuple(u64, recordArb), { maxLength: 20 }), (entries) => {
+      fc.property(entriesArb, ambiguousArb, (entries, ambiguous) => {
         const rows = [...new Map(entries)];
+        const residency = residencyOf(rows, ambiguous);
         // Four rows a part.
-        const encoded = encodeParts(residencyOf(rows), holder, 1024 + 4 * 24);
-        expect(encoded).toHaveLength(Math.max(1, Math.ceil(rows.length / 4)));
+        const encoded = encodeParts(residency, holder, 1024 + 4 * 24);
+        const keys = [...residency.ambiguousKeys(holder)];
+        const partsMin = Math.ceil(rows.length / 4) + Math.ceil(keys.length / 4);
+        expect(encoded).toHaveLength(Math.max(1, partsMin));
+        expect(keys).toEqual(expect.arrayContaining(ambiguous));
         const parts = encoded.map((data) => {
           expect(data.length).toBeLessThanOrEqual(1024 + 4 * 24);
           const part = decodePart(data);
@@ -40,6 +49,7 @@ describe("parts of a snapshot", () => {
           return part.value;
         });
         expect(parts.flatMap((part) => part.rows)).toEqual(rows);
+        expect(parts.flatMap((part) => [...part.ambiguous])).toEqual(keys);
         expect(parts.map((part) => part.isLast)).toEqual(
           parts.map((_, position) => position === parts.length - 1),
         );
@@ -63,7 +73,11 @@ describe("parts of a snapshot", () => {
   it("are refused with blocks of more tokens than there are keys for", () => {
     const part = (tokens: number): Uint8Array => {
       const residency = new Residency({ index: new MemoryIndex(), entriesMax: 1 });
-      residency.replace(holder, [], { ...cursor, blockSizesTokens: [16, tokens] });
+      const known = { rows: [], ambiguous: new BigUint64Array(0) };
+      residency.replace(holder, {
+        ...known,
+        cursor: { ...cursor, blockSizesTokens: [16, tokens] },
+      });
       return encodeParts(residency, holder, 4096)[0] ?? new Uint8Array();
     };
     expect(decodePart(part(BLOCK_SIZE_TOKENS_MAX))).toMatchObject({ ok: true });

@@ -2,8 +2,8 @@
  * A snapshot of the residency as messages: one or more parts for each holder, then a head that
  * names them. Pure.
  *
- * A part is msgpack `[endpoint, rank, isLast, cursor, handles, keys, copies]`: u64, u64 and four u16
- * little endian per row. A holder's parts are made in one turn, so that rows and cursor fit together;
+ * A part is msgpack `[endpoint, rank, isLast, cursor, handles, keys, copies, ambiguous]`: u64, u64 and
+ * four u16 little endian per row, u64 per ambiguous key, of which the last parts tell. A holder's parts are made in one turn, so that rows and cursor fit together;
  * holders may differ in age, because each one's cursor says which batches of the log it has.
  */
 import { Decoder, Encoder } from "@msgpack/msgpack";
@@ -31,6 +31,7 @@ export interface SnapshotPart {
   readonly isLast: boolean;
   readonly cursor: HolderCursor;
   readonly rows: readonly (readonly [bigint, BlockRecord])[];
+  readonly ambiguous: BigUint64Array;
 }
 
 export interface SnapshotHead {
@@ -95,6 +96,7 @@ const partSchema = z
     z.instanceof(Uint8Array),
     z.instanceof(Uint8Array),
     z.instanceof(Uint8Array),
+    z.instanceof(Uint8Array).refine(({ length }) => length % 8 === 0, "not whole keys"),
   ])
   .refine(
     ([, , , , handles, keys, copies]) =>
@@ -154,14 +156,21 @@ export function encodeParts(
   const { lanes = [] } = cursor;
   const place = [epoch, seq, engineMs, blockSizesTokens, model, ignoredGroups, lanes];
   const cursorFields = [state, reason, ...place];
+  const ambiguous = residency.ambiguousKeys(holder);
   const rowsMax = Math.max(1, Math.floor((partBytesMax - PART_BYTES) / ROW_BYTES));
-  const partCount = Math.max(1, Math.ceil(rows / rowsMax));
+  const rowParts = Math.ceil(rows / rowsMax);
+  const partCount = Math.max(1, rowParts + Math.ceil(ambiguous.length / rowsMax));
   return Array.from({ length: partCount }, (_, part) => {
     const [start, end] = [part * rowsMax, (part + 1) * rowsMax];
+    const keyStart = Math.max(0, part - rowParts) * rowsMax;
+    const keyEnd = Math.max(0, part + 1 - rowParts) * rowsMax;
     return encoder.encode([
       ...[holder.endpointId, holder.rank, part === partCount - 1, cursorFields],
       ...[bytesOf(handles.subarray(start, end)), bytesOf(keys.subarray(start, end))],
-      bytesOf(copies.subarray(start * 4, end * 4)),
+      ...[
+        bytesOf(copies.subarray(start * 4, end * 4)),
+        bytesOf(ambiguous.subarray(keyStart, keyEnd)),
+      ],
     ]);
   });
 }
@@ -177,7 +186,8 @@ export function decodePart(data: Uint8Array): Result<SnapshotPart, "malformed"> 
   }
   const part = partSchema.safeParse(fields);
   if (!part.success) return refused("malformed", z.prettifyError(part.error));
-  const [endpoint, rank, isLast, cursor, handleBytes, keyBytes, copyBytes] = part.data;
+  const [endpoint, rank, isLast, cursor, handleBytes, keyBytes, copyBytes, ambiguousBytes] =
+    part.data;
   const handles = new BigUint64Array(new Uint8Array(handleBytes).buffer);
   const keys = new BigUint64Array(new Uint8Array(keyBytes).buffer);
   const copies = new Uint16Array(new Uint8Array(copyBytes).buffer);
@@ -185,7 +195,9 @@ export function decodePart(data: Uint8Array): Result<SnapshotPart, "malformed"> 
     handle,
     { key: blockKey(keys[row] ?? 0n), copies: [...copies.subarray(row * 4, row * 4 + 4)] },
   ]);
-  return ok({ holder: { endpointId: endpointId(endpoint), rank }, isLast, cursor, rows });
+  const ambiguous = new BigUint64Array(new Uint8Array(ambiguousBytes).buffer);
+  const holder = { endpointId: endpointId(endpoint), rank };
+  return ok({ holder, isLast, cursor, rows, ambiguous });
 }
 
 function bytesOf(words: BigUint64Array | Uint16Array): Uint8Array {

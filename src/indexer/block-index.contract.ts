@@ -89,14 +89,19 @@ export function blockIndexContract(createIndex: () => BlockIndex): void {
         const copies = new Map<string, number>();
         for (const { isStore, holder, tier, depth, batchBlocks } of operations) {
           const depths = Array.from({ length: Math.max(1, batchBlocks) }, (_, i) => depth + i);
+          const isHeld = (each: number): boolean =>
+            TIERS.some((any) => copies.get(`${holders.indexOf(holder)}/${any}/${each}`));
+          const repeated = [...depths.keys()].filter((place) => isHeld(depth + place));
           for (const each of depths) {
             const entry = `${holders.indexOf(holder)}/${tier}/${each}`;
             copies.set(entry, Math.max(0, (copies.get(entry) ?? 0) + (isStore ? 1 : -1)));
           }
           const keys = BigUint64Array.from(depths, (each) => BigInt(each + 100));
           const parent = BigInt(depth + 99);
-          if (batchBlocks > 0 && isStore) index.storeMany(holder, tier, keys, parent);
-          else if (batchBlocks > 0) index.removeMany(holder, tier, keys);
+          if (batchBlocks > 0 && isStore) {
+            index.storeMany(holder, tier, keys, parent);
+            expect(index.repeated).toEqual(repeated);
+          } else if (batchBlocks > 0) index.removeMany(holder, tier, keys);
           else index[isStore ? "store" : "remove"](holder, tier, blockKey(keys[0] ?? 0n));
         }
         const expected = holders.flatMap((holder, position) => {

@@ -61,6 +61,8 @@ export interface IndexWriter {
    * memory.
    */
   storeMany(holder: Holder, tier: Tier, keys: BigUint64Array, parent?: bigint): number;
+  /** Places of those keys of the last storeMany that its holder had already, in whatever tier. */
+  readonly repeated: readonly number[];
   removeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void;
 }
 

@@ -29,6 +29,10 @@ export class EvictionWatch implements IndexWriter {
     return this.#next.storeMany(holder, tier, keys, parent);
   }
 
+  get repeated(): readonly number[] {
+    return this.#next.repeated;
+  }
+
   removeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void {
     this.#next.removeMany(holder, tier, keys);
     for (const key of keys) {

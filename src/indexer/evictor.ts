@@ -10,9 +10,9 @@
 import { type Holder, holderName } from "../core/ids.ts";
 import { TIERS } from "../tiers/tier.ts";
 import type { IndexWriter } from "./block-index.ts";
-import type { Tenant } from "./flush-rounds.ts";
 import { KeyBatch } from "./key-batch.ts";
 import { PAGE_ROWS } from "./store-page.ts";
+import type { Tenant, Tenants } from "./tenants.ts";
 
 /** Pages looked at for one event: some milliseconds. */
 export const EVICTION_PAGES_MAX = 64;
@@ -43,7 +43,7 @@ export interface EvictorDeps {
   readonly index: IndexWriter;
   /** Null: nobody is asked. */
   readonly guide: EvictionGuide | null;
-  readonly tenants: ReadonlyMap<string, Tenant>;
+  readonly tenants: Tenants;
   readonly entriesMax: number;
   readonly onEvicted: (holder: Holder, blocks: number) => void;
 }
@@ -114,7 +114,7 @@ export class Evictor {
   /** The page under the hand that is furthest behind, which moves on; null: nobody has blocks. */
   #nextPage(): Looked | null {
     let victim: Tenant | null = null;
-    for (const tenant of this.#deps.tenants.values()) {
+    for (const tenant of this.#deps.tenants) {
       if (tenant.table.blocks === 0) continue;
       if (victim === null || this.#isBefore(tenant, victim)) victim = tenant;
     }

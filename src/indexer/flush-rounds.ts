@@ -8,27 +8,17 @@
  */
 import { type Holder, holderName } from "../core/ids.ts";
 import type { HolderCursor, LogCursor } from "./holder-state.ts";
-import type { HolderTable } from "./holder-table.ts";
 import { writePage } from "./store-page.ts";
+import type { Tenant, Tenants } from "./tenants.ts";
 
 /** Memory of a written portion that is kept for the next ones, at most. */
 const SPARE_BYTES_MAX = 16_777_216;
 
-/** A holder with its blocks. */
-export interface Tenant {
-  readonly holder: Holder;
-  readonly table: HolderTable;
-  cursor: HolderCursor | null;
-  /** Whether the cursor or the number of pages changed since it was written. */
-  isChanged: boolean;
-  /** Whether the store may have something of it. */
-  isWritten: boolean;
-  hasSeenLowerTiers: boolean;
-}
-
 export interface HolderFlush {
   readonly holder: Holder;
   readonly cursor: HolderCursor | null;
+  /** Its ambiguous keys; null: as they were written last. */
+  readonly ambiguous: BigUint64Array | null;
   /** Rows with copies in all its pages. */
   readonly blocks: number;
   /** Pages that it has; the store drops those behind. */
@@ -53,7 +43,7 @@ export interface Flush {
 }
 
 export class FlushRounds {
-  readonly #tenants: ReadonlyMap<string, Tenant>;
+  readonly #tenants: Tenants;
   #forgotten = new Map<string, Holder>();
   /** As the store has it. */
   #logCursor: LogCursor | null = null;
@@ -61,9 +51,13 @@ export class FlushRounds {
   /** Memory of a portion that was written: what is handed to another thread is freed late there. */
   #spare = new ArrayBuffer(0);
   /** What the last portion took, to be put back if it is not written. */
-  #taken: readonly { readonly tenant: Tenant; readonly pages: readonly number[] }[] = [];
+  #taken: readonly {
+    readonly tenant: Tenant;
+    readonly pages: readonly number[];
+    readonly hasAmbiguous: boolean;
+  }[] = [];
 
-  constructor(tenants: ReadonlyMap<string, Tenant>) {
+  constructor(tenants: Tenants) {
     this.#tenants = tenants;
   }
 
@@ -75,7 +69,7 @@ export class FlushRounds {
   /** Pages to be written. */
   get dirtyPages(): number {
     let pages = 0;
-    for (const { table } of this.#tenants.values()) pages += table.dirtyPages;
+    for (const { table } of this.#tenants) pages += table.dirtyPages;
     return pages;
   }
 
@@ -83,13 +77,13 @@ export class FlushRounds {
   isDirty(logCursor: LogCursor | null): boolean {
     if (this.#forgotten.size > 0 || this.#round !== null) return true;
     if (logCursor !== this.#logCursor) return true;
-    for (const tenant of this.#tenants.values()) if (isDirty(tenant)) return true;
+    for (const tenant of this.#tenants) if (isDirty(tenant)) return true;
     return false;
   }
 
   /** Takes the next portion: holders until they have `bytesMax`, at least one. */
   take(logCursor: LogCursor | null, bytesMax: number): Flush {
-    this.#round ??= { logCursor, waiting: new Set([...this.#tenants.values()].filter(isDirty)) };
+    this.#round ??= { logCursor, waiting: new Set([...this.#tenants].filter(isDirty)) };
     const { waiting } = this.#round;
     const taken: Tenant[] = [];
     let bytes = 0;
@@ -98,7 +92,7 @@ export class FlushRounds {
       if (bytes > 0 && bytes + more > bytesMax) break;
       waiting.delete(tenant);
       // One that left since is among those to be dropped.
-      if (this.#tenants.get(holderName(tenant.holder)) === tenant) taken.push(tenant);
+      if (this.#tenants.known(tenant.holder) === tenant) taken.push(tenant);
       bytes += more;
     }
     const isRoundEnd = waiting.size === 0;
@@ -110,7 +104,11 @@ export class FlushRounds {
       end = flush.ends.at(-1) ?? end;
       return flush;
     });
-    this.#taken = taken.map((tenant, at) => ({ tenant, pages: holders[at]?.changed ?? [] }));
+    this.#taken = taken.map((tenant, at) => ({
+      tenant,
+      pages: holders[at]?.changed ?? [],
+      hasAmbiguous: holders[at]?.ambiguous != null,
+    }));
     this.#forgotten = new Map();
     const flush = { forgotten, holders, isRoundEnd, bytes: target.subarray(0, end) };
     if (!isRoundEnd) return { ...flush, logCursor: null };
@@ -130,8 +128,9 @@ export class FlushRounds {
       ...forgotten.map((holder) => [holderName(holder), holder] as const),
       ...this.#forgotten,
     ]);
-    for (const { tenant, pages } of this.#taken) {
+    for (const { tenant, pages, hasAmbiguous } of this.#taken) {
       tenant.table.markDirty(pages);
+      if (hasAmbiguous) tenant.ambiguous.markChanged();
       tenant.isChanged = true;
     }
     this.#taken = [];
@@ -145,8 +144,9 @@ export class FlushRounds {
     this.#taken = [];
     this.#round = null;
     this.#logCursor = null;
-    for (const tenant of this.#tenants.values()) {
+    for (const tenant of this.#tenants) {
       tenant.table.markDirty(Array.from({ length: tenant.table.pages }, (_, page) => page));
+      tenant.ambiguous.markChanged();
       tenant.isChanged = true;
     }
   }
@@ -184,5 +184,6 @@ function copyHolder(tenant: Tenant, target: Uint8Array, offset: number): HolderF
   }
   tenant.isChanged = false;
   tenant.isWritten = true;
-  return { holder, cursor, blocks, pages, changed, start: offset, ends };
+  const ambiguous = tenant.ambiguous.takeChanged();
+  return { holder, cursor, ambiguous, blocks, pages, changed, start: offset, ends };
 }

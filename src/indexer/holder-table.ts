@@ -173,6 +173,16 @@ export class HolderTable {
     return row < this.#rowEnd && this.hasCopies(row);
   }
 
+  /** Order of the fastest tier that a row has copies in. */
+  fastestTier(row: number): number {
+    return TIERS.findIndex((_, order) => this.copies(row, order) > 0);
+  }
+
+  /** Whether a row has copies in this tier and in no other. */
+  isOnlyIn(row: number, tierOrder: number): boolean {
+    return TIERS.every((_, order) => this.copies(row, order) > 0 === (order === tierOrder));
+  }
+
   /** Takes all copies of a row away. */
   drop(row: number): void {
     for (const order of TIERS.keys()) {

@@ -19,6 +19,7 @@ const BLOCKS_MAX_DEFAULT = 16_000_000;
 const NO_SLOT = -1;
 /** The key before the first one is not known. */
 const NO_PARENT = 0n;
+const NO_PLACES: readonly number[] = [];
 /** Up to here a loop copies faster than a call of `set`. */
 const COPIED_BY_LOOP = 16;
 
@@ -37,8 +38,11 @@ export class HotIndex implements BlockIndex, EvictionGuide {
   /** Entries of each slot, in all tiers together. */
   readonly #held: Uint32Array;
   readonly #entries: Uint32Array;
+  readonly #repeatedCount: Uint32Array;
+  readonly #repeatedPlaces: Uint32Array;
   readonly #single = new BigUint64Array(1);
   #slotless = 0;
+  #repeated: readonly number[] = NO_PLACES;
 
   /** `blocksMax`: distinct blocks, beyond which stores are refused and counted. */
   constructor(blocksMax = BLOCKS_MAX_DEFAULT) {
@@ -48,9 +52,12 @@ export class HotIndex implements BlockIndex, EvictionGuide {
     this.#names = new HolderNames(this.#handle, this.#wasm);
     const { buffer } = this.#handle.memory;
     const { WRITE_KEYS_AT, WRITE_KEYS_MAX, REFUSED_AT, ENTRIES_AT, HOLDERS_MAX } = this.#wasm;
+    const { REPEATED_AT, WRITE_IDS_AT } = this.#wasm;
     this.#keys = new BigUint64Array(buffer, WRITE_KEYS_AT.value, WRITE_KEYS_MAX.value);
     this.#refused = new Uint32Array(buffer, REFUSED_AT.value, 1);
     this.#entries = new Uint32Array(buffer, ENTRIES_AT.value, TIERS.length);
+    this.#repeatedCount = new Uint32Array(buffer, REPEATED_AT.value, 1);
+    this.#repeatedPlaces = new Uint32Array(buffer, WRITE_IDS_AT.value, WRITE_KEYS_MAX.value);
     this.#held = new Uint32Array(HOLDERS_MAX.value);
   }
 
@@ -71,6 +78,7 @@ export class HotIndex implements BlockIndex, EvictionGuide {
 
   storeMany(holder: Holder, tier: Tier, keys: BigUint64Array, parent = NO_PARENT): number {
     const slot = this.#slotOf.get(holder) ?? this.#slotByName(holder) ?? this.#newSlot(holder);
+    this.#repeated = NO_PLACES;
     if (slot === NO_SLOT) {
       this.#slotless += keys.length;
       return keys.length;
@@ -81,9 +89,15 @@ export class HotIndex implements BlockIndex, EvictionGuide {
     for (let start = 0; start < keys.length; start += this.#keys.length) {
       const before = start === 0 ? parent : (keys[start - 1] ?? NO_PARENT);
       this.#wasm.storeMany(4 * slot + order, this.#load(keys, start), before);
+      const repeated = this.#repeatedCount[0] ?? 0;
+      if (repeated > 0) this.#noteRepeated(start, repeated);
     }
     this.#held[slot] = (this.#held[slot] ?? 0) + (this.#entries[order] ?? 0) - entries;
     return (this.#refused[0] ?? 0) - refused;
+  }
+
+  get repeated(): readonly number[] {
+    return this.#repeated;
   }
 
   removeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void {
@@ -130,6 +144,11 @@ export class HotIndex implements BlockIndex, EvictionGuide {
   /** Bytes of blocks, slots and sets; a fixed part of about 1 MB is left out. */
   get byteLength(): number {
     return this.#wasm.bytesUsed();
+  }
+
+  #noteRepeated(start: number, count: number): void {
+    const places = this.#repeatedPlaces.subarray(0, count);
+    this.#repeated = [...this.#repeated, ...Array.from(places, (place) => start + place)];
   }
 
   /** Copies a chunk of keys to where the table reads them; returns how many. */

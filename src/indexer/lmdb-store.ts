@@ -5,6 +5,7 @@
  * | --------- | ------------------------------------ | ------------------------------------------------- |
  * | `blocks`  | holder slot u32 BE, page number u32 BE | page of rows: store-page.ts                     |
  * | `holders` | "ip:port#rank"                       | checksum, then JSON: slot, pages, blocks, cursor  |
+ * | `ambiguous` | "ip:port#rank"                     | checksum u32, then keys u64, little endian        |
  * | root      | `layout`, `owner`, `logCursor`       | layout with key seed; who writes; checksum, JSON  |
  *
  * Pages and cursors of a flush are one transaction, so that a cursor is never ahead of its data. No
@@ -24,8 +25,9 @@ import { isSound, PAGE_BYTES_MAX, PAGES_MAX, sealPage } from "./store-page.ts";
 import { StoreTaken } from "./store-problem.ts";
 
 /** Layout version; another one on disk is emptied. */
-const LAYOUT = 5;
+const LAYOUT = 6;
 const PLACE_BYTES = 8;
+const CHECKSUM_BYTES = 4;
 
 const holderRowSchema = z.object({
   slot: z.int().min(0).max(0xffff_fffe),
@@ -55,6 +57,8 @@ export interface StoredHolder {
   readonly endpoint: string;
   readonly rank: number;
   readonly cursor: HolderCursor | null;
+  /** Its ambiguous keys; null: they are damaged. */
+  readonly ambiguous: BigUint64Array | null;
   /** Rows with copies in all its pages. */
   readonly blocks: number;
   readonly pages: number;
@@ -90,6 +94,7 @@ export class LmdbStore {
   readonly #root: RootDatabase<Buffer, string>;
   readonly #blocks: Database<Buffer, Buffer>;
   readonly #holders: Database<Buffer, string>;
+  readonly #ambiguous: Database<Buffer, string>;
   readonly #owner = randomUUID();
   /** Who had the store before; it gets it back from one that ends without having written. */
   #ownerBefore: string | undefined;
@@ -125,6 +130,7 @@ export class LmdbStore {
         keyEncoding: "binary",
       });
       this.#holders = this.#root.openDB({ name: "holders", encoding: "binary" });
+      this.#ambiguous = this.#root.openDB({ name: "ambiguous", encoding: "binary" });
       this.contents = this.#prepare(JSON.stringify(`${LAYOUT}/${keySeed}`));
     } catch (error) {
       void this.#root.close();
@@ -208,6 +214,7 @@ export class LmdbStore {
       if (found !== layout) {
         this.#blocks.clearSync();
         this.#holders.clearSync();
+        this.#ambiguous.clearSync();
         this.#root.removeSync("logCursor");
         this.#root.putSync("layout", Buffer.from(layout));
         return;
@@ -241,7 +248,7 @@ export class LmdbStore {
       this.#places.set(name, { slot, pages: holder.pages });
       this.#slotNext = Math.max(this.#slotNext, slot + 1);
       this.#unread.push({ holder: holders.length, slot, pages: holder.pages });
-      holders.push(holder);
+      holders.push({ ...holder, ambiguous: unsealedKeys(name, this.#ambiguous.get(name)) });
     }
     for (const name of refused) this.#holders.removeSync(name);
     return refused.length;
@@ -267,12 +274,13 @@ export class LmdbStore {
       this.#blocks.removeSync(this.#placeAt(place.slot, page));
     }
     this.#holders.removeSync(name);
+    this.#ambiguous.removeSync(name);
     this.#texts.delete(name);
     places.delete(name);
   }
 
   #writeHolder(flush: HolderFlush, bytes: Uint8Array, places: Map<string, Place>): void {
-    const { holder, cursor, blocks, pages, changed, ends, start } = flush;
+    const { holder, cursor, ambiguous, blocks, pages, changed, ends, start } = flush;
     const name = holderName(holder);
     const { slot, pages: pagesBefore } = places.get(name) ?? this.#newPlace();
     for (const [at, page] of changed.entries()) {
@@ -288,6 +296,8 @@ export class LmdbStore {
     const { endpointId: endpoint, rank } = holder;
     const row = { slot, pages, blocks, endpoint, rank, cursor };
     this.#holders.putSync(name, this.#sealed(name, row));
+    if (ambiguous?.length === 0) this.#ambiguous.removeSync(name);
+    else if (ambiguous !== null) this.#ambiguous.putSync(name, sealedKeys(name, ambiguous));
     places.set(name, { slot, pages });
   }
 
@@ -328,6 +338,24 @@ function placeOf(slot: number, page: number, place: Buffer): Buffer {
 /** Checksum and text; a flipped bit or another key shows. */
 function sealed(key: string, text: string): string {
   return `${crc32(text, crc32(key)).toString(16)} ${text}`;
+}
+
+/** Checksum, then the keys. */
+function sealedKeys(name: string, keys: BigUint64Array): Buffer {
+  const bytes = Buffer.alloc(CHECKSUM_BYTES + keys.byteLength);
+  bytes.set(new Uint8Array(keys.buffer, keys.byteOffset, keys.byteLength), CHECKSUM_BYTES);
+  bytes.writeUInt32LE(crc32(bytes.subarray(CHECKSUM_BYTES), crc32(name)), 0);
+  return bytes;
+}
+
+/** None where there is nothing; null for what is not as it was sealed. */
+function unsealedKeys(name: string, bytes: Buffer | undefined): BigUint64Array | null {
+  if (bytes === undefined) return new BigUint64Array(0);
+  const keys = bytes.subarray(CHECKSUM_BYTES);
+  if (bytes.length < CHECKSUM_BYTES || keys.length % 8 !== 0) return null;
+  if (bytes.readUInt32LE(0) !== crc32(keys, crc32(name))) return null;
+  // Copied, because they need not be aligned.
+  return new BigUint64Array(Uint8Array.from(keys).buffer);
 }
 
 /** Undefined for what is not as it was sealed: no schema here accepts it. */

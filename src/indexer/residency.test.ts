@@ -50,13 +50,30 @@ describe("copies", () => {
     expect([...residency.records(podA)]).toEqual([]);
   });
 
-  it("of two handles with one key both count", () => {
+  it("of two handles with one key are found no more, until the engine begins a new life", () => {
+    const { index, residency } = parts();
+    const isFound = (): boolean => index.residency(blockKey(100n)).length > 0;
+    residency.stored(podA, "gpu", words([1, 1]), words([100, 100]));
+    residency.stored(podA, "cpu", words([1]), words([100]));
+    expect([isFound(), residency.takeAmbiguousFound()]).toEqual([true, 0]);
+    residency.stored(podA, "nvme", words([2, 3]), words([100, 100]));
+    expect([isFound(), residency.takeAmbiguousFound()]).toEqual([false, 1]);
+    residency.removed(podA, "nvme", words([2, 3]));
+    residency.stored(podA, "gpu", words([4, 5]), words([100, 101]));
+    expect([isFound(), entries(index)]).toEqual([false, 1]);
+    residency.cleared(podA);
+    residency.stored(podA, "gpu", words([1]), words([100]));
+    expect([isFound(), entries(index)]).toEqual([false, 0]);
+    residency.startAnew(podA);
+    residency.stored(podA, "gpu", words([1]), words([100]));
+    expect([isFound(), entries(index)]).toEqual([true, 1]);
+  });
+
+  it("of one key in one event are told apart like any others", () => {
     const { index, residency } = parts();
     residency.stored(podA, "gpu", words([1, 2]), words([100, 100]));
-    residency.removed(podA, "gpu", words([1]));
-    expect(index.residency(blockKey(100n))).toHaveLength(1);
-    residency.removed(podA, "gpu", words([2]));
-    expect(index.stats().blocks).toBe(0);
+    expect(entries(index)).toBe(0);
+    expect(residency.isAmbiguous(podA, 100n)).toBe(true);
   });
 
   it(`beyond ${COPIES_MAX} are taken as that many`, () => {

@@ -5,24 +5,24 @@
  * de-duplicate: a block stored twice must be removed twice before it is gone. Every holder has its
  * own table, so that a holder that goes away is dropped by its own list.
  */
-import { type BlockKey, type Holder, holderName } from "../core/ids.ts";
+import type { BlockKey, Holder } from "../core/ids.ts";
 import { TIERS, type Tier, tierOrder } from "../tiers/tier.ts";
 import type { IndexWriter } from "./block-index.ts";
 import { COPIES_MAX } from "./copy-counts.ts";
 import { type EvictionGuide, Evictor } from "./evictor.ts";
-import { type Flush, FlushRounds, type Tenant } from "./flush-rounds.ts";
+import { type Flush, FlushRounds } from "./flush-rounds.ts";
 import { NO_ROW } from "./handle-slots.ts";
 import type { HolderCursor, LogCursor } from "./holder-state.ts";
-import { type BlockRecord, type HeldRows, HolderTable } from "./holder-table.ts";
+import type { BlockRecord, HeldRows } from "./holder-table.ts";
+import { IndexEntries } from "./index-entries.ts";
 import { KeyBatch } from "./key-batch.ts";
-import { PAGE_ROWS, type PageRows } from "./store-page.ts";
+import { RestoredRows } from "./restored-rows.ts";
+import { type Tenant, Tenants } from "./tenants.ts";
 import { U64Cell } from "./u64-words.ts";
 
 export type { HolderCursor, HolderState, LogCursor } from "./holder-state.ts";
 export type { BlockRecord } from "./holder-table.ts";
 
-/** The byte of a row with one copy in the GPU tier, as nearly all have. */
-const ONE_GPU_COPY = 1;
 /** Entries made free at a time, of all. */
 const SPARE_SHARE = 1 / 256;
 
@@ -35,24 +35,31 @@ export interface ResidencyDeps {
   readonly onEvicted?: (holder: Holder, blocks: number) => void;
 }
 
+/** A holder as another replica, or this one before, knew it. */
+export interface KnownHolder {
+  readonly cursor: HolderCursor | null;
+  readonly rows: Iterable<readonly [bigint, BlockRecord]>;
+  readonly ambiguous: BigUint64Array;
+}
+
 export class Residency {
-  readonly #index: IndexWriter;
   readonly #entriesMax: number;
-  readonly #tenants = new Map<string, Tenant>();
-  /** The same by identity, because a name costs more than a block. */
-  #tenantOf = new WeakMap<Holder, Tenant>();
+  readonly #entries: IndexEntries;
+  readonly #tenants = new Tenants();
   readonly #rounds = new FlushRounds(this.#tenants);
+  /** Takes what the store has, instead of events. */
+  readonly restored: RestoredRows;
   readonly #cell = new U64Cell();
   /** Keys of one event that enter or leave the index. */
   readonly #batch = new KeyBatch();
   readonly #evictor: Evictor;
-  #entries = 0;
   #logCursor: LogCursor | null = null;
 
   constructor(deps: ResidencyDeps) {
     const { index, entriesMax, guide = null, onEvicted = (): void => {} } = deps;
-    this.#index = index;
+    this.#entries = new IndexEntries(index);
     this.#entriesMax = entriesMax;
+    this.restored = new RestoredRows(this.#tenants, this.#entries);
     this.#evictor = new Evictor({ index, guide, onEvicted, entriesMax, tenants: this.#tenants });
   }
 
@@ -68,11 +75,11 @@ export class Residency {
     keys: BigUint64Array,
     parent?: BlockKey,
   ): number {
-    const tenant = this.#tenant(holder);
+    const tenant = this.#tenants.of(holder);
     if (tier !== "gpu") tenant.hasSeenLowerTiers = true;
     const { table } = tenant;
     const blocksBefore = table.blocks;
-    if (this.#entries + handles.length > this.#entriesMax) this.#makeRoom(handles.length);
+    if (this.#entries.total + handles.length > this.#entriesMax) this.#makeRoom(handles.length);
     let lost = blocksBefore - table.blocks;
     const order = tierOrder(tier);
     const cell = this.#cell;
@@ -84,7 +91,7 @@ export class Residency {
       const { low, high } = cell;
       let row = table.find(low, high);
       const before = row === NO_ROW ? 0 : table.copies(row, order);
-      if (before === 0 && this.#entries + batch.length >= this.#entriesMax) {
+      if (before === 0 && this.#entries.total + batch.length >= this.#entriesMax) {
         lost += 1;
         continue;
       }
@@ -100,12 +107,15 @@ export class Residency {
       if (before < COPIES_MAX) table.setCopies(row, order, before + 1);
       if (before === 0) batch.push(table.keyLow(row), table.keyHigh(row));
     }
-    return lost + this.#enter(holder, tier, batch.keys, parent);
+    lost += this.#entries.enter(tenant, tier, batch.keys, parent);
+    if (this.#entries.repeated.size > 0) this.#findShared(tenant, tier, handles);
+    return lost;
   }
 
   /** Takes one copy of each block away. Returns how many were not known in that tier. */
   removed(holder: Holder, tier: Tier, handles: BigUint64Array): number {
-    const { table } = this.#tenant(holder);
+    const tenant = this.#tenants.of(holder);
+    const { table } = tenant;
     const order = tierOrder(tier);
     const cell = this.#cell;
     const batch = this.#batch;
@@ -123,108 +133,64 @@ export class Residency {
       if (copies === 1) batch.push(table.keyLow(row), table.keyHigh(row));
       table.setCopies(row, order, copies - 1);
     }
-    this.#leave(holder, tier);
+    this.#entries.leave(tenant, tier, batch.keys);
     return unknown;
   }
 
-  /** Gives a block another key. */
-  rekeyed(holder: Holder, handle: bigint, key: BlockKey): void {
-    const { table } = this.#tenant(holder);
-    this.#cell.set(handle);
-    const row = table.find(this.#cell.low, this.#cell.high);
-    if (row === NO_ROW) return;
-    const former = table.record(row).key;
-    this.#cell.set(key);
-    table.setKey(row, this.#cell.low, this.#cell.high);
-    for (const [order, tier] of TIERS.entries()) {
-      if (table.copies(row, order) === 0) continue;
-      this.#index.remove(holder, tier, former);
-      this.#index.store(holder, tier, key);
-    }
+  /** Two handles have claimed these keys, of which one is gone: nothing is found under them. */
+  ambiguous(holder: Holder, keys: BigUint64Array): void {
+    const tenant = this.#tenants.of(holder);
+    for (const key of keys) this.#entries.disown(tenant, key);
+  }
+
+  isAmbiguous(holder: Holder, key: bigint): boolean {
+    return this.#tenants.known(holder)?.ambiguous.has(key) === true;
+  }
+
+  /** Ambiguous keys of a holder, oldest first. */
+  ambiguousKeys(holder: Holder): BigUint64Array {
+    return this.#tenants.known(holder)?.ambiguous.all() ?? new BigUint64Array(0);
+  }
+
+  /** Keys of all holders that turned out to be ambiguous since the last call. */
+  takeAmbiguousFound(): number {
+    return this.#entries.takeAmbiguousFound();
   }
 
   /** Whether a block of this holder was in a tier below the GPU, in this life of its engine. */
   hasSeenLowerTiers(holder: Holder): boolean {
-    return this.#known(holder)?.hasSeenLowerTiers === true;
+    return this.#tenants.known(holder)?.hasSeenLowerTiers === true;
   }
 
   /** Drops all blocks of a holder, in every tier. */
   cleared(holder: Holder): void {
-    const tenant = this.#tenant(holder);
+    const tenant = this.#tenants.of(holder);
     const { table } = tenant;
     for (const [order, tier] of TIERS.entries()) {
       this.#batch.start(table.blocks);
       for (const row of table.rows()) {
         if (table.copies(row, order) > 0) this.#batch.push(table.keyLow(row), table.keyHigh(row));
       }
-      this.#leave(holder, tier);
+      this.#entries.leave(tenant, tier, this.#batch.keys);
     }
     table.clear();
     tenant.isChanged = true;
     tenant.hasSeenLowerTiers = false;
   }
 
+  /** The engine has begun a new life: nothing of the former one counts. */
+  startAnew(holder: Holder): void {
+    this.cleared(holder);
+    this.#tenants.of(holder).ambiguous.clear();
+  }
+
   /** Drops a holder that left the fleet, with its cursor. */
   forget(holder: Holder): void {
-    const tenant = this.#known(holder);
+    const tenant = this.#tenants.known(holder);
     if (tenant === undefined) return;
     this.cleared(holder);
     this.#rounds.forget(tenant);
-    this.#tenants.delete(holderName(holder));
-    this.#tenantOf = new WeakMap();
-  }
-
-  /** The store has so many pages of a holder; they follow in rising order, and no events meanwhile. */
-  beginRestoring(
-    holder: Holder,
-    { pages, cursor }: { readonly pages: number; readonly cursor: HolderCursor | null },
-  ): void {
-    const tenant = this.#tenant(holder);
-    tenant.table.reserve(pages * PAGE_ROWS);
-    tenant.cursor = cursor;
-    tenant.isWritten = true;
-  }
-
-  /**
-   * Puts a page from the store back, without marking it to be written. Returns how many of its entries
-   * the index refused.
-   */
-  restorePage(holder: Holder, page: number, rows: PageRows): number {
-    const tenant = this.#tenant(holder);
-    const { table } = tenant;
-    table.loadPage(page, rows);
-    const first = page * PAGE_ROWS;
-    // The page goes on where the one before ended, and so do its chains.
-    const parent = first === 0 ? undefined : table.record(first - 1).key;
-    if (rows.copies.every((copies) => copies === ONE_GPU_COPY)) {
-      return this.#enter(holder, "gpu", rows.keys, parent);
-    }
-    let refused = 0;
-    for (const [order, tier] of TIERS.entries()) {
-      this.#batch.start(rows.rows);
-      for (let row = first; row < first + rows.rows; row += 1) {
-        if (table.copies(row, order) > 0) this.#batch.push(table.keyLow(row), table.keyHigh(row));
-      }
-      if (this.#batch.length > 0 && tier !== "gpu") tenant.hasSeenLowerTiers = true;
-      refused += this.#enter(holder, tier, this.#batch.keys, parent);
-    }
-    return refused;
-  }
-
-  /** All pages that could be read were put back; what is not whole is to be written again. */
-  endRestoring(
-    holder: Holder,
-    restored: {
-      readonly cursor: HolderCursor | null;
-      readonly isWhole: boolean;
-      readonly damagedPages: readonly number[];
-    },
-  ): void {
-    const tenant = this.#tenant(holder);
-    tenant.table.endLoading();
-    tenant.cursor = restored.cursor;
-    tenant.isChanged = !restored.isWhole;
-    tenant.table.markDirty(restored.damagedPages);
+    this.#tenants.delete(holder);
   }
 
   /** Nothing is in the store any more: all is to be written. */
@@ -242,14 +208,14 @@ export class Residency {
    * Replaces all that is known of a holder, as another replica knew it. Returns how many rows were
    * refused at the limit of entries.
    */
-  replace(
-    holder: Holder,
-    rows: Iterable<readonly [bigint, BlockRecord]>,
-    cursor: HolderCursor | null,
-  ): number {
-    this.cleared(holder);
+  replace(holder: Holder, known: KnownHolder): number {
+    const { cursor } = known;
+    this.startAnew(holder);
+    const { ambiguous } = this.#tenants.of(holder);
+    ambiguous.restore(known.ambiguous);
+    ambiguous.markChanged();
     let refused = 0;
-    for (const [handle, { key, copies }] of rows) {
+    for (const [handle, { key, copies }] of known.rows) {
       const handles = BigUint64Array.of(handle);
       const keys = BigUint64Array.of(key);
       let isRefused = false;
@@ -268,11 +234,11 @@ export class Residency {
   }
 
   cursorOf(holder: Holder): HolderCursor | null {
-    return this.#known(holder)?.cursor ?? null;
+    return this.#tenants.known(holder)?.cursor ?? null;
   }
 
   setCursor(holder: Holder, cursor: HolderCursor): void {
-    const tenant = this.#tenant(holder);
+    const tenant = this.#tenants.of(holder);
     tenant.cursor = cursor;
     tenant.isChanged = true;
   }
@@ -286,18 +252,18 @@ export class Residency {
   }
 
   holders(): Holder[] {
-    return [...this.#tenants.values()].map(({ holder }) => holder);
+    return Array.from(this.#tenants, ({ holder }) => holder);
   }
 
   /** Distinct handles that a holder has in any tier. */
   blocksOf(holder: Holder): number {
-    return this.#known(holder)?.table.blocks ?? 0;
+    return this.#tenants.known(holder)?.table.blocks ?? 0;
   }
 
   /** Sizes of the fleet's blocks, tokens: a prompt is keyed once for each. */
   blockSizes(): ReadonlySet<number> {
     const sizes = new Set<number>();
-    for (const { cursor } of this.#tenants.values()) {
+    for (const { cursor } of this.#tenants) {
       for (const size of cursor?.blockSizesTokens ?? []) sizes.add(size);
     }
     return sizes;
@@ -305,20 +271,20 @@ export class Residency {
 
   /** Every (handle, record) of a holder, as of the moment it is read. */
   *records(holder: Holder): Iterable<readonly [bigint, BlockRecord]> {
-    const table = this.#known(holder)?.table;
+    const table = this.#tenants.known(holder)?.table;
     if (table === undefined) return;
     for (const row of table.rows()) yield [table.handle(row), table.record(row)];
   }
 
   /** The same, some rows at a time: about 20 ns each in place of a microsecond. */
   heldRows(holder: Holder): Iterable<HeldRows> {
-    return this.#known(holder)?.table.heldRows() ?? [];
+    return this.#tenants.known(holder)?.table.heldRows() ?? [];
   }
 
   /** Bytes of the tables of all holders. */
   get byteLength(): number {
     let bytes = 0;
-    for (const { table } of this.#tenants.values()) bytes += table.byteLength;
+    for (const { table } of this.#tenants) bytes += table.byteLength;
     return bytes;
   }
 
@@ -347,29 +313,11 @@ export class Residency {
     this.#rounds.putBack(flush);
   }
 
-  #known(holder: Holder): Tenant | undefined {
-    return this.#tenantOf.get(holder) ?? this.#tenants.get(holderName(holder));
-  }
-
-  #tenant(holder: Holder): Tenant {
-    const known = this.#tenantOf.get(holder);
-    if (known !== undefined) return known;
-    const name = holderName(holder);
-    let tenant = this.#tenants.get(name);
-    if (tenant === undefined) {
-      const marks = { isChanged: false, isWritten: false, hasSeenLowerTiers: false };
-      tenant = { holder, table: new HolderTable(), cursor: null, ...marks };
-      this.#tenants.set(name, tenant);
-    }
-    this.#tenantOf.set(holder, tenant);
-    return tenant;
-  }
-
   #setCopies(
     holder: Holder,
     { handle, order, copies }: { handle: bigint; order: number; copies: number },
   ): void {
-    const { table } = this.#tenant(holder);
+    const { table } = this.#tenants.of(holder);
     this.#cell.set(handle);
     const row = table.find(this.#cell.low, this.#cell.high);
     if (row !== NO_ROW && table.copies(row, order) > 0) table.setCopies(row, order, copies);
@@ -377,22 +325,20 @@ export class Residency {
 
   /** Evicts some more than is needed, so that not every event has to. */
   #makeRoom(entries: number): void {
-    const missing = this.#entries + entries - this.#entriesMax;
+    const missing = this.#entries.total + entries - this.#entriesMax;
     const spare = Math.ceil(this.#entriesMax * SPARE_SHARE);
-    this.#entries -= this.#evictor.makeRoom(missing, Math.max(missing, spare));
+    this.#entries.total -= this.#evictor.makeRoom(missing, Math.max(missing, spare));
   }
 
-  /** Returns how many the index refused: the engine has them, and nobody will find them. */
-  #enter(holder: Holder, tier: Tier, keys: BigUint64Array, parent?: bigint): number {
-    if (keys.length === 0) return 0;
-    this.#entries += keys.length;
-    return this.#index.storeMany(holder, tier, keys, parent);
-  }
-
-  #leave(holder: Holder, tier: Tier): void {
-    const keys = this.#batch.keys;
-    if (keys.length === 0) return;
-    this.#index.removeMany(holder, tier, keys);
-    this.#entries -= keys.length;
+  /** Disowns those keys that the last event entered for a handle, and that another handle has too. */
+  #findShared(tenant: Tenant, tier: Tier, handles: BigUint64Array): void {
+    const { table } = tenant;
+    for (const handle of handles) {
+      this.#cell.set(handle);
+      const row = table.find(this.#cell.low, this.#cell.high);
+      // What has copies in another tier too is there with that same handle.
+      if (row === NO_ROW || !table.isOnlyIn(row, tierOrder(tier))) continue;
+      this.#entries.disownIfRepeated(tenant, table.record(row).key);
+    }
   }
 }

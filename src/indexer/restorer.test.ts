@@ -24,9 +24,10 @@ it("says index-full of a holder whose blocks the index has no room for, and keep
   const index = new HotIndex(60);
   const residency = new Residency({ index, entriesMax: 1000 });
   const { endpointId: endpoint, rank } = holder;
+  const ambiguous = new BigUint64Array(0);
   const restorer = new Restorer(
     {
-      holders: [{ endpoint, rank, cursor, blocks: 100, pages: 1 }],
+      holders: [{ endpoint, rank, cursor, ambiguous, blocks: 100, pages: 1 }],
       ...{ logCursor: null, rowsRefused: 0, isEmptied: false },
     },
     residency,

@@ -1,7 +1,7 @@
 /**
  * Fills an empty residency from the store, portion by portion, while it is already asked.
  *
- * A holder is DEGRADED(restoring) until its last page is in; one with damaged pages, or with another
+ * A holder is DEGRADED(restoring) until its last page is in; one with damaged pages or ambiguous keys, or with another
  * number of blocks than was written, is DEGRADED(store-damaged) from then on, and its pages are written
  * anew; one whose blocks the index has no room for is DEGRADED(index-full). Cost: about 100 ns a block, most of it the index's.
  */
@@ -57,7 +57,9 @@ export class Restorer {
     }));
     for (const each of this.#holders) {
       const cursor = marked(each.stored.cursor, RESTORING);
-      residency.beginRestoring(each.holder, { pages: each.stored.pages, cursor });
+      const { pages, ambiguous } = each.stored;
+      const keys = ambiguous ?? new BigUint64Array(0);
+      residency.restored.begin(each.holder, { pages, cursor, ambiguous: keys });
       if (each.stored.pages === 0) this.#finish(each);
     }
   }
@@ -71,7 +73,7 @@ export class Restorer {
       const rows = end === null ? null : readPage(bytes.subarray(start, end));
       start = end ?? start;
       if (rows === null) restoring.damagedPages.push(page);
-      else restoring.refused += this.#residency.restorePage(restoring.holder, page, rows);
+      else restoring.refused += this.#residency.restored.page(restoring.holder, page, rows);
       if (page === restoring.stored.pages - 1) this.#finish(restoring);
     }
   }
@@ -95,10 +97,11 @@ export class Restorer {
     const { holder, stored, damagedPages, refused } = restoring;
     restoring.isFinished = true;
     const residency = this.#residency;
-    const isWhole = damagedPages.length === 0 && residency.blocksOf(holder) === stored.blocks;
+    const isRead = damagedPages.length === 0 && stored.ambiguous !== null;
+    const isWhole = isRead && residency.blocksOf(holder) === stored.blocks;
     const found = refused === 0 ? stored.cursor : marked(stored.cursor, INDEX_FULL);
     const cursor = isWhole ? found : marked(stored.cursor, DAMAGED);
-    residency.endRestoring(holder, { cursor, isWhole, damagedPages });
+    residency.restored.end(holder, { cursor, isWhole, damagedPages });
     if (!isWhole) this.#holdersDamaged += 1;
     this.#pagesDamaged += damagedPages.length;
   }

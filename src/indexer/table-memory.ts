@@ -38,9 +38,11 @@ export interface TableWasm {
   readonly BLOCKS_AT: Place;
   readonly ENTRIES_AT: Place;
   readonly REFUSED_AT: Place;
+  readonly REPEATED_AT: Place;
   readonly HOLDERS_AT: Place;
   readonly NAMES_AT: Place;
   readonly WRITE_KEYS_AT: Place;
+  readonly WRITE_IDS_AT: Place;
   readonly READER_KEYS: Place;
   readonly READER_HOLDERS: Place;
   readonly READER_PROGRESS: Place;

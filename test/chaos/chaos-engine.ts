@@ -3,6 +3,7 @@
  * which it says so. Nothing here knows how src/ follows it.
  */
 import type { Chance } from "./chance.ts";
+import { ChaosClaims } from "./chaos-claims.ts";
 import { type ChaosContent, DOCUMENTS, type Identity, type TruthBlock } from "./chaos-content.ts";
 import { Held, type Lane, MEDIA } from "./chaos-held.ts";
 import { type EngineTraits, encodeBatch, type WireEvent } from "./chaos-wire.ts";
@@ -39,8 +40,7 @@ export class ChaosEngine {
   readonly #holdingsAt = new Map<number, Holdings>();
   readonly #keyOfHandle = new Map<bigint, bigint>();
   readonly #keys = new Set<bigint>();
-  /** Handles seen for each plain key in this life. */
-  readonly #claims = new Map<bigint, Set<bigint>>();
+  readonly claims = new ChaosClaims();
 
   constructor(
     traits: EngineTraits,
@@ -67,7 +67,7 @@ export class ChaosEngine {
     this.#named.clear();
     this.#named.add(0);
     this.#blocks.clear();
-    this.#claims.clear();
+    this.claims.endLife();
     this.said = [];
   }
 
@@ -138,11 +138,6 @@ export class ChaosEngine {
     return [...this.#named].flatMap((group) => media.map((medium) => ({ tier, medium, group })));
   }
 
-  /** Handles that claimed a plain key in this life. */
-  claimsOf(plainKey: bigint): number {
-    return this.#claims.get(plainKey)?.size ?? 0;
-  }
-
   #say(events: readonly WireEvent[], atMs: number): Said {
     this.seq += 1;
     const payload = encodeBatch(events, {
@@ -195,7 +190,7 @@ export class ChaosEngine {
     const stored = chain.slice(start);
     for (const block of stored) {
       this.#ever.set(block.handle, block);
-      this.#claim(block);
+      this.claims.add(block);
     }
     const isPaged = this.traits.engine === "sglang" && this.#chance.is(0.5);
     const runs = isPaged ? stored.map((block) => [block]) : [stored];
@@ -369,11 +364,6 @@ export class ChaosEngine {
     const held = this.#held.get(block.handle) ?? new Held(block);
     held.add(lane, 1);
     this.#held.set(block.handle, held);
-  }
-
-  #claim({ handle, plainKey }: TruthBlock): void {
-    const claims = this.#claims.get(plainKey) ?? new Set();
-    this.#claims.set(plainKey, claims.add(handle));
   }
 
   #chain(document: number, size: number, identity: Identity): readonly TruthBlock[] {

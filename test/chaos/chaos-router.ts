@@ -19,6 +19,7 @@ interface KeptHolder {
   readonly holder: Holder;
   readonly cursor: HolderCursor | null;
   readonly rows: readonly (readonly [bigint, BlockRecord])[];
+  readonly ambiguous: BigUint64Array;
 }
 
 const CLOCK = { nowMs: (): number => 0, wallMs: (): number => 0, after: () => (): void => {} };
@@ -28,8 +29,8 @@ export class ChaosRouter {
   #index = new HotIndex();
   #residency = new Residency({ index: this.#index, entriesMax: 1_000_000 });
   #applier = this.#newApplier();
-  /** A restarted router may have forgotten which keys were ambiguous. */
-  #hasForgotten = false;
+  /** Keys of each life that were claimed by blocks which a relay that started anew cannot know of. */
+  readonly #forgotten = new Map<string, Set<bigint>>();
   exactClaims = 0;
 
   constructor(engineOf: (holder: Holder) => ChaosEngine) {
@@ -56,27 +57,44 @@ export class ChaosRouter {
     return this.#residency.holders().map((holder) => ({
       ...{ holder, cursor: this.#residency.cursorOf(holder) },
       rows: [...this.#residency.records(holder)],
+      ambiguous: this.#residency.ambiguousKeys(holder),
     }));
   }
 
-  /** A relay that starts anew learns again which keys are ambiguous. */
-  relaysForget(): void {
-    this.#hasForgotten = true;
+  /** The relay starts anew, without any row: it knows of no claim that was before. */
+  relayForgets(holder: Holder): void {
+    for (const { plainKey } of this.#engineOf(holder).blocks()) this.#forgetClaim(holder, plainKey);
   }
 
   restart(kept: readonly KeptHolder[]): void {
-    this.relaysForget();
     this.#index = new HotIndex();
     this.#residency = new Residency({ index: this.#index, entriesMax: 1_000_000 });
     this.#applier = this.#newApplier();
-    for (const { holder, cursor, rows } of kept) {
-      this.#residency.replace(holder, rows, cursor);
-    }
+    for (const { holder, ...known } of kept) this.#residency.replace(holder, known);
+  }
+
+  #forgetClaim(holder: Holder, plainKey: bigint): void {
+    if (this.#residency.isAmbiguous(holder, plainKey)) return;
+    const keys = this.#forgottenBy(holder);
+    this.#forgotten.set(this.#lifeOf(holder), keys.add(plainKey));
+  }
+
+  #forgottenBy(holder: Holder): Set<bigint> {
+    return this.#forgotten.get(this.#lifeOf(holder)) ?? new Set();
+  }
+
+  #lifeOf(holder: Holder): string {
+    return `${holderName(holder)} ${this.#engineOf(holder).life}`;
   }
 
   /** As ingest.ts does with what the store had. */
   restoreRelay(relay: HolderRelay, model: string): void {
     restoreRelay(relay, this.#residency, { model });
+    // Rows are of blocks that are held: what removed ones have claimed is not known any more.
+    const rows = new Set([...this.#residency.records(relay.holder)].map(([handle]) => handle));
+    for (const { handle, plainKey } of this.#engineOf(relay.holder).blocks()) {
+      if (!rows.has(handle)) this.#forgetClaim(relay.holder, plainKey);
+    }
   }
 
   /** Everything, as text. */
@@ -131,7 +149,11 @@ export class ChaosRouter {
     const engine = this.#engineOf(holder);
     const name = holderName(holder);
     const { areExtrasTold } = engine.traits;
-    if (record !== undefined) {
+    const isAmbiguous = record !== undefined && this.#residency.isAmbiguous(holder, record.key);
+    if (isAmbiguous && record.key === block.plainKey && engine.claims.ever(block.plainKey) < 2) {
+      throw new Divergence(`${name}: one handle claims ${block.plainKey}, which is not routed on`);
+    }
+    if (record !== undefined && !isAmbiguous) {
       const tiers = this.#tiersOf(holder, record.key);
       const isListed = record.copies.every((count, order) => count === 0 || tiers.has(order));
       if (!isListed) throw new Divergence(`${name}: index lacks a tier of ${block.handle}`);
@@ -141,9 +163,13 @@ export class ChaosRouter {
       const copies = engine.copiesOf(block.handle);
       const isSame = copies.every((count, order) => count > 0 === tiers.has(order));
       if (isExact && !isSame) throw new Divergence(`${name}: index differs about ${block.handle}`);
-    } else if (!this.#hasForgotten && isExact && engine.claimsOf(block.plainKey) > 1) {
+    } else if (
+      isExact &&
+      engine.claims.inLife(block.plainKey) > 1 &&
+      !this.#forgottenBy(holder).has(block.plainKey)
+    ) {
       const tiers = this.#tiersOf(holder, block.plainKey);
-      if (block.parent === null && tiers.size > 0) {
+      if (tiers.size > 0) {
         throw new Divergence(`${name}: routes on ${block.plainKey}, which two handles claim`);
       }
     }

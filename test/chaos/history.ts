@@ -226,8 +226,8 @@ class History {
     if (log === null) return;
     const isLogGone = this.#chance.is(0.2);
     log.relaysKilled();
-    this.router.relaysForget();
     for (const holder of this.#holders) {
+      this.router.relayForgets(holder);
       const stream = this.#streamOf(holder);
       stream.restarted(this.#newRelay(holder, stream.engine.traits));
     }

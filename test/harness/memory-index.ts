@@ -28,6 +28,7 @@ export class MemoryIndex implements BlockIndex, EvictionGuide {
   readonly #codes = new Map<bigint, Code[]>();
   readonly #slots = new Map<string, number>();
   readonly #holders: Holder[] = [];
+  repeated: number[] = [];
   readonly #entries: Record<Tier, number> = { gpu: 0, cpu: 0, nvme: 0, shared: 0 };
   /** The epoch in which a key was matched last. */
   readonly #matchedIn = new Map<bigint, number>();
@@ -55,7 +56,13 @@ export class MemoryIndex implements BlockIndex, EvictionGuide {
   }
 
   storeMany(holder: Holder, tier: Tier, keys: BigUint64Array): number {
-    for (const key of keys) this.store(holder, tier, blockKey(key));
+    const slot = this.#code(holder, tier) >> 2;
+    this.repeated = [];
+    for (const [place, key] of keys.entries()) {
+      const codes = this.#codes.get(key) ?? [];
+      if (codes.some((code) => code >> 2 === slot)) this.repeated.push(place);
+      this.store(holder, tier, blockKey(key));
+    }
     return 0;
   }
 

@@ -7,22 +7,27 @@ import type { HolderCursor } from "../../src/indexer/residency.ts";
 import { TIERS, type Tier, tierOrder } from "../../src/tiers/tier.ts";
 
 interface Block {
-  key: bigint;
+  readonly key: bigint;
   readonly copies: number[];
 }
 
 interface Held {
   cursor: HolderCursor | null;
   readonly blocks: Map<bigint, Block>;
+  /** Keys that two handles have claimed. */
+  readonly ambiguous: Set<bigint>;
 }
 
 export class MemoryResidency {
   readonly #holders = new Map<string, Held>();
 
   stored(holder: Holder, tier: Tier, handles: BigUint64Array, keys: BigUint64Array): void {
-    const { blocks } = this.#held(holder);
+    const { blocks, ambiguous } = this.#held(holder);
     for (const [position, handle] of handles.entries()) {
-      const block = blocks.get(handle) ?? { key: keys[position] ?? 0n, copies: TIERS.map(() => 0) };
+      const key = keys[position] ?? 0n;
+      const isTaken = [...blocks.values()].some((other) => other.key === key);
+      if (!blocks.has(handle) && isTaken) ambiguous.add(key);
+      const block = blocks.get(handle) ?? { key, copies: TIERS.map(() => 0) };
       block.copies[tierOrder(tier)] = (block.copies[tierOrder(tier)] ?? 0) + 1;
       blocks.set(handle, block);
     }
@@ -45,9 +50,18 @@ export class MemoryResidency {
     return unknown;
   }
 
-  rekeyed(holder: Holder, handle: bigint, key: bigint): void {
-    const block = this.#held(holder).blocks.get(handle);
-    if (block !== undefined) block.key = key;
+  ambiguous(holder: Holder, keys: BigUint64Array): void {
+    for (const key of keys) this.#held(holder).ambiguous.add(key);
+  }
+
+  /** Sorted. */
+  ambiguousOf(holder: Holder): bigint[] {
+    return [...(this.#holders.get(holderName(holder))?.ambiguous ?? [])].sort();
+  }
+
+  startAnew(holder: Holder): void {
+    this.cleared(holder);
+    this.#held(holder).ambiguous.clear();
   }
 
   cleared(holder: Holder): void {
@@ -77,7 +91,9 @@ export class MemoryResidency {
     return holders
       .flatMap((holder) => {
         const name = holderName(holder);
-        const blocks = [...(this.#holders.get(name)?.blocks.values() ?? [])];
+        const held = this.#holders.get(name);
+        if (held === undefined || held.ambiguous.has(key)) return [];
+        const blocks = [...held.blocks.values()];
         return blocks
           .filter((block) => block.key === key)
           .flatMap(({ copies }) => TIERS.filter((_, order) => (copies[order] ?? 0) > 0))
@@ -88,7 +104,11 @@ export class MemoryResidency {
 
   #held(holder: Holder): Held {
     const name = holderName(holder);
-    const held = this.#holders.get(name) ?? { cursor: null, blocks: new Map<bigint, Block>() };
+    const held = this.#holders.get(name) ?? {
+      cursor: null,
+      blocks: new Map<bigint, Block>(),
+      ambiguous: new Set<bigint>(),
+    };
     this.#holders.set(name, held);
     return held;
   }

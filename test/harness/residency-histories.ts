@@ -19,7 +19,7 @@ const HANDLES = 900;
 const KEYS = 700;
 
 export interface Operation {
-  readonly kind: "store" | "remove" | "rekey" | "clear" | "forget" | "pause";
+  readonly kind: "store" | "remove" | "share" | "clear" | "restart" | "forget" | "pause";
   readonly holder: Holder;
   readonly tier: Tier;
   readonly first: number;
@@ -29,8 +29,8 @@ export interface Operation {
 
 export const operationArb: fc.Arbitrary<Operation> = fc.record({
   kind: fc.constantFrom(
-    ...(["store", "store", "store", "remove", "remove", "rekey", "clear", "forget"] as const),
-    ...(["pause", "pause"] as const),
+    ...(["store", "store", "store", "remove", "remove", "clear", "restart", "forget"] as const),
+    ...(["share", "pause", "pause"] as const),
   ),
   holder: fc.constantFrom(...HOLDERS),
   tier: fc.constantFrom("gpu", "gpu", "gpu", ...TIERS),
@@ -67,9 +67,14 @@ export function apply(
       expect(residency.removed(holder, tier, handles)).toBe(unknown);
     }
   }
-  if (kind === "rekey") {
-    residency.rekeyed(holder, BigInt(first), blockKey(keyOf(first + count)));
-    plain.rekeyed(holder, BigInt(first), keyOf(first + count));
+  if (kind === "share") {
+    const shared = keys.subarray(0, 3);
+    residency.ambiguous(holder, shared);
+    plain.ambiguous(holder, shared);
+  }
+  if (kind === "restart") {
+    residency.startAnew(holder);
+    plain.startAnew(holder);
   }
   if (kind === "clear") {
     residency.cleared(holder);
@@ -94,6 +99,7 @@ export function compare(
     );
     expect(blocks.sort()).toEqual(plain.blocksOf(holder));
     expect(residency.blocksOf(holder)).toBe(blocks.length);
+    expect([...residency.ambiguousKeys(holder)].sort()).toEqual(plain.ambiguousOf(holder));
     const totals = [...residency.records(holder)].map(
       ([handle, { key, copies }]) => `${handle}: ${key} ${copies.reduce((a, b) => a + b, 0)}`,
     );

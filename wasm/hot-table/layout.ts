@@ -51,6 +51,8 @@ export const FREE_SETS: usize = 160;
 export const FREE_COUNT: usize = 156;
 /** Written and never read; see touchSlots. */
 export const TOUCHED: usize = 212;
+/** Keys of the last store that their holder had already; their places are at WRITE_IDS_AT. */
+export const REPEATED: usize = 216;
 
 /** Counts up while blocks are evicted; see reader.ts. */
 export const EPOCH: usize = 220;
@@ -79,7 +81,7 @@ export const BUCKETS_AT: usize = STEPS_AT + (STEP_BYTES << STEPS_LOG);
 /** Last id that each holder wrote, + 1. */
 export const NEAR_AT: usize = BUCKETS_AT + (4 << BUCKETS_LOG);
 export const WRITE_KEYS_AT: usize = NEAR_AT + 4 * HOLDERS_MAX;
-/** The ids of the keys that are removed. */
+/** The ids of the keys that are removed; or which of the stored keys their holder had already. */
 export const WRITE_IDS_AT: usize = WRITE_KEYS_AT + 8 * WRITE_KEYS_MAX;
 /** Pages whose version is odd until the end of a write; a call with compaction touches two a key. */
 export const LOCKED_AT: usize = WRITE_IDS_AT + 4 * WRITE_KEYS_MAX;

@@ -87,6 +87,15 @@ export function release(set: u32, blocks: u32): void {
   if (refs == 0) free(set);
 }
 
+/** Whether a holder's slot has a code in it, of whatever tier. */
+export function hasSlot(set: u32, slot: u32): bool {
+  const codes = codesAt(set);
+  for (let i: u32 = 0; i < lengthOf(set); i += 1) {
+    if (<u32>load<u16>(codes + 2 * i) >> 2 == slot) return true;
+  }
+  return false;
+}
+
 /** The set with one more such code, or NO_SET. */
 export function withCode(set: u32, code: u32): u32 {
   return step(set, code, 1);

@@ -6,6 +6,7 @@ import {
   keyAt,
   NEAR_AT,
   REFUSED,
+  REPEATED,
   setAt,
   WRITE_IDS_AT,
   WRITE_KEYS_AT,
@@ -14,6 +15,7 @@ import { allocate, lock, release as releaseId, unlockAll } from "./pages";
 import {
   EMPTY_SET,
   free,
+  hasSlot,
   isUnused,
   NO_SET,
   release as releaseSet,
@@ -25,7 +27,8 @@ import { find, insertSlot, NONE, removeSlot, touchSlots } from "./slots";
 
 /**
  * Stores the first `count` keys at WRITE_KEYS_AT under a code. `parent` is the key before them in
- * their chain, 0 where it is not known: they are then put behind what the holder stored last.
+ * their chain, 0 where it is not known: they are then put behind what the holder stored last. Which of
+ * them the holder had already, in whatever tier, is told at WRITE_IDS_AT.
  */
 export function storeMany(code: u32, count: u32, parent: u64): void {
   const nearAt = NEAR_AT + (<usize>(code >> 2) << 2);
@@ -37,6 +40,8 @@ export function storeMany(code: u32, count: u32, parent: u64): void {
   // Blocks that are stored together mostly share their set: the step from it is taken once.
   let fromBefore = NO_SET;
   let toBefore = NO_SET;
+  let isOwnBefore = false;
+  let repeated: u32 = 0;
   let stored: u32 = 0;
   let touchedEnd: u32 = 0;
   for (let i: u32 = 0; i < count; i += 1) {
@@ -47,8 +52,13 @@ export function storeMany(code: u32, count: u32, parent: u64): void {
       id = find(key);
     }
     const from = id == NONE ? EMPTY_SET : load<u32>(setAt(id));
+    if (from != fromBefore) isOwnBefore = hasSlot(from, code >> 2);
     if (from != fromBefore || isUnused(toBefore)) toBefore = withCode(from, code);
     fromBefore = from;
+    if (isOwnBefore) {
+      store<u32>(WRITE_IDS_AT + (<usize>repeated << 2), i);
+      repeated += 1;
+    }
     if (toBefore == NO_SET) continue;
     if (id == NONE) {
       id = insert(key, near, count - i, toBefore);
@@ -64,6 +74,7 @@ export function storeMany(code: u32, count: u32, parent: u64): void {
   }
   if (isUnused(toBefore)) free(toBefore);
   store<u32>(nearAt, near + 1);
+  store<u32>(REPEATED, repeated);
   countEntries(code, stored);
   if (stored < count) store<u32>(REFUSED, load<u32>(REFUSED) + count - stored);
   unlockAll();
