@@ -33,7 +33,7 @@ it("tells of each rank how well it is known, and of an endpoint without events t
   const other = endpointId("10.0.0.2:8000");
   const endpoints = [
     viewOf(id, { spec: { name: "pod-1", kvEvents }, signals }),
-    viewOf(other, { spec: { name: "pod-2" } }),
+    viewOf(other, { spec: { name: "pod-2", role: "decode" } }),
   ];
   const ports = { clock: nodeClock, log: silentLog, meter: silentMeter };
   const fleet = new Fleet({ ...ports, blocks: new InflightBlocks() });
@@ -52,7 +52,14 @@ it("tells of each rank how well it is known, and of an endpoint without events t
   const deps = { ...pods, parity, holders: residency, audit: new Audit({ onOutcome: () => {} }) };
   expect(podsReport(fleetViewOf(1000, endpoints), deps)).toEqual([
     {
-      ...{ name: "pod-1", endpoint: id, ready: "ready", requests: 0, signalAgeMs: 600 },
+      ...{
+        name: "pod-1",
+        endpoint: id,
+        role: "both",
+        ready: "ready",
+        requests: 0,
+        signalAgeMs: 600,
+      },
       ...{ ...notHeard, ...rest },
       ranks: [
         { rank: 0, ...silent, blockSizeTokens: null },
@@ -63,7 +70,14 @@ it("tells of each rank how well it is known, and of an endpoint without events t
       ],
     },
     {
-      ...{ name: "pod-2", endpoint: other, ready: "ready", requests: 0, signalAgeMs: null },
+      ...{
+        name: "pod-2",
+        endpoint: other,
+        role: "decode",
+        ready: "ready",
+        requests: 0,
+        signalAgeMs: null,
+      },
       ...{ ...noSource, ...rest },
       ranks: [{ rank: 0, ...noSource, epoch: null, seq: null, blocks: 0, blockSizeTokens: null }],
     },

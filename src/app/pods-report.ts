@@ -12,6 +12,8 @@ import type { KnownHolders } from "./write-side.ts";
 export interface PodReport {
   readonly name: string;
   readonly endpoint: string;
+  /** What of a request it does: both, prefill or decode. */
+  readonly role: string;
   /** ready, or why it is given no requests. */
   readonly ready: string;
   /** Own requests in flight. */
@@ -56,6 +58,7 @@ export function podsReport({ nowMs, endpoints }: FleetView, deps: PodsReportDeps
     return {
       name: spec.name,
       endpoint: spec.id,
+      role: spec.role,
       ready: readyReason,
       requests: load.requests,
       signalAgeMs: signals === null ? null : Math.round(Math.max(0, nowMs - signals.atMs)),

@@ -14,6 +14,7 @@ const podsSchema = z.object({
     z.object({
       name: z.string(),
       endpoint: z.string(),
+      role: z.string(),
       ready: z.string(),
       requests: z.number(),
       signalAgeMs: z.number().nullable(),
@@ -46,7 +47,7 @@ const podsSchema = z.object({
 type Pod = z.infer<typeof podsSchema>["pods"][number];
 
 const HEAD = [
-  ...["POD", "ENDPOINT", "READY", "IN FLIGHT", "RANK", "STATE", "BLOCKS", "SEQ", "EPOCH"],
+  ...["POD", "ENDPOINT", "ROLE", "READY", "IN FLIGHT", "RANK", "STATE", "BLOCKS", "SEQ", "EPOCH"],
   ...["AUDIT", "PARITY"],
 ];
 
@@ -64,8 +65,9 @@ export async function showPods({ url, output }: PodsFlags): Promise<void> {
   }
 }
 
-function rowsOf({ name, endpoint, ready, requests, audit, parity, ranks }: Pod): string[][] {
-  const place = [name, endpoint, ready, String(requests)];
+function rowsOf({ name, endpoint, role, ...pod }: Pod): string[][] {
+  const { ready, requests, audit, parity, ranks } = pod;
+  const place = [name, endpoint, role, ready, String(requests)];
   return ranks.map(({ rank, state, reason, blocks, seq, epoch }) => [
     ...place,
     String(rank),

@@ -63,8 +63,9 @@ export async function showPrompts(files: readonly string[], flags: PromptFlags):
   }
 }
 
-function readingLine({ tokens, traits: _, ...reading }: PromptReading): object {
-  return { ...reading, firstTokens: [...(tokens ?? []).slice(0, FIRST_KEYS * 4)] };
+function readingLine(reading: PromptReading): object {
+  const { tokens, traits: _, isFirstTokenShown: __, ...rest } = reading;
+  return { ...rest, firstTokens: [...(tokens ?? []).slice(0, FIRST_KEYS * 4)] };
 }
 
 function keysLine(keys: BigUint64Array): object {

@@ -332,6 +332,9 @@ describe("a request whose gateway does not tell its path", () => {
     ["/v1/messages", { system: "be brief", messages: [{ role: "user", content: "hello" }] }],
     ["/v1/completions", { prompt: Array.from({ length: 2000 }, (_, i) => i) }],
     ["/v1/responses", { input: "hello" }],
+    ["/v1/responses", { input: [{ role: "user", content: "hello" }] }],
+    ["/v1/embeddings", { input: ["hello", "you"] }],
+    ["/v1/embeddings", { input: [[1, 2, 3], [4]] }],
     ["/inference/v1/generate", { token_ids: Array.from({ length: 2000 }, (_, i) => i) }],
     ["/generate", { input_ids: [1, 2, 3] }],
   ])("is read as one to %s by the fields of its body", (path, fields) => {

@@ -15,6 +15,7 @@ import {
   type Fields,
   isFields,
   isGiven,
+  listOrNull,
   type Prompt,
   textOrNull,
 } from "./prompt-fields.ts";
@@ -87,9 +88,14 @@ export function guessRoute(body: Uint8Array): string | null {
   const has = (field: string): boolean => Object.hasOwn(parsed.value, field);
   if (has("messages")) return has("system") ? "/v1/messages" : "/v1/chat/completions";
   if (has("prompt")) return "/v1/completions";
-  if (has("input")) return "/v1/responses";
+  if (has("input")) return isItems(parsed.value["input"]) ? "/v1/responses" : EMBEDDINGS;
   if (has("token_ids")) return "/inference/v1/generate";
   return has("input_ids") || has("text") ? "/generate" : null;
+}
+
+/** Text alone is taken for a question. */
+function isItems(input: unknown): boolean {
+  return typeof input === "string" || (listOrNull(input) ?? []).some(isFields);
 }
 
 function readBodyOf(path: string, body: Uint8Array): Result<RequestBody, BodyRefusal> {

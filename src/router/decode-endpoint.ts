@@ -5,9 +5,11 @@ import { peerWeight } from "../fleet/peer-loads.ts";
 
 /** What a decoding request weighs beside its context, tokens. */
 const REQUEST_TOKENS = 500;
+/** What a refused connection or broken answer of just now weighs, tokens. */
+const FAULT_TOKENS = 100_000;
 
 /**
- * The ready decode endpoint with the least context, from dispatch to end: where a request that is given
+ * The ready decode endpoint with the least context, from dispatch to end, and no faults of late: where a request that is given
  * to a prefill endpoint goes on. Null: none is ready.
  */
 export function decodeEndpoint(
@@ -27,10 +29,11 @@ export function decodeEndpoint(
   return lightest;
 }
 
-function decodeWeight({ load, peers }: EndpointView, nowMs: number): number {
+function decodeWeight({ load, peers, faults }: EndpointView, nowMs: number): number {
+  const own = load.pairedTokens + REQUEST_TOKENS * load.pairedRequests;
   return peers.reduce(
     (sum, peer) =>
       sum + peerWeight(peer, nowMs) * (peer.pairedTokens + REQUEST_TOKENS * peer.pairedRequests),
-    load.pairedTokens + REQUEST_TOKENS * load.pairedRequests,
+    own + FAULT_TOKENS * faults.weight(nowMs),
   );
 }
