@@ -19,8 +19,10 @@ import { crc32 } from "node:zlib";
 import { type Database, open, type RootDatabase } from "lmdb";
 import { z } from "zod";
 import { holderName, isEndpointAddress } from "../core/ids.ts";
+import { BLOCK_SIZE_TOKENS_MAX } from "../keys/namespace.ts";
 import type { Flush, HolderFlush } from "./flush-rounds.ts";
 import { BLOCK_SIZES_MAX, type HolderCursor, type LogCursor } from "./holder-state.ts";
+import { requireMap } from "./lmdb-map-room.ts";
 import { isSound, PAGE_BYTES_MAX, PAGES_MAX, sealPage } from "./store-page.ts";
 import { StoreTaken } from "./store-problem.ts";
 
@@ -42,7 +44,10 @@ const holderRowSchema = z.object({
       epoch: z.int().min(1),
       seq: z.int().min(-1),
       engineMs: z.number().min(0),
-      blockSizesTokens: z.array(z.int().positive()).max(BLOCK_SIZES_MAX).readonly(),
+      blockSizesTokens: z
+        .array(z.int().positive().max(BLOCK_SIZE_TOKENS_MAX))
+        .max(BLOCK_SIZES_MAX)
+        .readonly(),
       model: z.string(),
       ignoredGroups: z.array(z.int().min(0)).readonly().default([]),
       lanes: z.array(z.string()).readonly().exactOptional(),
@@ -173,6 +178,7 @@ export class LmdbStore {
 
   /** Writes a flush in one transaction; throws, and nothing is written. Its pages get their checksums. */
   write({ forgotten, holders, bytes, logCursor }: Omit<Flush, "isRoundEnd">): void {
+    requireMap(this.#root, bytes.length, forgotten.length + holders.length);
     const places = new Map(this.#places);
     // Synchronous: where the disk is full, the library's asynchronous commit ends the process by
     // a rejection that nobody can catch.

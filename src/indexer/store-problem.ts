@@ -4,7 +4,7 @@
  * - taken: another process has opened it since, and keeps it
  * - unwritable: no right to write there, a read-only disk, or no folder
  * - disk-full: the disk, a quota or the largest allowed file is full; the disk took less than was written
- * - map-full: LMDB could not map a larger file
+ * - map-full: the address space has no room for a map of a larger file
  * - damaged: LMDB found its own pages broken
  * - foreign: the file is not one of this LMDB's
  * - failed: anything else; the message says what
@@ -20,7 +20,8 @@ export type StoreProblem =
 
 /** Codes of LMDB (lmdb.h) and of the system. */
 const PROBLEM_OF_CODE: ReadonlyMap<unknown, StoreProblem> = new Map<unknown, StoreProblem>([
-  [-30_792, "map-full"],
+  // MAP_FULL; ENOMEM, which the system says of a map
+  ...[-30_792, 12, "ENOMEM"].map((code) => [code, "map-full"] as const),
   // PAGE_NOTFOUND, CORRUPTED, PANIC, BAD_TXN
   ...[-30_797, -30_796, -30_795, -30_782].map((code) => [code, "damaged"] as const),
   // VERSION_MISMATCH, INVALID, INCOMPATIBLE
@@ -41,8 +42,17 @@ export class StoreTaken extends Error {
   }
 }
 
+/** A larger file cannot be mapped. */
+export class MapFull extends Error {
+  constructor() {
+    super("the address space (ulimit -v) has no room for a larger store");
+    this.name = "MapFull";
+  }
+}
+
 export function storeProblemOf(error: unknown): StoreProblem {
   if (error instanceof StoreTaken) return "taken";
+  if (error instanceof MapFull) return "map-full";
   const code = error instanceof Error && "code" in error ? error.code : undefined;
   return PROBLEM_OF_CODE.get(code) ?? "failed";
 }

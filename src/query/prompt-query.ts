@@ -1,5 +1,6 @@
 /** Bytes of a query -> the prompt that they ask for. Never throws, copies each list once. */
 import { ok, type Result, refused } from "../core/result.ts";
+import { BLOCK_SIZE_TOKENS_MAX } from "../keys/namespace.ts";
 import type { PromptQuery } from "./index-queries.ts";
 
 /** Tokens of one query, or of the blocks that its keys stand for. */
@@ -8,8 +9,6 @@ export const QUERY_TOKENS_MAX = 1_048_576;
 export const QUERY_KEYS_MAX = 131_072;
 /** Bytes of a list of tokens or keys: the longest prompt's tokens. */
 export const QUERY_BODY_BYTES_MAX = 4_194_304;
-/** Tokens of a block. */
-const QUERY_BLOCK_TOKENS_MAX = 4096;
 /** Characters of an adapter's name, and of a salt. */
 const QUERY_TEXT_CHARS_MAX = 1024;
 
@@ -59,8 +58,8 @@ export function keysQuery(bytes: Uint8Array, blockSizeTokens: number): Parsed {
     return refused("malformed-keys", `keys: ${bytes.length} bytes are no list of 8-byte keys`);
   }
   const isSize = Number.isInteger(blockSizeTokens) && blockSizeTokens >= 1;
-  if (!isSize || blockSizeTokens > QUERY_BLOCK_TOKENS_MAX) {
-    const expected = `a whole number from 1 to ${QUERY_BLOCK_TOKENS_MAX}`;
+  if (!isSize || blockSizeTokens > BLOCK_SIZE_TOKENS_MAX) {
+    const expected = `a whole number from 1 to ${BLOCK_SIZE_TOKENS_MAX}`;
     return refused("block-size", `block_size_tokens: ${blockSizeTokens} is not ${expected}`);
   }
   const keys = bytes.length / KEY_BYTES;

@@ -57,6 +57,46 @@ it("a write that finds the disk full fails, and all is written when there is roo
   expect(left).toBe(0);
 });
 
+it("a write for which the address space has no room fails, where LMDB would end the process", () => {
+  const script = `
+    const { execFileSync } = await import("node:child_process");
+    const { readFileSync } = await import("node:fs");
+    const { LmdbStore } = await import("${SOURCE}indexer/lmdb-store.ts");
+    const { storeProblemOf } = await import("${SOURCE}indexer/store-problem.ts");
+    const limit = (bytes) =>
+      execFileSync("prlimit", ["--pid", String(process.pid), "--as=" + bytes + ":unlimited"]);
+    const store = new LmdbStore(process.argv[1]);
+    const holder = { endpointId: "10.0.0.1:8000", rank: 0 };
+    const PAGES = 10000;
+    const bytes = new Uint8Array(4000 * PAGES);
+    const ends = Array.from({ length: PAGES }, (_, at) => 4000 * (at + 1));
+    let pages = 0;
+    const write = () => {
+      const changed = Array.from({ length: PAGES }, (_, at) => pages + at);
+      const part = { holder, cursor: null, blocks: 1, pages: pages + PAGES, changed, ends, start: 0, ambiguous: null };
+      try {
+        store.write({ forgotten: [], holders: [part], bytes, logCursor: null });
+        pages += PAGES;
+        return "written";
+      } catch (error) {
+        return storeProblemOf(error);
+      }
+    };
+    const [, kib] = /VmSize:\\s+(\\d+)/.exec(readFileSync("/proc/self/status", "utf8"));
+    limit(1024 * Number(kib) + 300e6);
+    const limited = Array.from({ length: 5 }, write);
+    limit("unlimited");
+    const said = { limited, freed: write() };
+    await store.close();
+    process.stdout.write(JSON.stringify(said));
+  `;
+  const args = ["--input-type=module", "-e", script, join(folder, "store")];
+  const said = JSON.parse(execFileSync(process.execPath, args, { encoding: "utf8" }));
+  expect(said.limited[0]).toBe("written");
+  expect(said.limited.at(-1)).toBe("map-full");
+  expect(said.freed).toBe("written");
+});
+
 it.each([
   ["a folder that may not be written", "mkdirSync(path); chmodSync(path, 0o555);"],
   [
