@@ -14,7 +14,7 @@ import {
   PROCESS_PATH,
 } from "./grpc-definition.ts";
 import { GrpcHealth } from "./grpc-health.ts";
-import { GrpcStream } from "./grpc-stream.ts";
+import { GrpcStream, type StreamDeps } from "./grpc-stream.ts";
 import type { Http2GrpcCall } from "./http2-grpc-call.ts";
 import {
   type Http2GrpcServer,
@@ -23,7 +23,7 @@ import {
 } from "./http2-grpc-server.ts";
 import type { Picker } from "./picker.ts";
 import { type ClaimedId, RequestIds } from "./request-ids.ts";
-import { Session } from "./session.ts";
+import { Session, type SessionOptions } from "./session.ts";
 
 /** What a message may hold beside a whole body: headers, metadata, framing; bytes. */
 const MESSAGE_OVERHEAD_BYTES = 1_048_576;
@@ -68,10 +68,10 @@ class RunningServer implements ExtProcServer {
   readonly #config: ExtProcConfig;
   readonly #deps: ExtProcDeps;
   readonly #requestIds: RequestIds;
-  readonly #bodyBudget: BodyBudget;
-  readonly #deadlines: Deadlines;
+  /** What all streams share. */
+  readonly #sessionOptions: SessionOptions;
+  readonly #streamDeps: StreamDeps;
   readonly #stopping = new AbortController();
-  readonly #codec = extProcCodec(loadExtProcPackage().definition);
   #listeners: Http2GrpcServer[] = [];
   #openStreams = 0;
   #onIdle: () => void = () => {};
@@ -79,9 +79,19 @@ class RunningServer implements ExtProcServer {
   constructor(config: ExtProcConfig, deps: ExtProcDeps) {
     this.#config = config;
     this.#deps = deps;
-    this.#deadlines = new Deadlines(deps.clock, config.deadlineMs);
     this.#requestIds = new RequestIds(deps.random);
-    this.#bodyBudget = new BodyBudget(config.bodiesBytesMax);
+    const { bodyBytesMax, bodyMode, deadlineMs, isFallbackNamed, isTestSelectionOn } = config;
+    this.#sessionOptions = {
+      ...{ bodyBytesMax, isFallbackNamed, isTestSelectionOn, bodyModeDefault: bodyMode },
+      bodyBudget: new BodyBudget(config.bodiesBytesMax),
+      claimRequestId: (clientId): ClaimedId => this.#requestIds.claim(clientId),
+    };
+    this.#streamDeps = {
+      ...{ ...deps, deadlineMs, messageBytesMax: bodyBytesMax + MESSAGE_OVERHEAD_BYTES },
+      codec: extProcCodec(loadExtProcPackage().definition),
+      deadlines: new Deadlines(deps.clock, deadlineMs),
+      onClosed: (session): void => this.#closed(session),
+    };
   }
 
   get address(): string {
@@ -153,29 +163,14 @@ class RunningServer implements ExtProcServer {
   }
 
   #serve(call: Http2GrpcCall): void {
-    const { bodyBytesMax, bodyMode, deadlineMs, isFallbackNamed, isTestSelectionOn } = this.#config;
-    const session = new Session({
-      bodyBytesMax,
-      bodyBudget: this.#bodyBudget,
-      bodyModeDefault: bodyMode,
-      isFallbackNamed,
-      isTestSelectionOn,
-      claimRequestId: (clientId): ClaimedId => this.#requestIds.claim(clientId),
-    });
     this.#openStreams += 1;
-    const onClosed = (): void => {
-      session.dispose();
-      if (session.requestId !== null) this.#requestIds.release(session.requestId);
-      this.#openStreams -= 1;
-      if (this.#openStreams === 0) this.#onIdle();
-    };
-    new GrpcStream(call, session, {
-      ...this.#deps,
-      codec: this.#codec,
-      deadlines: this.#deadlines,
-      deadlineMs,
-      messageBytesMax: bodyBytesMax + MESSAGE_OVERHEAD_BYTES,
-      onClosed,
-    }).start();
+    new GrpcStream(call, new Session(this.#sessionOptions), this.#streamDeps).start();
+  }
+
+  #closed(session: Session): void {
+    session.dispose();
+    if (session.requestId !== null) this.#requestIds.release(session.requestId);
+    this.#openStreams -= 1;
+    if (this.#openStreams === 0) this.#onIdle();
   }
 }

@@ -12,7 +12,7 @@ import type { Meter } from "../core/meter.ts";
 import type { Deadlines } from "./deadlines.ts";
 import type { ProcessingResponse } from "./gen/envoy/service/ext_proc/v3/ProcessingResponse.ts";
 import type { ExtProcCodec } from "./grpc-definition.ts";
-import { GRPC_STATUS, type Http2GrpcCall } from "./http2-grpc-call.ts";
+import { type CallEvents, GRPC_STATUS, type Http2GrpcCall } from "./http2-grpc-call.ts";
 import type { Picker, PickOutcome, PickRequest } from "./picker.ts";
 import type { Session } from "./session.ts";
 import type { SessionInput, SessionOutput, StreamOutcome } from "./session-io.ts";
@@ -35,17 +35,19 @@ export interface StreamDeps {
   readonly deadlines: Deadlines;
   readonly deadlineMs: number;
   readonly messageBytesMax: number;
-  /** Called once, when nothing is left of the stream. */
-  readonly onClosed: () => void;
+  /** Called once, when nothing is left of the session's stream. */
+  readonly onClosed: (session: Session) => void;
 }
 
-export class GrpcStream {
+const NOTHING = (): void => {};
+
+export class GrpcStream implements CallEvents {
   readonly #call: Http2GrpcCall;
   readonly #session: Session;
   readonly #deps: StreamDeps;
   /** Of a pick under way. */
   #pickAbort: AbortController | null = null;
-  #cancelDeadline: () => void = () => {};
+  #cancelDeadline: () => void = NOTHING;
   #pickStartMs = 0;
   #isRouted = false;
   /** The request waited on purpose: that time is no time of deciding. */
@@ -59,20 +61,29 @@ export class GrpcStream {
   }
 
   start(): void {
-    const { codec, messageBytesMax } = this.#deps;
-    this.#call.start(messageBytesMax, {
-      onMessage: (bytes) => this.#receive({ kind: "message", message: codec.decode(bytes) }),
-      onHalfClosed: () => this.#receive({ kind: "half-closed" }),
-      onDrain: () => {
-        this.#call.resume();
-        this.#releaseTaken();
-      },
-      onRefused: () => this.#receive({ kind: "cancelled" }),
-      onClosed: () => {
-        this.#receive({ kind: "cancelled" });
-        this.#deps.onClosed();
-      },
-    });
+    this.#call.start(this.#deps.messageBytesMax, this);
+  }
+
+  onMessage(bytes: Buffer): void {
+    this.#receive({ kind: "message", message: this.#deps.codec.decode(bytes) });
+  }
+
+  onHalfClosed(): void {
+    this.#receive({ kind: "half-closed" });
+  }
+
+  onDrain(): void {
+    this.#call.resume();
+    this.#releaseTaken();
+  }
+
+  onRefused(): void {
+    this.#receive({ kind: "cancelled" });
+  }
+
+  onClosed(): void {
+    this.#receive({ kind: "cancelled" });
+    this.#deps.onClosed(this.#session);
   }
 
   #receive(input: SessionInput): void {

@@ -26,9 +26,9 @@ export function readHeaders(map: HeaderMap__Output | undefined): Headers {
   const pseudo = new Map<string, string>();
   const fields = new Map<string, string>();
   for (const header of map?.headers ?? []) {
-    const name = (header.key ?? "").toLowerCase();
+    const name = common((header.key ?? "").toLowerCase());
     if (name === "") continue;
-    const value = textOf(header);
+    const value = common(textOf(header));
     if (name.startsWith(":")) {
       pseudo.set(name, value);
       continue;
@@ -42,11 +42,34 @@ export function readHeaders(map: HeaderMap__Output | undefined): Headers {
 export function withoutRoutingHeaders(
   fields: ReadonlyMap<string, string>,
 ): ReadonlyMap<string, string> {
+  if (![...fields.keys()].some(isRoutingHeader)) return fields;
   return new Map([...fields].filter(([name]) => !isRoutingHeader(name)));
 }
 
 function isRoutingHeader(name: string): boolean {
   return ROUTING_HEADER_PREFIXES.some((prefix) => name.startsWith(prefix));
+}
+
+/** Texts of most requests, of which each would keep a copy of its own while it is open. */
+const COMMON_TEXTS = new Map(
+  [
+    ...[":method", ":path", ":scheme", ":authority", "POST", "http", "https"],
+    ...["content-type", "application/json", "content-length", "accept", "*/*", "accept-encoding"],
+    ...["gzip, deflate", "gzip, deflate, br", "user-agent", "authorization", "x-request-id"],
+    ...["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-envoy-internal"],
+    ...[
+      "x-envoy-external-address",
+      "x-envoy-expected-rq-timeout-ms",
+      "traceparent",
+      "host",
+      "true",
+    ],
+    ...["/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages"],
+  ].map((text) => [text, text]),
+);
+
+function common(text: string): string {
+  return COMMON_TEXTS.get(text) ?? text;
 }
 
 /** Envoy fills `raw_value`, other gateways `value`. */

@@ -33,15 +33,15 @@ export interface CallDeps {
 
 /** What throws ends the call as a message of no known form does. */
 export interface CallEvents {
-  readonly onMessage: (message: Buffer) => void;
+  onMessage(message: Buffer): void;
   /** The peer sends nothing more and reads on. */
-  readonly onHalfClosed: () => void;
+  onHalfClosed(): void;
   /** What was written has gone, after `write` had said that it has not. */
-  readonly onDrain: () => void;
+  onDrain(): void;
   /** This side ended the call; nothing of it is wanted any more. */
-  readonly onRefused: () => void;
+  onRefused(): void;
   /** Last of all: what was written has gone, or the peer reset the call, or its connection is gone. */
-  readonly onClosed: () => void;
+  onClosed(): void;
 }
 
 /** Names and values in turn, which Node need not sort and check for each call. */
@@ -56,6 +56,12 @@ const RESET_AFTER_MS = 1000;
 const CUT: CallEnd = { code: GRPC_STATUS.internal, details: "half a message" };
 const UNREADABLE: CallEnd = { code: GRPC_STATUS.internal, details: "message cannot be read" };
 
+const NOTHING = (): void => {};
+
+function destroyAborted(this: ServerHttp2Stream): void {
+  this.destroy();
+}
+
 export class Http2GrpcCall {
   readonly #stream: ServerHttp2Stream;
   readonly #deps: CallDeps;
@@ -66,9 +72,9 @@ export class Http2GrpcCall {
     this.#stream = stream;
     this.#deps = deps;
     // A stream without a listener would throw its errors; 'close' follows each.
-    stream.on("error", () => {});
+    stream.on("error", NOTHING);
     // Node waits with a stream that was reset without an error until all is read and written.
-    stream.on("aborted", () => stream.destroy());
+    stream.on("aborted", destroyAborted);
   }
 
   start(messageBytesMax: number, events: CallEvents): void {
@@ -87,10 +93,10 @@ export class Http2GrpcCall {
     stream.on("end", () => {
       if (stream.aborted || this.#isEnded) return;
       if (reader.isWithinMessage) this.refuse("transport", CUT);
-      else this.#guarded(events.onHalfClosed);
+      else this.#guarded(() => events.onHalfClosed());
     });
-    stream.on("drain", () => this.#guarded(events.onDrain));
-    stream.on("close", () => this.#guarded(events.onClosed));
+    stream.on("drain", () => this.#guarded(() => events.onDrain()));
+    stream.on("close", () => this.#guarded(() => events.onClosed()));
   }
 
   /** Nothing that a peer sends may throw out of an event of the stream: the process would end. */
@@ -108,8 +114,8 @@ export class Http2GrpcCall {
     this.#deps.onRefused(reason);
     this.end(end);
     this.#isEnded = true;
-    const { onRefused } = this.#events ?? {};
-    if (onRefused !== undefined) this.#guarded(onRefused);
+    const events = this.#events;
+    if (events !== null) this.#guarded(() => events.onRefused());
   }
 
   /** Answers what is no call of gRPC. */

@@ -30,6 +30,7 @@ import { type RequestMode, routeAnswer } from "./route-answer.ts";
 import type { SessionInput, SessionOutput, StreamOutcome } from "./session-io.ts";
 
 const EMPTY = Buffer.alloc(0);
+const NO_HEADERS: Headers = { pseudo: new Map(), fields: new Map() };
 
 type RequestState =
   /** No message yet. */
@@ -64,10 +65,12 @@ export class Session {
   readonly #body: BodyBuffer;
   #state: RequestState = "waiting";
   #mode: RequestMode = "duplex";
-  #response = new ResponsePhase({ isDuplex: true });
+  #isResponseDuplex = true;
+  /** Null until it is needed: of requests that wait for their body there can be many. */
+  #responsePhase: ResponsePhase | null = null;
   /** Whether the gateway lets the response pass here, so that its end is seen. */
   #responseShown: "yes" | "no" | "unknown" = "unknown";
-  #headers: Headers = { pseudo: new Map(), fields: new Map() };
+  #headers: Headers = NO_HEADERS;
   #subset: readonly string[] | null = null;
   #requestId: string | null = null;
   #isOwnId = false;
@@ -153,13 +156,18 @@ export class Session {
     if (config === undefined) {
       const isDuplex = this.#options.bodyModeDefault === "full-duplex";
       this.#mode = isDuplex ? "duplex" : "buffered";
-      this.#response = new ResponsePhase({ isDuplex });
+      this.#isResponseDuplex = isDuplex;
       return;
     }
     this.#mode = requestModeOf(config);
     const responseMode = config.response_body_mode ?? "NONE";
     this.#responseShown = responseMode === "NONE" ? "no" : "yes";
-    this.#response = new ResponsePhase({ isDuplex: responseMode === "FULL_DUPLEX_STREAMED" });
+    this.#isResponseDuplex = responseMode === "FULL_DUPLEX_STREAMED";
+  }
+
+  get #response(): ResponsePhase {
+    this.#responsePhase ??= new ResponsePhase({ isDuplex: this.#isResponseDuplex });
+    return this.#responsePhase;
   }
 
   #onRequestHeaders(message: ProcessingRequest__Output): SessionOutput[] {
