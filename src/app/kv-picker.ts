@@ -207,6 +207,7 @@ export class KvPicker implements Picker {
     const prompt: PromptToRoute = {
       requestId: request.requestId,
       inputTokens: read?.reading.inputTokens ?? Math.ceil(request.body.length / BYTES_PER_TOKEN),
+      prompts: read?.reading.prompts ?? 1,
       isFirstTokenShown: read?.reading.isFirstTokenShown ?? true,
       ...{ sized, subset: request.subset, excluded: NONE_EXCLUDED, states: known.states },
     };

@@ -157,6 +157,21 @@ describe("prompt reader", () => {
     expect(await keyOf({})).toBe(keys[0]);
   });
 
+  it("takes no file for a prompt of as many words", async () => {
+    const prompts = await reader();
+    const bytes = Buffer.alloc(20_000_000);
+    const unread = { tokens: null, inputTokens: 8192 };
+    const heard = await read(prompts, "/v1/audio/transcriptions", bytes);
+    expect(heard).toMatchObject({ ...unread, reason: "path-unknown" });
+    const packed = await read(prompts, "/v1/completions", bytes);
+    expect(packed).toMatchObject({ ...unread, reason: "not-json" });
+    const image = body({ text: "see", image_data: "QUJD".repeat(100_000) });
+    const seen = await read(prompts, "/generate", image);
+    expect(seen).toMatchObject({ ...unread, reason: "multimodal" });
+    const said = body({ prompt: "a ".repeat(100_000), truncate_prompt_tokens: 7 });
+    expect((await read(prompts, "/v1/completions", said)).inputTokens).toBeGreaterThan(50_000);
+  });
+
   it("says why there are no token ids, and estimates the prompt", async () => {
     const reasonOf = async (prompts: PromptReader, signal = NEVER): Promise<string | null> => {
       const reading = await read(prompts, "/v1/completions", text("x".repeat(400)), signal);

@@ -223,6 +223,12 @@ interface Chained {
 type GivenTokens = Omit<Tokenized, "source"> & { readonly source: "given" };
 
 const NO_KEYS: BigUint64Array = new BigUint64Array(0);
+/** Tokens that a body is taken for of which nobody knows whether it is text. */
+const UNREAD_TOKENS_MAX = 8192;
+/** A recording or a file by its bytes would be hours of work. */
+const NOT_TEXT: ReadonlySet<NoTokensReason> = new Set([
+  ...(["not-json", "path-unknown", "no-prompt", "multimodal"] as const),
+]);
 const MULTIMODAL = {
   reason: "multimodal",
   detail: "a message has a part that is not text",
@@ -234,7 +240,8 @@ function withoutTokens(
   refusal: { readonly reason: NoTokensReason; readonly detail: string },
 ): Source {
   const { reason, detail } = refusal;
-  const inputTokens = Math.ceil(bodyBytes / BYTES_PER_TOKEN);
+  const tokensMax = NOT_TEXT.has(reason) ? UNREAD_TOKENS_MAX : Number.POSITIVE_INFINITY;
+  const inputTokens = Math.min(tokensMax, Math.ceil(bodyBytes / BYTES_PER_TOKEN));
   return { source: "none", reason, detail, tokens: null, inputTokens, ...NO_SEGMENTS };
 }
 

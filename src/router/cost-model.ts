@@ -3,9 +3,21 @@ import { loadSeconds } from "../tiers/load-cost.ts";
 import type { RouterConfig } from "./config.ts";
 import type { EndpointMatch } from "./endpoint-match.ts";
 
+/** What is to be computed. */
+export interface PromptSize {
+  /** Of all its prompts. */
+  readonly inputTokens: number;
+  /** At least 1; more in a batch, of equal size as far as is known. */
+  readonly prompts: number;
+}
+
 /** `P(h, n)`: seconds to prefill `tokens` behind `cachedTokens`, with the quadratic part. */
-export function prefillSeconds(config: RouterConfig, cachedTokens: number, tokens: number): number {
-  const pairs = tokens * (cachedTokens + tokens / 2);
+function prefillSeconds(
+  config: RouterConfig,
+  { cachedTokens, tokens, prompts }: { cachedTokens: number; tokens: number; prompts: number },
+): number {
+  // Prompts of a batch attend to nothing of each other.
+  const pairs = (tokens * (cachedTokens + tokens / 2)) / prompts;
   return tokens / config.prefillTokensPerSecond + config.attentionSecondsPerPair * pairs;
 }
 
@@ -22,11 +34,17 @@ export interface OwnWork {
 }
 
 /** The cheaper of computing what the GPU lacks and loading what lower tiers have. */
-export function ownWork(match: EndpointMatch, inputTokens: number, config: RouterConfig): OwnWork {
+export function ownWork(
+  match: EndpointMatch,
+  { inputTokens, prompts }: PromptSize,
+  config: RouterConfig,
+): OwnWork {
+  const prefillBehind = (cachedTokens: number): number =>
+    prefillSeconds(config, { cachedTokens, tokens: inputTokens - cachedTokens, prompts });
   // The last token is always computed: its logits are the answer's first token.
   const reusableMax = Math.max(0, inputTokens - 1);
   const fromGpu = Math.min(match.gpuTokens, reusableMax);
-  const gpuOnly = prefillSeconds(config, fromGpu, inputTokens - fromGpu);
+  const gpuOnly = prefillBehind(fromGpu);
   const { gpu, cpu, nvme, shared } = match.tokensByTier;
   const fromAll = Math.min(gpu + cpu + nvme + shared, reusableMax);
   if (fromAll <= fromGpu) return { workSeconds: gpuOnly, reusedTokens: fromGpu };
@@ -42,7 +60,7 @@ export function ownWork(match: EndpointMatch, inputTokens: number, config: Route
     loadSeconds(cost, "cpu", cpu) +
     loadSeconds(cost, "nvme", nvme) +
     loadSeconds(cost, "shared", shared);
-  const withLoads = prefillSeconds(config, fromAll, inputTokens - fromAll) + loads;
+  const withLoads = prefillBehind(fromAll) + loads;
   return withLoads < gpuOnly
     ? { workSeconds: withLoads, reusedTokens: fromAll }
     : { workSeconds: gpuOnly, reusedTokens: fromGpu };

@@ -98,6 +98,8 @@ export interface CostInput {
   readonly candidates: Int32Array;
   readonly matches: ReadonlyMap<EndpointId, EndpointMatch>;
   readonly inputTokens: number;
+  /** See PromptSize. */
+  readonly prompts: number;
   /** By how many it would be a holder too many of the prompt's popular prefix. */
   readonly surplus: (endpointId: EndpointId) => number;
   readonly config: RouterConfig;
@@ -255,9 +257,9 @@ export class CostTable {
   }
 
   #rateRequest(): void {
-    const { candidates, fleet, matches, inputTokens, surplus, config } = this.#input;
+    const { candidates, fleet, matches, surplus, config } = this.#input;
     const numbers = this.#numbers;
-    const nothing = ownWork(NO_MATCH, inputTokens, config);
+    const nothing = ownWork(NO_MATCH, this.#input, config);
     const externality =
       EXTERNALITY_MIN +
       Math.min(
@@ -271,7 +273,7 @@ export class CostTable {
       if (endpoint === undefined) continue;
       const { speed } = endpoint.load;
       const match = matches.get(endpoint.spec.id);
-      const own = match === undefined ? nothing : ownWork(match, inputTokens, config);
+      const own = match === undefined ? nothing : ownWork(match, this.#input, config);
       const at = ROW * row;
       const waiting = numbers[at + AT.waiting] ?? 0;
       const step = decodeStepSeconds(config, numbers[at + AT.context] ?? 0);

@@ -26,6 +26,8 @@ export interface DecisionInput {
   readonly states: ReadonlyMap<EndpointId, KnownState>;
   /** Tokens of the prompt, or an estimate where they are not known. */
   readonly inputTokens: number;
+  /** Prompts of a batch; absent: one. */
+  readonly prompts?: number;
   readonly popularPrefix: PopularPrefix | null;
   /** Waiting work of the popular prefix by endpoint. */
   readonly prefixWork: ReadonlyMap<EndpointId, PrefixWork>;
@@ -113,6 +115,7 @@ export function decide(input: DecisionInput): Decision {
   const surplus = (endpointId: EndpointId): number => cap.surplus(endpointId);
   const costs = new CostTable({
     ...{ fleet, candidates: places.places, matches, inputTokens, surplus, config },
+    prompts: input.prompts ?? 1,
   });
   const candidates = new Candidates(input, costs, cap);
   const { row, reason } = choose(candidates, costs, input);

@@ -27,6 +27,8 @@ export interface PromptToRoute {
   readonly requestId: string;
   /** Tokens of the prompt, or an estimate where they are not known. */
   readonly inputTokens: number;
+  /** See PromptSize. */
+  readonly prompts: number;
   /** See Dispatch. */
   readonly isFirstTokenShown: boolean;
   /** One for each block size of the fleet; none where the tokens are not known. */
@@ -60,7 +62,7 @@ export class Dispatcher {
   decide(prompt: PromptToRoute, nowMs: number): Decision {
     const { fleet, inflight, config, random } = this.#deps;
     const view = fleet.view(nowMs);
-    const { inputTokens, subset, excluded, states } = prompt;
+    const { inputTokens, prompts, subset, excluded, states } = prompt;
     const sized = prompt.sized.map((each) => {
       const told = fleet.peers.prompts.leading(each.keys, nowMs);
       return { ...each, inflight: deeper(inflight.leading(each.keys), told) };
@@ -71,7 +73,7 @@ export class Dispatcher {
     });
     this.#turn += 1;
     return decide({
-      ...{ fleet: view, inputTokens, subset, excluded, states, config, popularPrefix },
+      ...{ fleet: view, inputTokens, prompts, subset, excluded, states, config, popularPrefix },
       matches: endpointMatches(view, sized),
       prefixWork: popularPrefix === null ? NO_WORK : fleet.ledger.prefixWork(popularPrefix.key),
       random: random.next(),

@@ -69,7 +69,7 @@ class Traffic {
     const keys = BigUint64Array.from([...(isShared ? this.#head : []), tail, tail + 1n]);
     const prompt: PromptToRoute = {
       ...{ requestId, inputTokens: keys.length * BLOCK_TOKENS, subset: null },
-      isFirstTokenShown: true,
+      ...{ prompts: 1, isFirstTokenShown: true },
       sized: [{ blockSizeTokens: BLOCK_TOKENS, keys, matches: this.#index.match(keys) }],
       ...{ excluded: new Set<EndpointId>(), states: new Map() },
     };

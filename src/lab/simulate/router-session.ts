@@ -172,7 +172,7 @@ export class RouterSession implements CountingRouter {
     const prompt: PromptToRoute = {
       requestId,
       inputTokens: message.input_tokens,
-      isFirstTokenShown: true,
+      ...{ prompts: 1, isFirstTokenShown: true },
       sized: [{ blockSizeTokens, keys, matches: index.match(keys) }],
       ...{ subset: null, excluded, states: new Map() },
     };
