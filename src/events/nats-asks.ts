@@ -8,7 +8,7 @@
 import type { NatsConnection } from "@nats-io/transport-node";
 import { z } from "zod";
 import { type Clock, sleep } from "../core/clock.ts";
-import { endpointId, type Holder, isEndpointAddress, RANK_MAX } from "../core/ids.ts";
+import { endpointId, type Holder, holderName, isEndpointAddress, RANK_MAX } from "../core/ids.ts";
 import type { Meter } from "../core/meter.ts";
 import { subjectToken } from "../core/subject-token.ts";
 import type { Residency } from "../indexer/residency.ts";
@@ -73,7 +73,10 @@ export async function hearAsks(
   }
 }
 
-/** Asks for every holder that lacks something, again and again while it does. */
+/**
+ * Asks for every holder that lacks something, again and again while it does. One that is catching up is
+ * asked for where it stands still: the log has lost what would have ended it, and the relay knows no more.
+ */
 export async function askForGaps(deps: {
   readonly residency: Residency;
   readonly ask: (ask: HolderAsk) => void;
@@ -81,15 +84,22 @@ export async function askForGaps(deps: {
   readonly signal: AbortSignal;
 }): Promise<void> {
   const { residency, ask, clock, signal } = deps;
+  let stoodAt = new Map<string, string>();
   while (!signal.aborted) {
     // First of all: an engine's next message may show that none of its own is missing.
     await sleep(clock, ASK_MS, signal);
     if (signal.aborted) return;
+    const standing = new Map<string, string>();
     for (const holder of residency.holders()) {
       const cursor = residency.cursorOf(holder);
-      if (cursor?.state !== "DEGRADED" || !HEALABLE_REASONS.has(cursor.reason ?? "")) continue;
-      ask({ how: "heal", holder, epoch: cursor.epoch });
+      if (cursor?.state !== "DEGRADED") continue;
+      const { reason, epoch, seq } = cursor;
+      const [name, place] = [holderName(holder), `${epoch}/${seq}`];
+      if (reason === "catching-up") standing.set(name, place);
+      const isStuck = reason === "catching-up" && stoodAt.get(name) === place;
+      if (isStuck || HEALABLE_REASONS.has(reason ?? "")) ask({ how: "heal", holder, epoch });
     }
+    stoodAt = standing;
   }
 }
 

@@ -91,7 +91,8 @@ export class ChaosStream {
       this.#live = this.#live.filter((each) => each === null);
       this.#late = [];
     }
-    this.#live.push(null);
+    // Nothing of one connection comes after the next one stands.
+    this.#live.push(...this.#late.splice(0), null);
   }
 
   /** Another relay reads from now on. */

@@ -7,6 +7,7 @@ import { waitUntil } from "../harness/wait-until.ts";
 
 const nats = await requireBinary("nats-server");
 const WAIT_MS = 15_000;
+const CATCHING_UP = { state: "DEGRADED", reason: "catching-up" } as const;
 let fleet: RelayedFleet;
 
 beforeEach(async () => {
@@ -89,6 +90,20 @@ describe.skipIf(nats.isMissing)(`relay and routers${nats.note}`, { timeout: 60_0
       expect(later.meter.total("kvatlas_events_gaps_total") > 0).toBe(what === "gap");
     },
   );
+
+  it("a holder whose last word the log has lost is asked for, though its engine is silent", async () => {
+    const router = await fleet.startRouter();
+    await fleet.complete(1, 10);
+    await fleet.isExact(router);
+    await router.path.stop();
+    const { residency } = router;
+    for (const engine of fleet.engines) {
+      const cursor = residency.cursorOf(holderOf(engine));
+      if (cursor === null) throw new Error("nothing is known");
+      residency.setCursor(holderOf(engine), { ...cursor, ...CATCHING_UP });
+    }
+    await fleet.isExact(await fleet.startRouter({ residency }));
+  });
 
   it("a router whose predictions fail has the relay learn the engine anew", async () => {
     const router = await fleet.startRouter();
