@@ -3,10 +3,11 @@
  * with the engines' side in this process or in relays of their own.
  */
 import type { Config } from "../config/schema.ts";
-import { type EndpointId, holderName } from "../core/ids.ts";
+import { type EndpointId, type Holder, holderName } from "../core/ids.ts";
 import { Applier, type ApplierDeps } from "../events/applier.ts";
 import { type EventSource, forgetOthers, Ingest } from "../events/ingest.ts";
 import type { KeyedBatch } from "../events/keyed-batch.ts";
+import { ASK_MS } from "../events/nats-asks.ts";
 import { NatsLog } from "../events/nats-log.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
 import type { EventSide } from "./write-side.ts";
@@ -21,6 +22,9 @@ export interface WritePath {
 export type WritePathDeps = ApplierDeps & { readonly hasher: BlockHasher };
 
 export function startWritePath(config: Config, deps: WritePathDeps): WritePath {
+  if (config.events.transport === "nats" && config.events.relay === "separate") {
+    return startReadingWritePath(config, deps);
+  }
   const applier = new Applier(deps);
   if (config.events.transport === "direct") {
     const ready = Promise.resolve();
@@ -28,17 +32,23 @@ export function startWritePath(config: Config, deps: WritePathDeps): WritePath {
     return { ingest, detail: (): string => "direct from the engines", stop: () => ingest.stop() };
   }
   const onTruncated = (): void => applier.truncated();
-  if (config.events.relay === "in-router") {
-    const onBatch = (batch: KeyedBatch): void => void applier.accept(batch);
-    return startRelayedWritePath(config, deps, { onBatch, onTruncated, tailOf: null });
-  }
-  return startReadingWritePath(config, deps, applier);
+  const onBatch = (batch: KeyedBatch): void => void applier.accept(batch);
+  return startRelayedWritePath(config, deps, { onBatch, onTruncated, tailOf: null });
 }
 
 /** The log alone: relays in processes of their own speak with the engines. */
-function startReadingWritePath(config: Config, deps: WritePathDeps, applier: Applier): WritePath {
+function startReadingWritePath(config: Config, deps: WritePathDeps): WritePath {
   const { residency, clock } = deps;
   const heardMs = new Map<string, number>();
+  const askedMs = new Map<string, number>();
+  const onFenced = (holder: Holder, epoch: number): void => {
+    const nowMs = clock.nowMs();
+    const name = holderName(holder);
+    if (nowMs < (askedMs.get(name) ?? 0) + ASK_MS) return;
+    askedMs.set(name, nowMs);
+    log.ask({ how: "overtake", holder, epoch });
+  };
+  const applier = new Applier({ ...deps, onFenced });
   const log = new NatsLog({
     ...deps,
     ...logOptions(config),
@@ -58,7 +68,9 @@ function startReadingWritePath(config: Config, deps: WritePathDeps, applier: App
     if (sources === null) return;
     forgetOthers(residency, sources);
     const wanted = new Set(sources.map(({ holder }) => holderName(holder)));
-    for (const name of heardMs.keys()) if (!wanted.has(name)) heardMs.delete(name);
+    for (const times of [heardMs, askedMs]) {
+      for (const name of times.keys()) if (!wanted.has(name)) times.delete(name);
+    }
   };
   // The log may tell of endpoints that have left the fleet since.
   void log.caughtUp.then(forget);

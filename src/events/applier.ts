@@ -24,6 +24,8 @@ export interface ApplierDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly meter: Meter;
+  /** A batch was of an earlier epoch than this one, which is known of its holder. */
+  readonly onFenced?: (holder: Holder, epoch: number) => void;
 }
 
 const EXACT: HolderState = { state: "EXACT", reason: null };
@@ -50,7 +52,9 @@ export class Applier implements KeyedSink {
       return true;
     }
     if (cursor !== null && isBehind(batch, cursor)) {
-      const reason = batch.epoch < cursor.epoch ? "fenced-epoch" : "duplicate";
+      const isFenced = batch.epoch < cursor.epoch;
+      if (isFenced) this.#deps.onFenced?.(batch.holder, cursor.epoch);
+      const reason = isFenced ? "fenced-epoch" : "duplicate";
       meter.count("kvatlas_events_refused_total", { reason });
       return true;
     }

@@ -157,6 +157,12 @@ export class HolderRelay {
     return this.#startAnew({ isAsking: true });
   }
 
+  /** Readers know a later epoch, and fence off what is said here: begins one behind it. */
+  overtake(epoch: number): RelayStep {
+    this.#sequencer.overtake(epoch);
+    return this.resync();
+  }
+
   /** Gives up what is known, because it may be wrong by a fault of this program. */
   giveUp(): RelayStep {
     return this.#startAnew({ isAsking: false });

@@ -96,9 +96,10 @@ export class Ingest {
   /** A reader of the log asks for what an engine can tell again. */
   asked({ how, holder, epoch }: HolderAsk): void {
     const stream = this.#subscriptions.get(holderName(holder))?.stream;
+    if (how === "overtake") stream?.overtake(epoch);
     if (stream?.relay.epoch !== epoch) return;
     if (how === "heal") stream.heal();
-    else stream.resync();
+    if (how === "resync") stream.resync();
   }
 
   /** Lets the relays begin anew with what the residency was given of an earlier process. */

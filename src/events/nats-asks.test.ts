@@ -7,15 +7,17 @@ import { askForGaps, type HolderAsk } from "./nats-asks.ts";
 
 const holder: Holder = { endpointId: endpointId("10.0.0.1:8000"), rank: 0 };
 
+type Put = readonly [state: "EXACT" | "DEGRADED", reason: string | null, seq: number];
+
 describe("askForGaps", () => {
   const residency = new Residency({ index: new MemoryIndex(), entriesMax: 10 });
-  const put = (state: "EXACT" | "DEGRADED", reason: string | null, seq: number): void => {
+  const put = ([state, reason, seq]: Put): void => {
     const place = { epoch: 3, seq, engineMs: seq, blockSizesTokens: [], model: "m" };
     residency.setCursor(holder, { state, reason, ...place, ignoredGroups: [] });
   };
 
   /** What is asked in each of some looks, before which the cursor is put so. */
-  async function asked(...cursors: readonly Parameters<typeof put>[]): Promise<number[]> {
+  async function asked(...cursors: readonly Put[]): Promise<number[]> {
     const clock = new SteppedClock();
     const abort = new AbortController();
     const asks: HolderAsk[] = [];
@@ -27,7 +29,7 @@ describe("askForGaps", () => {
     });
     const counts: number[] = [];
     for (const cursor of cursors) {
-      put(...cursor);
+      put(cursor);
       const before = asks.length;
       clock.advance(2000);
       await Promise.resolve();

@@ -14,14 +14,18 @@ import { subjectToken } from "../core/subject-token.ts";
 import type { Residency } from "../indexer/residency.ts";
 
 /** Between two asks for the same holder, ms. */
-const ASK_MS = 2000;
+export const ASK_MS = 2000;
+/** Epochs beyond are nobody's: they begin with a time in seconds and count lives. */
+const EPOCH_MAX = 4_503_599_627_370_496;
 
 /**
  * - heal: something is missing; what is known stays in use until the engine tells its life again
  * - resync: what is known is wrong, and is given up
+ * - overtake: what the relay says is of an earlier epoch, and fenced off: it has to begin a later one. A
+ *   relay that finds nothing of its holders begins with the time, and its clock may have been set back.
  */
 export interface HolderAsk {
-  readonly how: "heal" | "resync";
+  readonly how: "heal" | "resync" | "overtake";
   readonly holder: Holder;
   /** That the reader knows: an ask about another one is out of date. */
   readonly epoch: number;
@@ -42,10 +46,10 @@ const HEALABLE_REASONS: ReadonlySet<string> = new Set([
 ]);
 
 const askSchema = z.strictObject({
-  how: z.enum(["heal", "resync"]),
+  how: z.enum(["heal", "resync", "overtake"]),
   endpoint: z.string().refine(isEndpointAddress),
   rank: z.int().min(0).max(RANK_MAX),
-  epoch: z.int().min(1),
+  epoch: z.int().min(1).max(EPOCH_MAX),
 });
 
 export function publishAsk(

@@ -85,3 +85,9 @@ export const NOTHING_SAID: EngineMessage = { seq: -1, batch: { ts: 0, rank: null
 export function engineMsOf({ batch }: EngineMessage): number {
   return batch === null ? 0 : Math.round(batch.ts * 1000);
 }
+
+/** Whether a held message was said before the newest one of the replay: another life's last words. */
+export function isOfBefore(message: EngineMessage, cursor: SequenceCursor | null): boolean {
+  const engineMs = engineMsOf(message);
+  return engineMs > 0 && engineMs < (cursor?.engineMs ?? 0);
+}

@@ -1,12 +1,11 @@
 /**
  * Puts one holder's messages in order, and says when the engine has to be asked again.
  *
- * Pure: no clock, no socket. An engine counts its messages from 0 in each life and does not say that
- * it restarted, so its own time decides: a number that does not go on, said later, is a new life; not
- * said later, it is a repeat. A gap is healed by a replay that begins with the last message known:
- * the answer shows whether the engine still is in the same life. Where its buffer does not reach
- * back, a gap stays; behind another connection nothing shows that it is the same life then, and the
- * holder starts anew (another epoch) from what there is.
+ * Pure. An engine counts its messages from 0 in each life and does not say that it restarted, so its own
+ * time decides: a number that does not go on, said later, is a new life; not said later, it is a repeat.
+ * A gap is healed by a replay that begins with the last message known: the answer shows whether the
+ * engine still is in the same life. Where its buffer does not reach back, a gap stays; behind another
+ * connection nothing shows the same life then: the holder starts anew (another epoch) from what there is.
  *
  * What is delivered says whether the engine is known to have said more: a replay's newest message is
  * kept back until the answer goes on or ends, so that the last delivery alone says that all is there.
@@ -16,6 +15,7 @@ import {
   type Delivery,
   type EngineMessage,
   engineMsOf,
+  isOfBefore,
   NO_DELIVERIES,
   NO_DROPS,
   NOTHING_SAID,
@@ -37,7 +37,7 @@ export const REPLAY_ROUNDS_MAX = 3;
 
 export class Sequencer {
   readonly #canReplay: boolean;
-  readonly #epochFirst: number;
+  #epochFirst: number;
   #cursor: SequenceCursor | null;
   #replay: Replay | null = null;
   #replayRounds = 0;
@@ -125,6 +125,12 @@ export class Sequencer {
       this.#deliver({ seq: cursor.seq, batch }, this.#epochNext(), { isNote: true });
     }
     return this.#step();
+  }
+
+  /** Readers know this epoch: the next one is later. */
+  overtake(epoch: number): void {
+    if (this.#cursor === null) this.#epochFirst = Math.max(this.#epochFirst, epoch + 1);
+    else this.#cursor = { ...this.#cursor, epoch: Math.max(this.#cursor.epoch, epoch) };
   }
 
   /** Takes a message of the live socket. */
@@ -282,7 +288,7 @@ export class Sequencer {
   #release(held: readonly EngineMessage[]): void {
     this.#replay = null;
     for (const [position, message] of held.entries()) {
-      if (this.#isOfBefore(message)) {
+      if (isOfBefore(message, this.#cursor)) {
         this.#drops.push("duplicate");
         continue;
       }
@@ -296,12 +302,6 @@ export class Sequencer {
       for (const later of held.slice(position + 1)) this.#hold(later);
       return;
     }
-  }
-
-  /** Whether a held message was said before the newest one of the replay: another life's last words. */
-  #isOfBefore(message: EngineMessage): boolean {
-    const engineMs = engineMsOf(message);
-    return engineMs > 0 && engineMs < (this.#cursor?.engineMs ?? 0);
   }
 
   #placeOf({ seq, batch }: EngineMessage): Place {

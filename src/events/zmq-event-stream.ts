@@ -58,6 +58,9 @@ export class EventStream {
   #replayAbort = new AbortController();
   #cancelHealing: (() => void) | null = null;
   #healMs = HEAL_MS;
+  /** When another epoch may be begun because readers know a later one, monotonic ms. */
+  #overtakeMs = 0;
+  #overtakePauseMs = HEAL_MS;
   #cancelHints: (() => void) | null = null;
   /** When the engine's latest word was taken, monotonic ms. */
   #takenMs = 0;
@@ -91,6 +94,15 @@ export class EventStream {
   heal(): void {
     this.relay.wound();
     this.#healLater();
+  }
+
+  /** Readers know this epoch: a later one begins, unless that was done not long ago. */
+  overtake(epoch: number): void {
+    const nowMs = this.#deps.clock.nowMs();
+    if (this.relay.epoch >= epoch || nowMs < this.#overtakeMs) return;
+    this.#overtakeMs = nowMs + this.#overtakePauseMs;
+    this.#overtakePauseMs = Math.min(HEAL_MS_MAX, 2 * this.#overtakePauseMs);
+    this.#takeFrom(() => this.relay.overtake(epoch));
   }
 
   async stop(): Promise<void> {

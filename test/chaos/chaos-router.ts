@@ -31,6 +31,8 @@ export class ChaosRouter {
   #applier = this.#newApplier();
   /** Keys of each life that were claimed by blocks which a relay that started anew cannot know of. */
   readonly #forgotten = new Map<string, Set<bigint>>();
+  /** Epochs that were known when earlier ones were fenced off. */
+  #fenced = new Map<Holder, number>();
   exactClaims = 0;
 
   constructor(engineOf: (holder: Holder) => ChaosEngine) {
@@ -42,6 +44,12 @@ export class ChaosRouter {
     const what = `batch ${batch.epoch}/${batch.seq} of ${holderName(batch.holder)}`;
     this.#checkKeys(batch.holder, what);
     this.#checkClaim(batch.holder, what);
+  }
+
+  takeFenced(): ReadonlyMap<Holder, number> {
+    const fenced = this.#fenced;
+    this.#fenced = new Map();
+    return fenced;
   }
 
   truncated(): void {
@@ -233,6 +241,10 @@ export class ChaosRouter {
 
   #newApplier(): Applier {
     const residency = this.#residency;
-    return new Applier({ residency, clock: CLOCK, log: silentLog, meter: silentMeter });
+    const onFenced = (holder: Holder, epoch: number): void => {
+      this.#fenced.set(holder, epoch);
+    };
+    const ports = { clock: CLOCK, log: silentLog, meter: silentMeter };
+    return new Applier({ residency, ...ports, onFenced });
   }
 }

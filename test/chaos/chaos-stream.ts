@@ -124,6 +124,11 @@ export class ChaosStream {
     this.take(this.relay.resync());
   }
 
+  overtake(epoch: number): void {
+    this.shown = null;
+    this.take(this.relay.overtake(epoch));
+  }
+
   /** Hands over one message of either socket. */
   step(): void {
     if (this.#replay !== null && (this.#live.length === 0 || this.#chance.is(0.6))) {

@@ -131,7 +131,8 @@ class History {
 
   #newRelay(holder: Holder, { bufferMessages }: EngineTraits): HolderRelay {
     const canReplay = bufferMessages !== null;
-    const epochFirst = this.#log === null ? 1 : this.#nowMs;
+    // The clock of the relay's machine may have been set back since the one before.
+    const epochFirst = this.#log === null || this.#chance.is(0.3) ? 1 : this.#nowMs;
     const { hasher } = this.#deps;
     return new HolderRelay({ holder, model: MODEL, hasher, canReplay, epochFirst });
   }
@@ -162,7 +163,8 @@ class History {
     else if (dice < 982) this.#restartRouter();
     else if (dice < 985) this.#restartRelays();
     else if (dice < 988 && this.#log !== null) this.#purge(this.#log);
-    else if (dice < 992) stream.heal();
+    else if (dice < 991) stream.heal();
+    else if (dice < 992) this.#overtake();
     else if (dice < 994) stream.resync();
     else this.#kept = { router: this.router.kept(), readTo: this.#readTo };
   }
@@ -254,10 +256,20 @@ class History {
     this.#settle();
     for (const stream of this.#streams.values()) this.#say(stream);
     this.#settle();
+    this.#overtake();
+    this.#settle();
     for (const holder of this.#holders) {
       if (this.router.cursorOf(holder)?.state !== "EXACT") this.#streamOf(holder).heal();
     }
     this.#settle();
+  }
+
+  /** The router tells relays of epochs that it fences off which it knows. */
+  #overtake(): void {
+    for (const [holder, epoch] of this.router.takeFenced()) {
+      const stream = this.#streamOf(holder);
+      if (stream.relay.epoch < epoch) stream.overtake(epoch);
+    }
   }
 
   #settle(): void {

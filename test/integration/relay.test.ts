@@ -105,6 +105,27 @@ describe.skipIf(nats.isMissing)(`relay and routers${nats.note}`, { timeout: 60_0
     await fleet.isExact(await fleet.startRouter({ residency }));
   });
 
+  it("a relay whose clock was set back is heard again: it begins behind what routers know", async () => {
+    const router = await fleet.startRouter();
+    await fleet.complete(1, 10);
+    await fleet.isExact(router);
+    await router.path.stop();
+    const { residency } = router;
+    for (const engine of fleet.engines) {
+      const cursor = residency.cursorOf(holderOf(engine));
+      if (cursor === null) throw new Error("nothing is known");
+      residency.setCursor(holderOf(engine), { ...cursor, epoch: 2 * cursor.epoch });
+    }
+    const later = await fleet.startRouter({ residency });
+    await fleet.complete(11, 20);
+    await fleet.isExact(later);
+    await fleet.complete(21, 24);
+    await fleet.isExact(later);
+    expect(
+      later.meter.total("kvatlas_events_refused_total", { reason: "fenced-epoch" }),
+    ).toBeGreaterThan(0);
+  });
+
   it("a router whose predictions fail has the relay learn the engine anew", async () => {
     const router = await fleet.startRouter();
     await fleet.complete(1, 20);
