@@ -28,9 +28,8 @@ import {
   type SequencerStep,
 } from "./sequence.ts";
 
-/** Live messages held while a replay runs: half a minute of a busy engine. */
+/** Live messages held while a replay runs: half a minute of a busy engine, and their memory. */
 export const HELD_MESSAGES_MAX = 4096;
-/** Memory of the messages held. */
 export const HELD_BYTES_MAX = 33_554_432;
 /** Replays in a row for one gap; then the holder starts anew behind it. */
 export const REPLAY_ROUNDS_MAX = 3;
@@ -56,10 +55,10 @@ export class Sequencer {
   #drops: SequenceDrop[] = [];
   #replayFrom: number | null = null;
 
+  /** `epochFirst`: epoch of a holder of which nothing is known; default 1. */
   constructor(options: {
     readonly canReplay: boolean;
     readonly cursor: SequenceCursor | null;
-    /** Epoch of a holder of which nothing is known; default 1. */
     readonly epochFirst?: number;
   }) {
     this.#canReplay = options.canReplay;
@@ -168,10 +167,11 @@ export class Sequencer {
   /** The answer broke off. Returns where to ask again: the engine may be in another life by then. */
   replayBroke(): number {
     const seq = this.#cursor?.seq ?? -1;
-    const replay = this.#replay;
-    if (replay !== null)
-      Object.assign(replay, { newest: null, isLifeOpen: seq >= 0, isAgain: true });
-    return replay?.isHealing === true ? 0 : Math.max(0, seq);
+    if (this.#replay !== null) {
+      this.#replay.newest = null;
+      this.#replay.isLifeOpen = seq >= 0;
+    }
+    return this.#replay?.isHealing === true ? 0 : Math.max(0, seq);
   }
 
   /** The engine did not answer, or not to the end: what was held follows, and a gap stays one. */
