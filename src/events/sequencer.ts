@@ -167,11 +167,10 @@ export class Sequencer {
   /** The answer broke off. Returns where to ask again: the engine may be in another life by then. */
   replayBroke(): number {
     const seq = this.#cursor?.seq ?? -1;
-    if (this.#replay !== null) {
-      this.#replay.newest = null;
-      this.#replay.isLifeOpen = seq >= 0;
-    }
-    return this.#replay?.isHealing === true ? 0 : Math.max(0, seq);
+    if (this.#replay === null) return Math.max(0, seq);
+    this.#replay.newest = null;
+    this.#replay.isLifeOpen = seq >= 0;
+    return this.#replay.isHealing ? 0 : Math.max(0, seq);
   }
 
   /** The engine did not answer, or not to the end: what was held follows, and a gap stays one. */
