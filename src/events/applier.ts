@@ -56,6 +56,7 @@ export class Applier implements KeyedSink {
       if (isFenced) this.#deps.onFenced?.(batch.holder, cursor.epoch);
       const reason = isFenced ? "fenced-epoch" : "duplicate";
       meter.count("kvatlas_events_refused_total", { reason });
+      residency.disregardRows(batch.holder);
       return true;
     }
     const isNewLife = cursor !== null && batch.epoch > cursor.epoch;
@@ -153,20 +154,15 @@ export class Applier implements KeyedSink {
           meter.count("kvatlas_events_refused_total", labels, event.handles.length);
           return "block-sizes-full";
         }
-        const refused = residency.stored(
-          holder,
-          event.tier,
-          event.handles,
-          event.keys,
-          event.parent,
-        );
+        const { tier, handles, keys } = event;
+        const refused = residency.stored(holder, tier, handles, keys, event);
         meter.count("kvatlas_events_blocks_total", STORED, event.handles.length);
         if (refused === 0) return null;
         meter.count("kvatlas_events_refused_total", { reason: "index-full" }, refused);
         return "index-full";
       }
       case "removed": {
-        const unknown = residency.removed(holder, event.tier, event.handles);
+        const unknown = residency.removed(holder, event.tier, event.handles, event.rows);
         meter.count("kvatlas_events_blocks_total", REMOVED, event.handles.length);
         if (unknown > 0) {
           meter.count("kvatlas_events_refused_total", { reason: "unknown-removal" }, unknown);

@@ -97,7 +97,8 @@ export class CopyLanes {
       const isKept = (_: bigint, at: number): boolean => isTold[at] === true;
       const { type, keys, blockSizeTokens } = stored;
       const told = { handles: handles.filter(isKept), keys: keys.filter(isKept) };
-      keyed.push({ type, tier, ...told, blockSizeTokens });
+      const rows = this.#handles.rowsOf(told.handles);
+      keyed.push({ type, tier, ...told, rows, blockSizeTokens });
     }
   }
 
@@ -105,13 +106,21 @@ export class CopyLanes {
   removed(place: LanePlace, handles: BigUint64Array, keyed: KeyedEvent[]): void {
     const { tier } = place;
     if (tier === "gpu" && this.#isPlain && this.#hints.size === 0) {
-      this.#handles.removeAll(handles);
-      keyed.push({ type: "removed", tier, handles });
+      const rows = this.#handles.removeAll(handles);
+      keyed.push({ type: "removed", tier, handles, rows });
       return;
     }
     const lane = this.#find(place);
-    const told = handles.filter((handle) => this.#isTaken(tier, lane, handle));
-    if (told.length > 0) keyed.push({ type: "removed", tier, handles: told });
+    const rows = this.#handles.rowsOf(handles);
+    const isTold = Array.from(handles, (handle) => this.#isTaken(tier, lane, handle));
+    const isKept = (_: unknown, at: number): boolean => isTold[at] === true;
+    if (!isTold.includes(true)) return;
+    keyed.push({
+      type: "removed",
+      tier,
+      handles: handles.filter(isKept),
+      rows: rows.filter(isKept),
+    });
   }
 
   /** From now on a prefix needs all of these full groups: what others have alone is not held. */
@@ -123,8 +132,9 @@ export class CopyLanes {
       const gone = [...(before[order] ?? [])].flatMap(([handle, copies]) =>
         new Array<bigint>(copies - this.#held(tier, handle)).fill(handle),
       );
-      if (gone.length > 0)
-        keyed.push({ type: "removed", tier, handles: BigUint64Array.from(gone) });
+      const handles = BigUint64Array.from(gone);
+      const rows = this.#handles.rowsOf(handles);
+      if (gone.length > 0) keyed.push({ type: "removed", tier, handles, rows });
     }
     for (const group of groups) this.#tell(`${GROUP_MARK}${group}`, keyed);
   }

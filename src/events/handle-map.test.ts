@@ -93,6 +93,31 @@ describe("handle map", () => {
     expect(map.keyOf(handle(1))).toBe(7n);
   });
 
+  it("puts blocks back in their rows where these were never used, and names them", () => {
+    const rowsOf = (map: HandleMap, handles: number[]): number[] => [
+      ...map.rowsOf(BigUint64Array.from(handles, BigInt)),
+    ];
+    fc.assert(
+      fc.property(fc.uniqueArray(fc.nat({ max: 3000 }), { maxLength: 200 }), (numbers) => {
+        const rows = Uint32Array.from(numbers).sort();
+        const map = new HandleMap();
+        const words = BigUint64Array.from(rows, (row) => BigInt(row) + 5000n);
+        map.restore({ handles: words, keys: words, rows }, new Uint32Array(rows.length).fill(2));
+        const handles = Array.from(rows, (row) => row + 5000);
+        expect(rowsOf(map, handles)).toEqual([...rows]);
+        const added = Array.from({ length: 300 }, (_, at) => at);
+        add(map, added);
+        expect(new Set([...rows, ...rowsOf(map, added)]).size).toBe(rows.length + 300);
+        remove(map, ...handles);
+        expect(map.size).toBe(rows.length + 300);
+        remove(map, ...handles);
+        expect(map.size).toBe(300);
+        map.restore({ handles: words, keys: words, rows }, new Uint32Array(rows.length).fill(1));
+        expect(map.size).toBe(rows.length + 300);
+      }),
+    );
+  });
+
   it("agrees with plain maps under any history, also when it grows", () => {
     const operation = fc.record({
       kind: fc.constantFrom("add", "add", "remove", "remove", "flood", "clear"),

@@ -214,8 +214,8 @@ export class HolderKeyer {
 
   #removalsOf(ended: readonly EndedHints[]): KeyedEvent[] {
     return ended.map(({ tier, handles }) => {
-      this.#handles.removeAll(handles);
-      return { type: "removed", tier, handles };
+      const rows = this.#handles.removeAll(handles);
+      return { type: "removed", tier, handles, rows };
     });
   }
 
@@ -270,7 +270,8 @@ export class HolderKeyer {
     const keys = slab.u64(handles.length);
     this.#hasher.chainKeysInto(extras === null ? input : { ...input, extras }, keys, 0);
     const { tier } = place;
-    const stored = { type: "stored", tier, handles, keys, parent, blockSizeTokens } as const;
+    const rows = slab.u32(handles.length);
+    const stored = { type: "stored", tier, handles, keys, parent, rows, blockSizeTokens } as const;
     this.#storeClaimed(stored, place, { tokens, extras }, keyed);
   }
 
@@ -286,7 +287,15 @@ export class HolderKeyer {
     const known = handles.filter(isKnown);
     const keys = known.map((handle) => this.#handles.keyOf(engineKey(handle)) ?? 0n);
     const { tier } = place;
-    const stored = { type: "stored", tier, handles: known, keys, blockSizeTokens: 0 } as const;
+    const rows = slab.u32(known.length);
+    const stored = {
+      type: "stored",
+      tier,
+      handles: known,
+      keys,
+      rows,
+      blockSizeTokens: 0,
+    } as const;
     this.#store(stored, 0, place, keyed);
     if (known.length < handles.length) keyed.push(lost("unknown-handle"));
   }

@@ -14,6 +14,8 @@ export interface KeyedStored {
   readonly keys: BigUint64Array;
   /** Key before the first: the index puts the blocks behind it. It is not logged. */
   readonly parent?: BlockKey;
+  /** Rows of the relay's handle map, which the residency takes over. They are not logged. */
+  readonly rows?: Uint32Array;
   /** 0 when the blocks were placed by their handles alone. */
   readonly blockSizeTokens: number;
 }
@@ -22,6 +24,8 @@ export interface KeyedRemoved {
   readonly type: "removed";
   readonly tier: Tier;
   readonly handles: BigUint64Array;
+  /** As of stored ones. */
+  readonly rows?: Uint32Array;
 }
 
 /**

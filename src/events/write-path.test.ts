@@ -201,10 +201,11 @@ function relayFromLog(log: readonly KeyedBatch[]): HolderRelay {
 /** What comes out of the log for what went in. */
 function logged(batch: KeyedBatch): KeyedBatch {
   const decoded = decodeKeyedBatches(encodeKeyedBatches(holder.endpointId, [batch]));
-  // Parents are for the index of the same process, and stay out of the log.
-  const events = batch.events.map((event) =>
-    event.type === "stored" ? { ...event, parent: undefined } : event,
-  );
+  // Parents and rows are for the same process, and stay out of the log.
+  const events = batch.events.map((event) => {
+    if (event.type === "removed") return { ...event, rows: undefined };
+    return event.type === "stored" ? { ...event, parent: undefined, rows: undefined } : event;
+  });
   expect(decoded).toEqual({ ok: true, value: [{ ...batch, events }] });
   return decoded.ok ? (decoded.value[0] ?? batch) : batch;
 }

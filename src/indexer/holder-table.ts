@@ -1,9 +1,12 @@
 /**
  * One holder's blocks by engine handle: key, copies per tier, and which pages of rows changed.
  *
- * A row is free when it has no copies; freed rows are used again, the latest first, so that a chain
- * that replaces another lies where that lay: one run for the index, few pages for the store. Memory:
- * 17 bytes per row beside the slots, all doubled while small and half as long again when large.
+ * A row is free when it has no copies. Where a relay in the same process names the rows, which are those
+ * of its handle map, they are taken from it, and no handle is looked up twice. A table that is asked
+ * without them, or finds that they are not the same, keeps rows of its own: freed ones are used again, the
+ * latest first, so that a chain that replaces another lies where that lay: one run for the index, few pages
+ * for the store. Memory: 17 bytes per row, and slots for rows of its own, all doubled while small and half
+ * as long again when large.
  */
 import { type BlockKey, blockKey } from "../core/ids.ts";
 import { TIERS } from "../tiers/tier.ts";
@@ -33,6 +36,7 @@ export interface BlockRecord {
 
 /** Some rows with copies, in their order; valid until the next are asked for. */
 export interface HeldRows {
+  readonly rows: Uint32Array;
   readonly handles: BigUint64Array;
   readonly keys: BigUint64Array;
   /** In all tiers together. */
@@ -45,7 +49,8 @@ export class HolderTable {
   #handles = new Uint32Array(2 * CAPACITY_MIN);
   #keys = new Uint32Array(2 * CAPACITY_MIN);
   #copies = new CopyCounts(CAPACITY_MIN);
-  #slots = new HandleSlots(this.#handles);
+  /** Null: rows are named by a relay. */
+  #slots: HandleSlots | null = null;
   #capacity = CAPACITY_MIN;
   /** Rows given so far; those behind were never used. */
   #rowEnd = 0;
@@ -78,7 +83,7 @@ export class HolderTable {
 
   get byteLength(): number {
     const columns = this.#handles.byteLength + this.#keys.byteLength + this.#copies.byteLength;
-    return columns + this.#slots.byteLength;
+    return columns + (this.#slots?.byteLength ?? 0);
   }
 
   /** Handles, keys and copies as they lie; `pages` are runs of PAGE_ROWS rows in them. */
@@ -96,21 +101,30 @@ export class HolderTable {
     this.#copies.load(first, copies);
     for (const { row, order, copies: count } of many) this.#copies.set(first + row, order, count);
     this.#rowEnd = first + rows;
-    this.#slots.insertAll(this.#copies.bytes, first, this.#rowEnd);
+    this.#slots?.insertAll(this.#copies.bytes, first, this.#rowEnd);
     for (let row = first; row < this.#rowEnd; row += 1) if (this.hasCopies(row)) this.#blocks += 1;
   }
 
-  /** Finds the free rows once all pages are loaded; the lowest will be used first. */
-  endLoading(): void {
-    for (let row = this.#rowEnd - 1; row >= 0; row -= 1) {
-      if (this.hasCopies(row)) continue;
-      this.#handles[2 * row] = this.#freeFirst + 1;
-      this.#freeFirst = row;
-    }
+  /** Keeps rows of its own from now on, until it is cleared. Cost: about 40 ns a row, once. */
+  own(): void {
+    if (this.#slots !== null) return;
+    this.#slots = new HandleSlots(this.#handles);
+    this.#slots.insertAll(this.#copies.bytes, 0, this.#rowEnd);
+    // The lowest is used first.
+    for (let row = this.#rowEnd - 1; row >= 0; row -= 1) if (!this.hasCopies(row)) this.#link(row);
   }
 
-  /** The row of a handle, or NO_ROW. */
-  find(low: number, high: number): number {
+  /** The row of a handle, or NO_ROW. `named`: by the relay, NO_ROW where it is not. */
+  find(low: number, high: number, named: number): number {
+    if (this.#slots === null) {
+      if (this.#isAt(named, low, high)) return named;
+      if (named !== NO_ROW && !this.hasRow(named)) return NO_ROW;
+      this.own();
+    }
+    return this.#findOwn(low, high);
+  }
+
+  #findOwn(low: number, high: number): number {
     const near = this.#near;
     if (this.#isAt(near + 1, low, high)) {
       this.#near = near + 1;
@@ -120,31 +134,37 @@ export class HolderTable {
       this.#near = near - 1;
       return near - 1;
     }
-    const row = this.#slots.find(low, high);
+    const row = this.#slots?.find(low, high) ?? NO_ROW;
     if (row !== NO_ROW) this.#near = row;
     return row;
   }
 
   /** Loads what looking these handles up will need; see HandleSlots. */
   touch(handles: BigUint64Array): void {
-    this.#slots.touch(handles);
+    this.#slots?.touch(handles);
   }
 
   /** Makes the row of a handle that was just looked for in vain; NO_ROW when the table has ROWS_MAX. */
-  insert(low: number, high: number): number {
-    let row = this.#freeFirst;
-    if (row !== NO_ROW) this.#freeFirst = (this.#handles[2 * row] ?? 0) - 1;
-    else {
-      if (this.#rowEnd === ROWS_MAX) return NO_ROW;
-      row = this.#rowEnd;
-      if (row === this.#capacity) this.reserve(grownCapacity(row));
-      this.#rowEnd += 1;
+  insert(low: number, high: number, named: number): number {
+    const row = this.#slots === null ? named : this.#unusedRow();
+    if (row >= ROWS_MAX) return NO_ROW;
+    if (row >= this.#rowEnd) {
+      if (row >= this.#capacity) this.reserve(grownCapacity(row));
+      this.#rowEnd = row + 1;
     }
     this.#handles[2 * row] = low;
     this.#handles[2 * row + 1] = high;
-    this.#slots.insertMissed(row);
+    this.#slots?.insertMissed(row);
     this.#near = row;
     this.#blocks += 1;
+    return row;
+  }
+
+  /** The row freed last, or the next one that was never used. */
+  #unusedRow(): number {
+    const row = this.#freeFirst;
+    if (row === NO_ROW) return this.#rowEnd;
+    this.#freeFirst = (this.#handles[2 * row] ?? 0) - 1;
     return row;
   }
 
@@ -157,7 +177,7 @@ export class HolderTable {
     this.#copies.grow(this.#capacity);
     const pages = Math.ceil(this.#capacity / PAGE_ROWS);
     this.#isDirtyPage = grown(this.#isDirtyPage, new Uint8Array(pages));
-    this.#slots.rebuild(this.#handles, this.#copies.bytes, this.#rowEnd);
+    this.#slots?.rebuild(this.#handles, this.#copies.bytes, this.#rowEnd);
   }
 
   copies(row: number, tierOrder: number): number {
@@ -230,6 +250,7 @@ export class HolderTable {
     const handles = new BigUint64Array(PAGE_ROWS);
     const keys = new BigUint64Array(PAGE_ROWS);
     const copies = new Uint32Array(PAGE_ROWS);
+    const numbers = new Uint32Array(PAGE_ROWS);
     const [handleWords, keyWords] = [wordsOf(handles), wordsOf(keys)];
     for (let first = 0; first < this.#rowEnd; first += PAGE_ROWS) {
       const end = Math.min(first + PAGE_ROWS, this.#rowEnd);
@@ -241,10 +262,16 @@ export class HolderTable {
         keyWords[2 * rows] = this.keyLow(row);
         keyWords[2 * rows + 1] = this.keyHigh(row);
         copies[rows] = this.#copies.total(row);
+        numbers[rows] = row;
         rows += 1;
       }
-      const part = { handles: handles.subarray(0, rows), keys: keys.subarray(0, rows) };
-      if (rows > 0) yield { ...part, copies: copies.subarray(0, rows) };
+      if (rows === 0) continue;
+      yield {
+        rows: numbers.subarray(0, rows),
+        handles: handles.subarray(0, rows),
+        keys: keys.subarray(0, rows),
+        copies: copies.subarray(0, rows),
+      };
     }
   }
 
@@ -253,7 +280,7 @@ export class HolderTable {
     this.#handles = new Uint32Array(2 * CAPACITY_MIN);
     this.#keys = new Uint32Array(2 * CAPACITY_MIN);
     this.#copies = new CopyCounts(CAPACITY_MIN);
-    this.#slots = new HandleSlots(this.#handles);
+    this.#slots = null;
     this.#capacity = CAPACITY_MIN;
     this.#rowEnd = 0;
     this.#freeFirst = NO_ROW;
@@ -287,10 +314,15 @@ export class HolderTable {
   }
 
   #free(row: number): void {
+    this.#blocks -= 1;
+    if (this.#slots === null) return;
     this.#slots.delete(row);
+    this.#link(row);
+  }
+
+  #link(row: number): void {
     this.#handles[2 * row] = this.#freeFirst + 1;
     this.#freeFirst = row;
-    this.#blocks -= 1;
   }
 
   #touch(row: number): void {

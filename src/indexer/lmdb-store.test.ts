@@ -8,6 +8,7 @@ import { MemoryIndex } from "../../test/harness/memory-index.ts";
 import { MemoryResidency } from "../../test/harness/memory-residency.ts";
 import { flushTo, restoreFrom } from "../../test/harness/plain-store.ts";
 import { apply, compare, operationArb } from "../../test/harness/residency-histories.ts";
+import { RowNames } from "../../test/harness/row-names.ts";
 import { endpointId, type Holder } from "../core/ids.ts";
 import { LmdbStore } from "./lmdb-store.ts";
 import { type HolderCursor, Residency } from "./residency.ts";
@@ -81,11 +82,13 @@ describe("restoring", () => {
           const folder = newFolder();
           let opened = openStore(folder);
           const plain = new MemoryResidency();
+          const names = new RowNames();
           const reopen = async (): Promise<void> => {
             const { logCursor } = opened.residency;
             flushTo(opened.store, opened.residency, bytesMax);
             await opened.store.close();
             opened = openStore(folder, 0, bytesMax);
+            names.restore(opened.residency);
             compare(opened, plain);
             expect(opened.residency.logCursor).toEqual(logCursor);
             expect(opened.outcome).toMatchObject({
@@ -96,7 +99,7 @@ describe("restoring", () => {
           for (const [seq, operation] of operations.entries()) {
             const { residency, store } = opened;
             residency.setLogCursor({ stream: operation.tier, seq });
-            if (operation.kind !== "pause") apply(operation, { residency, plain, seq });
+            if (operation.kind !== "pause") apply(operation, { residency, plain, seq, names });
             else if (operation.tier === "gpu") flushTo(store, residency, bytesMax);
             else await reopen();
           }

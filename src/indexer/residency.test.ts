@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { MemoryIndex } from "../../test/harness/memory-index.ts";
 import { MemoryResidency } from "../../test/harness/memory-residency.ts";
 import { apply, compare, operationArb } from "../../test/harness/residency-histories.ts";
+import { RowNames } from "../../test/harness/row-names.ts";
 import { blockKey, endpointId, type Holder } from "../core/ids.ts";
 import type { Tier } from "../tiers/tier.ts";
 import { COPIES_MAX } from "./copy-counts.ts";
@@ -270,15 +271,46 @@ describe("what is to be written", () => {
 describe("any history", () => {
   it("agrees with the plain residency", () => {
     fc.assert(
-      fc.property(fc.array(operationArb, { maxLength: 30 }), (operations) => {
+      fc.property(
+        fc.array(operationArb, { maxLength: 30 }),
+        fc.boolean(),
+        (operations, isNamed) => {
+          const { index, residency } = parts(1e9);
+          const plain = new MemoryResidency();
+          const names = isNamed ? new RowNames() : null;
+          for (const [seq, operation] of operations.entries()) {
+            apply(operation, { residency, plain, seq, names });
+          }
+          compare({ index, residency }, plain);
+        },
+      ),
+      { numRuns: 100 },
+    );
+  });
+
+  it("are no others where a relay stops naming rows, or names those of another holder", () => {
+    const stages = fc.record({
+      operations: fc.array(operationArb, { maxLength: 8 }),
+      how: fc.constantFrom("named", "unnamed", "disregarded"),
+    });
+    fc.assert(
+      fc.property(fc.array(stages, { maxLength: 6 }), (histories) => {
         const { index, residency } = parts(1e9);
         const plain = new MemoryResidency();
-        for (const [seq, operation] of operations.entries()) {
-          apply(operation, { residency, plain, seq });
+        let names = new RowNames();
+        for (const { operations, how } of histories) {
+          if (how === "disregarded") {
+            for (const holder of residency.holders()) residency.disregardRows(holder);
+            names = new RowNames();
+          }
+          for (const [seq, operation] of operations.entries()) {
+            apply(operation, { residency, plain, seq, names: how === "unnamed" ? null : names });
+          }
+          if (how === "unnamed") names.restore(residency);
         }
         compare({ index, residency }, plain);
       }),
-      { numRuns: 60 },
+      { numRuns: 100 },
     );
   });
 });

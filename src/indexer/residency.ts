@@ -66,14 +66,15 @@ export class Residency {
   /**
    * Adds one copy of each block; others are evicted for them where the index is full. Returns how many
    * blocks of this holder are lost by that: refused, or evicted. `parent` is the key before the first
-   * one, where it is known.
+   * one, where it is known; `rows` those of the relay's handle map, where that tells all events of this
+   * holder here, in their order.
    */
   stored(
     holder: Holder,
     tier: Tier,
     handles: BigUint64Array,
     keys: BigUint64Array,
-    parent?: BlockKey,
+    { parent, rows }: { readonly parent?: BlockKey; readonly rows?: Uint32Array } = {},
   ): number {
     const tenant = this.#tenants.of(holder);
     if (tier !== "gpu") tenant.hasSeenLowerTiers = true;
@@ -89,14 +90,15 @@ export class Residency {
     for (let position = 0; position < handles.length; position += 1) {
       cell.set(handles[position] ?? 0n);
       const { low, high } = cell;
-      let row = table.find(low, high);
+      const named = rows === undefined ? NO_ROW : (rows[position] ?? NO_ROW);
+      let row = table.find(low, high, named);
       const before = row === NO_ROW ? 0 : table.copies(row, order);
       if (before === 0 && this.#entries.total + batch.length >= this.#entriesMax) {
         lost += 1;
         continue;
       }
       if (row === NO_ROW) {
-        row = table.insert(low, high);
+        row = table.insert(low, high, named);
         if (row === NO_ROW) {
           lost += 1;
           continue;
@@ -108,12 +110,12 @@ export class Residency {
       if (before === 0) batch.push(table.keyLow(row), table.keyHigh(row));
     }
     lost += this.#entries.enter(tenant, tier, batch.keys, parent);
-    if (this.#entries.repeated.size > 0) this.#findShared(tenant, tier, handles);
+    if (this.#entries.repeated.size > 0) this.#findShared(tenant, tier, handles, rows);
     return lost;
   }
 
   /** Takes one copy of each block away. Returns how many were not known in that tier. */
-  removed(holder: Holder, tier: Tier, handles: BigUint64Array): number {
+  removed(holder: Holder, tier: Tier, handles: BigUint64Array, rows?: Uint32Array): number {
     const tenant = this.#tenants.of(holder);
     const { table } = tenant;
     const order = tierOrder(tier);
@@ -124,7 +126,8 @@ export class Residency {
     let unknown = 0;
     for (let position = 0; position < handles.length; position += 1) {
       cell.set(handles[position] ?? 0n);
-      const row = table.find(cell.low, cell.high);
+      const named = rows === undefined ? NO_ROW : (rows[position] ?? NO_ROW);
+      const row = table.find(cell.low, cell.high, named);
       const copies = row === NO_ROW ? 0 : table.copies(row, order);
       if (copies === 0) {
         unknown += 1;
@@ -155,6 +158,11 @@ export class Residency {
   /** Keys of all holders that turned out to be ambiguous since the last call. */
   takeAmbiguousFound(): number {
     return this.#entries.takeAmbiguousFound();
+  }
+
+  /** The relay has told something that was not taken: its rows are not those of this holder. */
+  disregardRows(holder: Holder): void {
+    this.#tenants.of(holder).table.own();
   }
 
   /** Whether a block of this holder was in a tier below the GPU, in this life of its engine. */
@@ -319,7 +327,7 @@ export class Residency {
   ): void {
     const { table } = this.#tenants.of(holder);
     this.#cell.set(handle);
-    const row = table.find(this.#cell.low, this.#cell.high);
+    const row = table.find(this.#cell.low, this.#cell.high, NO_ROW);
     if (row !== NO_ROW && table.copies(row, order) > 0) table.setCopies(row, order, copies);
   }
 
@@ -331,11 +339,11 @@ export class Residency {
   }
 
   /** Disowns those keys that the last event entered for a handle, and that another handle has too. */
-  #findShared(tenant: Tenant, tier: Tier, handles: BigUint64Array): void {
+  #findShared(tenant: Tenant, tier: Tier, handles: BigUint64Array, rows?: Uint32Array): void {
     const { table } = tenant;
-    for (const handle of handles) {
+    for (const [position, handle] of handles.entries()) {
       this.#cell.set(handle);
-      const row = table.find(this.#cell.low, this.#cell.high);
+      const row = table.find(this.#cell.low, this.#cell.high, rows?.[position] ?? NO_ROW);
       // What has copies in another tier too is there with that same handle.
       if (row === NO_ROW || !table.isOnlyIn(row, tierOrder(tier))) continue;
       this.#entries.disownIfRepeated(tenant, table.record(row).key);

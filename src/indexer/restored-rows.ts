@@ -81,7 +81,6 @@ export class RestoredRows {
     },
   ): void {
     const tenant = this.#tenants.of(holder);
-    tenant.table.endLoading();
     tenant.cursor = restored.cursor;
     tenant.isChanged = !restored.isWhole;
     tenant.table.markDirty(restored.damagedPages);

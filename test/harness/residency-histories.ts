@@ -6,6 +6,7 @@ import type { HolderCursor, Residency } from "../../src/indexer/residency.ts";
 import { TIERS, type Tier } from "../../src/tiers/tier.ts";
 import type { MemoryIndex } from "./memory-index.ts";
 import type { MemoryResidency } from "./memory-residency.ts";
+import type { RowNames } from "./row-names.ts";
 
 const podB: Holder = { endpointId: endpointId("[::1]:8000"), rank: 0 };
 export const HOLDERS: readonly Holder[] = [
@@ -44,7 +45,18 @@ const keyOf = (handle: number): bigint => BigInt((handle % KEYS) + 5000);
 /** Applies one operation to both, and compares what they answer. */
 export function apply(
   { kind, holder, tier, first, count, times }: Operation,
-  { residency, plain, seq }: { residency: Residency; plain: MemoryResidency; seq: number },
+  {
+    residency,
+    plain,
+    seq,
+    names,
+  }: {
+    residency: Residency;
+    plain: MemoryResidency;
+    seq: number;
+    /** Null: nobody names rows. */
+    names: RowNames | null;
+  },
 ): void {
   const numbers = Array.from(
     { length: Math.min(count, HANDLES - first) },
@@ -59,12 +71,16 @@ export function apply(
   }
   for (let time = 0; time < times; time += 1) {
     if (kind === "store") {
-      expect(residency.stored(holder, tier, handles, keys)).toBe(0);
+      const rows = names?.stored(holder, handles);
+      const named = rows === undefined ? {} : { rows };
+      expect(residency.stored(holder, tier, handles, keys, named)).toBe(0);
       plain.stored(holder, tier, handles, keys);
     }
     if (kind === "remove") {
       const unknown = plain.removed(holder, tier, handles);
-      expect(residency.removed(holder, tier, handles)).toBe(unknown);
+      const rows = names?.removed(holder, handles);
+      expect(residency.removed(holder, tier, handles, rows)).toBe(unknown);
+      names?.settle(holder, residency);
     }
   }
   if (kind === "share") {
@@ -80,6 +96,7 @@ export function apply(
     residency.cleared(holder);
     plain.cleared(holder);
   }
+  names?.settle(holder, residency);
   const cursor: HolderCursor = {
     ...{ state: "EXACT", reason: null, epoch: 1, seq, engineMs: 5 },
     ...{ blockSizesTokens: tier === "cpu" ? [] : [16], model: "m", ignoredGroups: [] },
