@@ -13,7 +13,7 @@ import { FrameReader, framed } from "../src/extproc/grpc-frames.ts";
 const CHUNK_BYTES = 65_536;
 const STREAM_WINDOW_BYTES = 1_048_576;
 const CONNECTION_WINDOW_BYTES = 16_777_216;
-const ANSWER_BYTES_MAX = 1_048_576;
+const ANSWER_LIMITS = { messageBytesMax: 1_048_576, budget: null };
 /** Stands where each request has an id of its own, as Envoy gives one. */
 const ID_PLACE = "00000000-0000-0000-0000-000000000000";
 
@@ -94,7 +94,7 @@ export class EdgeClient {
         stream.close(http2.constants.NGHTTP2_CANCEL);
         resolve(toldMs);
       };
-      const reader = new FrameReader(ANSWER_BYTES_MAX, (answer) => {
+      const reader = new FrameReader(ANSWER_LIMITS, (answer) => {
         const kind = answer[0];
         if (kind === REQUEST_HEADERS) toldMs = nodeClock.nowMs() - startMs;
         else if (kind === REQUEST_BODY) {

@@ -56,7 +56,7 @@ const extProcSchema = z.strictObject({
     .min(1024)
     .default(1_073_741_824)
     .describe(
-      "bytes of all bodies that wait for a decision, or for the gateway to take them back; what is beyond is refused with 503",
+      "bytes of all bodies that come, wait for a decision, or for the gateway to take them back; what is beyond is refused with 503",
     ),
   deadlineMs: z
     .number()

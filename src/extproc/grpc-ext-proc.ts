@@ -81,13 +81,15 @@ class RunningServer implements ExtProcServer {
     this.#deps = deps;
     this.#requestIds = new RequestIds(deps.random);
     const { bodyBytesMax, bodyMode, deadlineMs, isFallbackNamed, isTestSelectionOn } = config;
+    const bodyBudget = new BodyBudget(config.bodiesBytesMax);
+    const messageBytesMax = bodyBytesMax + MESSAGE_OVERHEAD_BYTES;
     this.#sessionOptions = {
       ...{ bodyBytesMax, isFallbackNamed, isTestSelectionOn, bodyModeDefault: bodyMode },
-      bodyBudget: new BodyBudget(config.bodiesBytesMax),
+      bodyBudget,
       claimRequestId: (clientId): ClaimedId => this.#requestIds.claim(clientId),
     };
     this.#streamDeps = {
-      ...{ ...deps, deadlineMs, messageBytesMax: bodyBytesMax + MESSAGE_OVERHEAD_BYTES },
+      ...{ ...deps, deadlineMs, frameLimits: { messageBytesMax, budget: bodyBudget } },
       codec: extProcCodec(loadExtProcPackage().definition),
       deadlines: new Deadlines(deps.clock, deadlineMs),
       onClosed: (session): void => this.#closed(session),

@@ -1,12 +1,26 @@
 /** gRPC's framing: each message has a prefix of a compression flag and its length. Pure. */
+import type { BodyBudget } from "./body-budget.ts";
 
 const PREFIX_BYTES = 5;
 
 /**
  * - compressed: compression was not offered
  * - too-large: longer than allowed
+ * - over-budget: the bytes that all half messages hold are over their budget
  */
-export type FrameRefusal = "compressed" | "too-large";
+export type FrameRefusal = "compressed" | "too-large" | "over-budget";
+
+/**
+ * Bytes of a half message beyond which they count against the budget: a gateway's chunk of 64 KiB with
+ * what stands around it does not, so that answers under way pass whatever the budget.
+ */
+const UNCOUNTED_BYTES_MAX = 66_560;
+
+export interface FrameLimits {
+  readonly messageBytesMax: number;
+  /** Null: messages are too short to count. */
+  readonly budget: BodyBudget | null;
+}
 
 /** Longer messages are sent in their parts, shorter ones are copied into one. */
 const COPIED_BYTES_MAX = 4096;
@@ -39,15 +53,16 @@ function joined(parts: readonly Uint8Array[], bytes: number): Buffer {
 
 /** Puts messages together again, wherever the bytes were cut. Keeps no more than one message. */
 export class FrameReader {
-  readonly #messageBytesMax: number;
+  readonly #limits: FrameLimits;
   readonly #onMessage: (message: Buffer) => void;
   #chunks: Buffer[] = [];
   #bytes = 0;
+  #reservedBytes = 0;
   /** Bytes that have to be there before anything can be read. */
   #wantedBytes = PREFIX_BYTES;
 
-  constructor(messageBytesMax: number, onMessage: (message: Buffer) => void) {
-    this.#messageBytesMax = messageBytesMax;
+  constructor(limits: FrameLimits, onMessage: (message: Buffer) => void) {
+    this.#limits = limits;
     this.#onMessage = onMessage;
   }
 
@@ -55,16 +70,28 @@ export class FrameReader {
     return this.#bytes > 0;
   }
 
-  /** Null: all is well. Messages are views of the bytes that came. */
+  /** Null: all is well; otherwise the reader is of no more use. Messages are views of what came. */
   push(chunk: Buffer): FrameRefusal | null {
-    const bytes = this.#gathered(chunk);
-    if (bytes === null) return null;
+    if (this.#bytes === 0) return this.#read(chunk);
+    if (this.#bytes + chunk.length >= this.#wantedBytes) return this.#read(this.#joined(chunk));
+    return this.#keep(chunk) ? null : "over-budget";
+  }
+
+  /** To be called when no more comes. */
+  release(): void {
+    this.#chunks = [];
+    this.#bytes = 0;
+    this.#limits.budget?.release(this.#reservedBytes);
+    this.#reservedBytes = 0;
+  }
+
+  #read(bytes: Buffer): FrameRefusal | null {
     let at = 0;
     this.#wantedBytes = PREFIX_BYTES;
     while (bytes.length - at >= PREFIX_BYTES) {
       if (bytes[at] !== 0) return "compressed";
       const end = at + PREFIX_BYTES + bytes.readUInt32BE(at + 1);
-      if (end - at - PREFIX_BYTES > this.#messageBytesMax) return "too-large";
+      if (end - at - PREFIX_BYTES > this.#limits.messageBytesMax) return "too-large";
       if (end > bytes.length) {
         this.#wantedBytes = end - at;
         break;
@@ -72,22 +99,27 @@ export class FrameReader {
       this.#onMessage(bytes.subarray(at + PREFIX_BYTES, end));
       at = end;
     }
-    if (at < bytes.length) {
-      this.#chunks = [bytes.subarray(at)];
-      this.#bytes = bytes.length - at;
-    }
-    return null;
+    return at === bytes.length || this.#keep(bytes.subarray(at)) ? null : "over-budget";
   }
 
-  /** All bytes that wait, once there are enough of them: each is copied at most twice. */
-  #gathered(chunk: Buffer): Buffer | null {
-    if (this.#bytes === 0) return chunk;
+  /** What came counts, not what its prefix says will: who sends nothing more takes nothing. */
+  #keep(chunk: Buffer): boolean {
+    const { budget } = this.#limits;
+    const counted = Math.max(0, this.#bytes + chunk.length - UNCOUNTED_BYTES_MAX);
+    const more = counted - this.#reservedBytes;
+    if (budget !== null && more > 0) {
+      if (!budget.reserve(more)) return false;
+      this.#reservedBytes = counted;
+    }
     this.#chunks.push(chunk);
     this.#bytes += chunk.length;
-    if (this.#bytes < this.#wantedBytes) return null;
-    const bytes = Buffer.concat(this.#chunks, this.#bytes);
-    this.#chunks = [];
-    this.#bytes = 0;
+    return true;
+  }
+
+  /** All bytes that wait, and these: each is copied at most twice. */
+  #joined(chunk: Buffer): Buffer {
+    const bytes = Buffer.concat([...this.#chunks, chunk], this.#bytes + chunk.length);
+    this.release();
     return bytes;
   }
 }

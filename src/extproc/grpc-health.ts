@@ -74,20 +74,23 @@ export class GrpcHealth {
     answer: Answer,
   ): void {
     let isAsked = false;
-    call.start(HEALTH_MESSAGE_BYTES_MAX, {
-      onMessage: (bytes) => {
-        if (isAsked) throw new Error("one message a call");
-        isAsked = true;
-        const { service = "" } = method.requestDeserialize(bytes);
-        answer(call, service, (value) => void call.write(method.responseSerialize(value)));
+    call.start(
+      { messageBytesMax: HEALTH_MESSAGE_BYTES_MAX, budget: null },
+      {
+        onMessage: (bytes) => {
+          if (isAsked) throw new Error("one message a call");
+          isAsked = true;
+          const { service = "" } = method.requestDeserialize(bytes);
+          answer(call, service, (value) => void call.write(method.responseSerialize(value)));
+        },
+        onHalfClosed: () => {
+          if (!isAsked) throw new Error("no message");
+        },
+        onDrain: () => {},
+        onRefused: () => {},
+        onClosed: () => this.#watches.delete(call),
       },
-      onHalfClosed: () => {
-        if (!isAsked) throw new Error("no message");
-      },
-      onDrain: () => {},
-      onRefused: () => {},
-      onClosed: () => this.#watches.delete(call),
-    });
+    );
   }
 }
 

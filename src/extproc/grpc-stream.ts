@@ -12,6 +12,7 @@ import type { Meter } from "../core/meter.ts";
 import type { Deadlines } from "./deadlines.ts";
 import type { ProcessingResponse } from "./gen/envoy/service/ext_proc/v3/ProcessingResponse.ts";
 import type { ExtProcCodec } from "./grpc-definition.ts";
+import type { FrameLimits } from "./grpc-frames.ts";
 import { type CallEvents, GRPC_STATUS, type Http2GrpcCall } from "./http2-grpc-call.ts";
 import type { Picker, PickOutcome, PickRequest } from "./picker.ts";
 import type { Session } from "./session.ts";
@@ -34,7 +35,7 @@ export interface StreamDeps {
   /** Time for `pick`. */
   readonly deadlines: Deadlines;
   readonly deadlineMs: number;
-  readonly messageBytesMax: number;
+  readonly frameLimits: FrameLimits;
   /** Called once, when nothing is left of the session's stream. */
   readonly onClosed: (session: Session) => void;
 }
@@ -61,11 +62,15 @@ export class GrpcStream implements CallEvents {
   }
 
   start(): void {
-    this.#call.start(this.#deps.messageBytesMax, this);
+    this.#call.start(this.#deps.frameLimits, this);
   }
 
   onMessage(bytes: Buffer): void {
     this.#receive({ kind: "message", message: this.#deps.codec.decode(bytes) });
+  }
+
+  onOverBudget(): void {
+    this.#receive({ kind: "over-budget" });
   }
 
   onHalfClosed(): void {

@@ -213,4 +213,19 @@ describe("the budget of bodies", () => {
     await waitUntil("the answers", () => ofStream(peer, 7, FRAME_TYPE.headers).length === 1);
     expect(refused("body-budget")).toBe(0);
   });
+
+  it("counts messages that came in part, of however many streams", async () => {
+    const { peer, server, refused } = await start(limits);
+    const half = body(BODY_BYTES).subarray(0, BODY_BYTES / 2);
+    const streamIds = Array.from({ length: 12 }, (_, n) => 2 * n + 1);
+    for (const streamId of streamIds) open(peer, streamId, duplex, half);
+    const status = (id: number) => firstAnswer(peer, id)?.immediate_response?.status?.code;
+    await waitUntil("8 answers", () => streamIds.filter((id) => status(id) === 503).length === 8);
+    expect(refused("body-budget")).toBe(8);
+    for (const streamId of streamIds) peer.send(resetFrame(streamId, 8));
+    await waitUntil("the ends", () => server.openStreams === 0);
+    open(peer, 101, duplex, body(BODY_BYTES));
+    await waitUntil("an answer", () => firstAnswer(peer, 101) !== null);
+    expect(firstAnswer(peer, 101)?.response).toBe("request_headers");
+  });
 });

@@ -1,7 +1,7 @@
 /** One gRPC call on a stream of node:http2: messages in and out, and a status at its end. */
 import http2, { type ServerHttp2Stream } from "node:http2";
 import type { Clock } from "../core/clock.ts";
-import { FrameReader, type FrameRefusal, frameParts } from "./grpc-frames.ts";
+import { type FrameLimits, FrameReader, type FrameRefusal, frameParts } from "./grpc-frames.ts";
 
 /** Of gRPC's status codes those that are given here. */
 export const GRPC_STATUS = {
@@ -34,6 +34,8 @@ export interface CallDeps {
 /** What throws ends the call as a message of no known form does. */
 export interface CallEvents {
   onMessage(message: Buffer): void;
+  /** A message came in part, and the budget has no room for more of it: the call is to be ended. */
+  onOverBudget?(): void;
   /** The peer sends nothing more and reads on. */
   onHalfClosed(): void;
   /** What was written has gone, after `write` had said that it has not. */
@@ -46,7 +48,7 @@ export interface CallEvents {
 
 /** Names and values in turn, which Node need not sort and check for each call. */
 const HEADERS = [":status", "200", "content-type", "application/grpc"] as const;
-const REFUSALS: Readonly<Record<FrameRefusal, CallEnd>> = {
+const REFUSALS: Readonly<Record<Exclude<FrameRefusal, "over-budget">, CallEnd>> = {
   compressed: { code: GRPC_STATUS.unimplemented, details: "messages must not be compressed" },
   "too-large": { code: GRPC_STATUS.resourceExhausted, details: "message over the limit" },
 };
@@ -77,16 +79,18 @@ export class Http2GrpcCall {
     stream.on("aborted", destroyAborted);
   }
 
-  start(messageBytesMax: number, events: CallEvents): void {
+  start(limits: FrameLimits, events: CallEvents): void {
     const stream = this.#stream;
     this.#events = events;
-    const reader = new FrameReader(messageBytesMax, (message) => {
+    const reader = new FrameReader(limits, (message) => {
       if (!this.#isEnded) events.onMessage(message);
     });
     stream.on("data", (chunk: Buffer) =>
       this.#guarded(() => {
         const refusal = this.#isEnded ? null : reader.push(chunk);
-        if (refusal !== null) this.refuse("transport", REFUSALS[refusal]);
+        if (refusal === "over-budget") events.onOverBudget?.();
+        else if (refusal !== null) this.refuse("transport", REFUSALS[refusal]);
+        if (refusal !== null) reader.release();
       }),
     );
     // A reset ends the reading side too.
@@ -96,7 +100,10 @@ export class Http2GrpcCall {
       else this.#guarded(() => events.onHalfClosed());
     });
     stream.on("drain", () => this.#guarded(() => events.onDrain()));
-    stream.on("close", () => this.#guarded(() => events.onClosed()));
+    stream.on("close", () => {
+      reader.release();
+      this.#guarded(() => events.onClosed());
+    });
   }
 
   /** Nothing that a peer sends may throw out of an event of the stream: the process would end. */

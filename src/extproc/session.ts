@@ -114,6 +114,8 @@ export class Session {
       case "pick-failed":
       case "deadline":
         return this.#onPickMissing();
+      case "over-budget":
+        return this.#onOverBudget();
       case "half-closed":
         return this.#onHalfClosed();
       case "cancelled":
@@ -308,6 +310,16 @@ export class Session {
       send(immediateResponse(refusal)),
       ...this.#close("refused"),
     ];
+  }
+
+  /** What is lost was a part of the request, or else of an answer that cannot be refused any more. */
+  #onOverBudget(): SessionOutput[] {
+    if (this.#state === "closed") return [];
+    if (this.#state === "waiting" || this.#state === "collecting") {
+      return this.#refuse(BODY_BUDGET_SPENT);
+    }
+    const counted = { kind: "count", reason: BODY_BUDGET_SPENT.reason } as const;
+    return [counted, ...this.#cancelPick(), ...this.#close("failed")];
   }
 
   /** A response before the destination was sent: the gateway answered by itself. */
