@@ -1,4 +1,6 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import { nodeClock } from "../core/node-clock.ts";
 import { ChatTemplate } from "./chat-template.ts";
 import type { Chat, Fields } from "./prompt-fields.ts";
 
@@ -18,10 +20,20 @@ function chat(messages: readonly Fields[], rest: Partial<Chat> = {}): Chat {
 }
 
 function rendered(plain: string | null, of: Chat, withTools = plain): string {
-  const template = new ChatTemplate({ plain, withTools }, { bos_token: "<s>" });
+  const template = new ChatTemplate({ plain, withTools }, { bos_token: "<s>" }, nodeClock);
   const text = template.render(of);
   return text.ok ? text.value : text.reason;
 }
+
+interface Expression {
+  readonly template: string;
+  readonly variables: Fields;
+  readonly text: string;
+}
+
+const EXPRESSIONS: readonly Expression[] = JSON.parse(
+  readFileSync(new URL("../../test/golden/templates/expressions.json", import.meta.url), "utf8"),
+);
 
 const parts = [
   { type: "text", text: "a" },
@@ -72,8 +84,18 @@ describe("a chat template", () => {
   it("is chosen by whether there are tools, and sees what is passed to it", () => {
     const of = chat([], { templateArgs: { enable_thinking: false }, documents: [{ text: "d" }] });
     const plain = "{{ enable_thinking }} {{ documents[0].text }} {{ add_generation_prompt }}";
-    expect(rendered(plain, of, "tools")).toBe("false d true");
+    expect(rendered(plain, of, "tools")).toBe("False d True");
     expect(rendered(plain, { ...of, tools: [] }, "tools")).toBe("tools");
+  });
+
+  it("writes what Jinja writes, or leaves it to the engine", () => {
+    const left = new Set<string>();
+    for (const { template, variables, text } of EXPRESSIONS) {
+      const made = rendered(template, chat([], { templateArgs: variables }));
+      if (made === "template-unsupported") left.add(template);
+      else expect(made, `${template} of ${JSON.stringify(variables)}`).toBe(text);
+    }
+    expect([...left].sort()).toEqual([]);
   });
 
   it("says why it renders nothing, without a word of the prompt", () => {
@@ -82,7 +104,7 @@ describe("a chat template", () => {
     const many = Array.from({ length: 16_385 }, () => ({ role: "user", content: "a" }));
     expect(rendered("x", chat(many))).toBe("template-unsupported");
     const raising = "{{ raise_exception('secret: ' + messages[0].content) }}";
-    const template = new ChatTemplate({ plain: raising, withTools: raising }, {});
+    const template = new ChatTemplate({ plain: raising, withTools: raising }, {}, nodeClock);
     const result = template.render(chat([{ role: "user", content: "my words" }]));
     expect(result).toMatchObject({ ok: false, reason: "template-failed" });
     expect(JSON.stringify(result)).not.toContain("words");

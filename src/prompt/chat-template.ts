@@ -3,24 +3,27 @@
  * hands to the template, and the template through @huggingface/jinja. Pure, but for templates that ask
  * for the date.
  */
-import { Template } from "@huggingface/jinja";
-import { messageOf } from "../core/errors.ts";
+import { Environment, Interpreter, Template } from "@huggingface/jinja";
+import type { Clock } from "../core/clock.ts";
 import { ok, type Result, refused } from "../core/result.ts";
 import { textOfPart } from "./chat-body.ts";
 import type { ChatTemplates } from "./file-tokenizer.ts";
 import { type Chat, type Fields, isFields, listOrNull } from "./prompt-fields.ts";
+import { callable, TemplateGap, written } from "./python-values.ts";
+import { TemplateRaised, templateGlobals } from "./template-globals.ts";
+import { rewriteTemplate } from "./template-rewrite.ts";
 
 /** Messages of a chat that is rendered here; rendering is on the thread that decides. */
 const MESSAGES_MAX = 16_384;
 
 /**
- * - template-failed: the template raised an error, as the engine's will
+ * - template-failed: the template refuses the chat, as the engine's will
  * - template-unsupported: what is asked for cannot be rendered here as the engine does it
  */
 export type TemplateRefusal = "template-failed" | "template-unsupported";
 
 interface Compiled {
-  readonly template: Template;
+  readonly write: (variables: Fields) => string;
   /** Whether the template goes through a message's content part by part, or takes it as text. */
   readonly isContentListed: boolean;
 }
@@ -31,10 +34,15 @@ export class ChatTemplate {
   readonly #special: Readonly<Record<string, string>>;
 
   /** Throws where a template is no Jinja that is understood. `special`: texts of special tokens. */
-  constructor(templates: ChatTemplates, special: Readonly<Record<string, string>>) {
-    this.#plain = compiled(templates.plain);
-    this.#withTools =
-      templates.withTools === templates.plain ? this.#plain : compiled(templates.withTools);
+  constructor(
+    templates: ChatTemplates,
+    special: Readonly<Record<string, string>>,
+    clock: Pick<Clock, "wallMs">,
+  ) {
+    const globals = (): Environment => templateGlobals(() => clock.wallMs());
+    const { plain, withTools } = templates;
+    this.#plain = compiled(plain, globals());
+    this.#withTools = withTools === plain ? this.#plain : compiled(withTools, globals());
     this.#special = special;
   }
 
@@ -50,7 +58,7 @@ export class ChatTemplate {
       return refused("template-unsupported", detail);
     }
     try {
-      const text = used.template.render({
+      const text = used.write({
         ...this.#special,
         ...templateArgs,
         messages: chat.messages.map((message) => templateMessage(message, used)),
@@ -60,20 +68,39 @@ export class ChatTemplate {
       });
       return ok(text);
     } catch (error) {
-      return refused("template-failed", place(messageOf(error)));
+      return refused(...reasonOf(error));
     }
   }
 }
 
-function compiled(text: string | null): Compiled | null {
+function compiled(text: string | null, globals: Environment): Compiled | null {
   if (text === null) return null;
-  const template = new Template(text);
-  return { template, isContentListed: hasContentLoop(template.parsed, new Set()) };
+  const { parsed } = new Template(text);
+  const isContentListed = hasContentLoop(parsed, new Set());
+  const interpreter = new Interpreter(globals);
+  for (const [name, block] of rewriteTemplate(parsed)) {
+    const inScope = callable((_, scope) => interpreter.evaluate(block, new Environment(scope)));
+    globals.setVariable(name, inScope);
+  }
+  const write = (variables: Fields): string => {
+    const environment = new Environment(globals);
+    for (const [name, value] of Object.entries(variables)) {
+      environment.variables.delete(name);
+      environment.set(name, value);
+    }
+    return written(interpreter.evaluate(parsed, environment));
+  };
+  return { write, isContentListed };
 }
 
-/** What a template raises may quote messages. */
-function place(message: string): string {
-  return `the template raised an error of ${message.length} characters`;
+/** What a template raises, and what the library says, may quote messages. */
+function reasonOf(error: unknown): [TemplateRefusal, string] {
+  if (error instanceof TemplateRaised) {
+    const detail = `the template refuses the chat, in ${error.message.length} characters`;
+    return ["template-failed", detail];
+  }
+  const what = error instanceof TemplateGap ? error.message : "what the library has not";
+  return ["template-unsupported", `the template uses ${what}`];
 }
 
 /** As vLLM gives it to the template: text joined by line ends or as parts, arguments as objects. */

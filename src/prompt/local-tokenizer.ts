@@ -2,6 +2,7 @@
  * Text becomes token ids in this process: chats through the model's template, texts cut at added
  * tokens, pieces remembered, and what is new tokenised on another thread.
  */
+import type { Clock } from "../core/clock.ts";
 import { KvError, messageOf } from "../core/errors.ts";
 import { ok, type Result, refused } from "../core/result.ts";
 import { ChatTemplate } from "./chat-template.ts";
@@ -72,7 +73,7 @@ export class LocalTokenizer implements PromptTokenizer {
 
   /** Rejects with KvError ERR_TOKENIZER_UNREADABLE. Cost: half a second, 100 MB. */
   static async start(folder: string, deps: LocalTokenizerDeps): Promise<LocalTokenizer> {
-    const template = templateOf(readTokenizerConfig(folder), folder);
+    const template = templateOf(readTokenizerConfig(folder), folder, deps.clock);
     const { worker, facts } = await TokenizerWorker.start(folder, deps);
     return new LocalTokenizer(folder, { worker, facts, template }, deps);
   }
@@ -87,9 +88,10 @@ export class LocalTokenizer implements PromptTokenizer {
   ): Promise<Result<Tokenized, TokenizeRefusal>> {
     const rendered = this.#render(request);
     if (!rendered.ok) {
-      return rendered.reason === "template-unsupported"
-        ? await this.#deps.otherwise.tokenize(request, signal)
-        : rendered;
+      if (rendered.reason !== "template-unsupported") return rendered;
+      const asked = await this.#deps.otherwise.tokenize(request, signal);
+      // Without an engine the reason is what it would have been asked for.
+      return asked.ok || asked.reason !== "no-engine" ? asked : rendered;
     }
     if (!rendered.value.isWellFormed()) {
       return refused("not-unicode", "the text has half a surrogate pair");
@@ -188,9 +190,9 @@ type Ids = Uint32Array | readonly number[];
 
 const LOST: Made = refused("tokenizer-failed", "a piece was lost");
 
-function templateOf(config: Fields, folder: string): ChatTemplate {
+function templateOf(config: Fields, folder: string, clock: Clock): ChatTemplate {
   try {
-    return new ChatTemplate(chatTemplatesOf(config), specialTokensOf(config));
+    return new ChatTemplate(chatTemplatesOf(config), specialTokensOf(config), clock);
   } catch (cause) {
     const message = `${folder}: the chat template is not understood: ${messageOf(cause)}`;
     throw new KvError("ERR_TOKENIZER_UNREADABLE", message, { cause });
