@@ -9,6 +9,7 @@ export const EVENTS_MAX: u32 = 16_384;
 /** Values in all lists of one message, a hash as HASH_SLOTS of them. */
 export const LISTED_MAX: u32 = 1_048_576;
 export const HASH_SLOTS: u32 = 4;
+export const EXTRA_SLOTS: u32 = 16;
 /** What may be read behind a payload before its end is looked for. */
 const SLACK_BYTES: u32 = 4096;
 
@@ -36,7 +37,9 @@ export const BLOCK_SIZE: usize = 12;
 export const TOLD: usize = 16;
 export const LORA_ID: usize = 20;
 export const GROUP: usize = 24;
-export const NILS: usize = 28;
+/** Blocks that have none, or where all of them lie in the payload, and on how many bytes. */
+export const EXTRAS: usize = 28;
+export const EXTRAS_BYTES: usize = 56;
 /** Texts: offset in the payload << 8 | length, or the number of a known word. */
 export const MEDIUM: usize = 32;
 export const LORA_NAME: usize = 36;
@@ -51,4 +54,5 @@ export const CLEARED: u32 = 3;
 export const TOLD_PARENT: u32 = 1;
 export const TOLD_LORA_ID: u32 = 2;
 export const TOLD_GROUP: u32 = 4;
-export const TOLD_NILS: u32 = 8;
+export const TOLD_NO_EXTRAS: u32 = 8;
+export const TOLD_EXTRAS: u32 = 16;

@@ -94,6 +94,8 @@ function placesOf(at: usize, byte: u8): u64 {
 }
 
 /** Copies `count` hashes in the same way: integers, or the last 8 bytes of byte strings. */
+// @ts-ignore: decorator
+@inline
 export function copyHashes(from: usize, to: usize, count: u32, end: usize): usize {
   const last = to + (<usize>count << 3);
   for (; to < last; to += 8) {

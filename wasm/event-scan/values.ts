@@ -5,6 +5,8 @@
 import { BEYOND } from "./layout";
 
 /** An unsigned integer of at most 32 bits. */
+// @ts-ignore: decorator
+@inline
 export function copyCount(from: usize, to: usize): usize {
   const head = <u32>load<u8>(from);
   if (head < 0x80) {
@@ -25,6 +27,8 @@ export function copyCount(from: usize, to: usize): usize {
 }
 
 /** How many values an array has; each takes a byte at least. */
+// @ts-ignore: decorator
+@inline
 export function copyArrayLength(from: usize, to: usize, end: usize): usize {
   const head = <u32>load<u8>(from);
   let length = head & 0x0f;
@@ -42,6 +46,8 @@ export function copyArrayLength(from: usize, to: usize, end: usize): usize {
 }
 
 /** How many bytes a text has, at most 255, all of which are there. */
+// @ts-ignore: decorator
+@inline
 export function copyTextLength(from: usize, to: usize, end: usize): usize {
   const head = <u32>load<u8>(from);
   let length = head & 0x1f;
