@@ -195,15 +195,6 @@ describe("media", () => {
     expect(applied).toMatchObject({ state: "EXACT", tokens: { [tier]: 16, any: 16 } });
   });
 
-  it("below the GPU place no block that was never told of with its identity", () => {
-    const [applied] = apply([[stored(1, { medium: "DISK" })]], [{ tokenIds: tokens(16) }]);
-    expect(applied).toMatchObject({
-      state: "DEGRADED",
-      reason: "unknown-handle",
-      tokens: { any: 0 },
-    });
-  });
-
   it("unknown ones are in no tier", () => {
     const [applied] = apply([[stored(1, { medium: "tape" })]], [{ tokenIds: tokens(16) }]);
     expect(applied).toMatchObject({ state: "DEGRADED", tokens: { any: 0 } });

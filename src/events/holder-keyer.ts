@@ -16,6 +16,7 @@ import { type Blocks, HandleMap } from "./handle-map.ts";
 import { type EndedHints, HINT_LIFE_MS, Hints } from "./hints.ts";
 import type { KeyedEvent, KeyedStored, LossReason } from "./keyed-batch.ts";
 import type { BlockRemoved, BlockStored, KvEvent, KvEventBatch } from "./kv-event.ts";
+import { type LeftOut, LeftOutCounts } from "./left-out.ts";
 import { Orphans } from "./orphans.ts";
 import { endOfRemovals, joinedRemovals } from "./removal-runs.ts";
 import { extrasOfStored } from "./stored-extras.ts";
@@ -43,7 +44,9 @@ export class HolderKeyer {
   readonly #handles = new HandleMap();
   readonly #orphans = new Orphans();
   readonly #groups = new GroupRule();
-  #eventsLeftOut = 0;
+  readonly #leftOut = new LeftOutCounts();
+  /** Salts or images may have been told in this life: a lower tier's store that tells none leaves them out. */
+  #areExtrasTold = false;
   readonly #hints: Hints;
   readonly #lanes: CopyLanes;
   readonly #rule: ConnectorRule;
@@ -60,6 +63,7 @@ export class HolderKeyer {
 
   /** What an earlier relay told once in this life. */
   restoreLife({ ignoredGroups, lanes = [] }: Pick<HolderCursor, "ignoredGroups" | "lanes">): void {
+    this.#areExtrasTold = true;
     for (const group of ignoredGroups) this.#groups.ignore(group);
     this.#groups.setApart(this.#lanes.restoreNames(lanes));
   }
@@ -102,11 +106,9 @@ export class HolderKeyer {
     return this.#removalsOf(this.#hints.takeEnded(this.#engineMs + elapsedMs));
   }
 
-  /** Events of left-out groups since the last call. */
-  takeLeftOut(): number {
-    const events = this.#eventsLeftOut;
-    this.#eventsLeftOut = 0;
-    return events;
+  /** What was left out since the last call, and costs nothing of what is known. */
+  takeLeftOut(): LeftOut {
+    return this.#leftOut.take();
   }
 
   /** The engine started anew: its handles mean nothing any more. */
@@ -117,6 +119,7 @@ export class HolderKeyer {
     this.#lanes.clear();
     this.#hints.clear();
     this.#rule.clear();
+    this.#areExtrasTold = false;
     this.#engineMs = 0;
   }
 
@@ -141,6 +144,7 @@ export class HolderKeyer {
     const isLoss = (event: KeyedEvent): boolean =>
       event.type === "lost" && event.reason === "no-removals";
     const hasHints = events.some(isLoss);
+    this.#areExtrasTold = true;
     for (const event of events) {
       this.#adoptEvent(event);
       if (event.type !== "stored") continue;
@@ -172,7 +176,8 @@ export class HolderKeyer {
         keyed.push({ type: "cleared" });
         break;
       case "skipped":
-        keyed.push(lost("skipped-event"));
+        if (event.reason === "unknown-tag") this.#leftOut.count(event.reason);
+        else keyed.push(lost("skipped-event"));
     }
   }
 
@@ -224,7 +229,7 @@ export class HolderKeyer {
     const { group } = event;
     const place = this.#groups.placeOfStored(event);
     if (place.is === "left-out") {
-      this.#eventsLeftOut += 1;
+      this.#leftOut.count("other-group");
       if (place.isNews && group !== null) keyed.push({ type: "ignored-group", group });
       return undefined;
     }
@@ -244,14 +249,25 @@ export class HolderKeyer {
       return;
     }
     const place = { tier, medium, group, isHint: false };
-    const isByHandle = event.tokens.length === 0 || event.caveat === "no-identity";
-    if (isByHandle) this.#placeByHandle(event, place, keyed);
+    if (event.tokens.length === 0 || this.#isIdentityUntold(event))
+      this.#placeByHandle(event, place, keyed);
     else this.#placeByTokens(event, place, keyed);
+  }
+
+  /** Whether its tokens make no key, or are not needed for one: the blocks' events in the GPU had told more. */
+  #isIdentityUntold({ caveat, handles }: BlockStored): boolean {
+    if (caveat !== "no-identity") return false;
+    return (
+      this.#areExtrasTold || handles.every((each) => this.#handles.keyOf(engineKey(each)) !== null)
+    );
   }
 
   #placeByTokens(event: BlockStored, place: StorePlace, keyed: KeyedEvent[]): void {
     const { handles, tokens, blockSizeTokens } = event;
     const extras = extrasOfStored(event);
+    // SGLang's salt is not among the extra keys: it is told of every tier.
+    if (event.extraKeys !== null && extras?.some((each) => each !== null))
+      this.#areExtrasTold = true;
     const areExtrasFitting = extras === null || extras.length === handles.length;
     if (tokens.length !== handles.length * blockSizeTokens || !areExtrasFitting) {
       keyed.push(lost("length-mismatch"));
@@ -347,7 +363,7 @@ export class HolderKeyer {
     const { medium } = event;
     const group = this.#groups.groupOfRemoved(event.group);
     const tier = tierOfMedium(medium);
-    if (group === undefined) this.#eventsLeftOut += 1;
+    if (group === undefined) this.#leftOut.count("other-group");
     else if (tier === "unknown") keyed.push(lost("unknown-tier"));
     else {
       const handles = this.#orphans.size === 0 ? event.handles : this.#placed(event.handles, tier);

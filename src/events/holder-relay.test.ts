@@ -162,7 +162,7 @@ describe("tiers", () => {
 
 describe("events that do not fit", () => {
   it("are reported: lengths, extras and what the decoder skipped", () => {
-    const skipped: KvEvent = { type: "skipped", reason: "unknown-tag" };
+    const skipped: KvEvent = { type: "skipped", reason: "malformed-event" };
     expect(
       relayAll(
         newRelay(),

@@ -9,6 +9,7 @@ import type { Tier } from "../tiers/tier.ts";
 import type { Blocks } from "./handle-map.ts";
 import { HolderKeyer, type HolderKeyerDeps } from "./holder-keyer.ts";
 import { isNote, type KeyedBatch, type KeyedEvent, type LossReason } from "./keyed-batch.ts";
+import { type LeftOut, NONE_LEFT_OUT } from "./left-out.ts";
 import type { Delivery, EngineMessage, SequenceDrop, SequencerStep } from "./sequence.ts";
 import { Sequencer } from "./sequencer.ts";
 
@@ -17,8 +18,8 @@ export interface RelayStep {
   /** Ask the engine for its messages from here on, and drop a replay that runs; null: do not. */
   readonly replayFrom: number | null;
   readonly drops: readonly SequenceDrop[];
-  /** Events of groups that are not indexed. */
-  readonly eventsLeftOut: number;
+  /** Events that were left out, and cost nothing of what is known. */
+  readonly leftOut: LeftOut;
 }
 
 export interface HolderRelayDeps extends HolderKeyerDeps {
@@ -86,7 +87,7 @@ export class HolderRelay {
     const engineMs = this.#engineMs + Math.max(1, Math.round(elapsedMs));
     const place = { epoch: this.#epoch, seq: this.#seq, engineMs };
     const batches = events.length === 0 ? [] : [{ holder, model: this.#model, ...place, events }];
-    return { batches, replayFrom: null, drops: [], eventsLeftOut: 0 };
+    return { batches, replayFrom: null, drops: [], leftOut: NONE_LEFT_OUT };
   }
 
   /** Something is missing that the engine's replay could tell. */
@@ -180,7 +181,7 @@ export class HolderRelay {
 
   #relay({ deliveries, replayFrom, drops }: SequencerStep): RelayStep {
     const batches = deliveries.map((each) => this.#keyed(each));
-    return { batches, replayFrom, drops, eventsLeftOut: this.#keyer.takeLeftOut() };
+    return { batches, replayFrom, drops, leftOut: this.#keyer.takeLeftOut() };
   }
 
   #keyed(delivery: Delivery): KeyedBatch {

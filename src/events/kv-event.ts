@@ -32,7 +32,7 @@ export interface BlockStored {
  * - token-pairs: each token was a pair with the next one (EAGLE): the engine's last block also needs
  *   the token behind it, so that a match may be one block too long
  * - no-removals: a connector's store that no removal will follow: nobody knows how long it holds
- * - no-identity: salt and images of the blocks are left out, so that tokens alone make no key
+ * - no-identity: salt and images of the blocks, where they have any, are left out
  */
 export type StoredCaveat = "token-pairs" | "no-removals" | "no-identity";
 

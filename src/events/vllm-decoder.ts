@@ -57,6 +57,8 @@ function withCaveats(batch: KvEventBatch): KvEventBatch {
 
 function caveatOf(event: KvEvent): StoredCaveat | null {
   if (event.type !== "stored" || event.medium === null || event.medium === "GPU") return null;
-  const isTold = event.extraKeys !== null || event.tokens.length === 0;
-  return isTold || tierOfMedium(event.medium) === "gpu" ? null : "no-identity";
+  const isTold = event.extraKeys !== null || event.cacheSalt !== undefined;
+  return isTold || event.tokens.length === 0 || tierOfMedium(event.medium) === "gpu"
+    ? null
+    : "no-identity";
 }

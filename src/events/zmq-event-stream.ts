@@ -236,11 +236,11 @@ export class EventStream {
     });
   }
 
-  #take({ batches, replayFrom, drops, eventsLeftOut }: RelayStep): void {
+  #take({ batches, replayFrom, drops, leftOut }: RelayStep): void {
     const { meter, sink } = this.#deps;
     this.#endHintsLater();
-    if (eventsLeftOut > 0) {
-      meter.count("kvatlas_events_refused_total", { reason: "other-group" }, eventsLeftOut);
+    for (const [reason, events] of leftOut) {
+      meter.count("kvatlas_events_refused_total", { reason }, events);
     }
     for (const batch of batches) if (!sink.accept(batch)) this.relay.wound();
     for (const reason of drops) meter.count("kvatlas_events_refused_total", { reason });

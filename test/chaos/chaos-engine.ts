@@ -38,9 +38,12 @@ export class ChaosEngine {
   said: Said[] = [];
   /** What it held after the message of each time. */
   readonly #holdingsAt = new Map<number, Holdings>();
-  readonly #keyOfHandle = new Map<bigint, bigint>();
+  /** Blocks of all lives. */
+  readonly #blockOf = new Map<bigint, TruthBlock>();
   readonly #keys = new Set<bigint>();
   readonly claims = new ChaosClaims();
+  /** Handles that a lower tier's event named without the salt or image that they have. */
+  readonly #untold = new Set<bigint>();
 
   constructor(
     traits: EngineTraits,
@@ -108,7 +111,14 @@ export class ChaosEngine {
 
   /** Key of a handle of any life; undefined: it never said such a handle. */
   keyOf(handle: bigint): bigint | undefined {
-    return this.#keyOfHandle.get(handle);
+    return this.#blockOf.get(handle)?.key;
+  }
+
+  /** Whether a block, or one before it, was named without its salt or image. */
+  isIdentityUntold(handle: bigint): boolean {
+    let block = this.#blockOf.get(handle) ?? null;
+    while (block !== null && !this.#untold.has(block.handle)) block = block.parent;
+    return block !== null;
   }
 
   /** Whether some block, of any life, has this key. */
@@ -325,6 +335,7 @@ export class ChaosEngine {
   /** vLLM never tells extras of lower tiers; SGLang tells the salt as everywhere. */
   #lowerEvent(block: TruthBlock, lane: Lane): WireEvent {
     const event = this.#storedEvent([block], lane);
+    if (this.traits.engine === "vllm" && block.extras !== null) this.#untold.add(block.handle);
     return this.traits.engine === "sglang" ? event : { ...event, extras: null };
   }
 
@@ -378,7 +389,7 @@ export class ChaosEngine {
     });
     for (const block of chain) {
       this.#blocks.add(block);
-      this.#keyOfHandle.set(block.handle, block.key);
+      this.#blockOf.set(block.handle, block);
       this.#keys.add(block.key);
     }
     return chain;

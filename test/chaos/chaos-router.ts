@@ -194,8 +194,11 @@ export class ChaosRouter {
   #checkKeys(holder: Holder, when: string): void {
     const engine = this.#engineOf(holder);
     if (!engine.traits.areExtrasTold) return;
+    const isExact = this.cursorOf(holder)?.state === "EXACT";
     for (const [handle, { key }] of this.#residency.records(holder)) {
       if (engine.keyOf(handle) === key || !engine.hasKey(key)) continue;
+      // Where what told of its salt or image was lost, tokens alone place it, and it is not EXACT.
+      if (!isExact && engine.isIdentityUntold(handle)) continue;
       throw new Divergence(`${when}: ${handle} is held as ${key}, it is ${engine.keyOf(handle)}`);
     }
   }

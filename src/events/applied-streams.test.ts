@@ -1,0 +1,113 @@
+/** `events apply` on small made streams: what is placed where, and when the state is EXACT. */
+import { beforeAll, describe, expect, it } from "vitest";
+import { msgpackPayload } from "../../test/harness/event-samples.ts";
+import { type BlockHasher, createBlockHasher } from "../keys/block-hasher.ts";
+import { type AppliedPrompt, applyCapture, promptsSchema } from "./applied-capture.ts";
+
+let hasher: BlockHasher;
+beforeAll(async () => {
+  hasher = await createBlockHasher(0);
+});
+
+/** A block of two tokens: [n, n + 100]. */
+const stored = (handle: number, parent: number | null = null, fields: object = {}): object => ({
+  ...{ type: "BlockStored", block_hashes: [handle], parent_block_hash: parent },
+  ...{ token_ids: [handle, handle + 100], block_size: 2, medium: "GPU", ...fields },
+});
+/** The prompt of these blocks. */
+const prompt = (...blocks: number[]): { readonly tokenIds: number[] } => ({
+  tokenIds: blocks.flatMap((block) => [block, block + 100]),
+});
+
+interface Said {
+  readonly seq: number;
+  /** Null: it cannot be decoded. */
+  readonly events: readonly object[] | null;
+  /** Default: follows seq. */
+  readonly ts?: number;
+}
+
+function applyAll(said: readonly Said[], ...prompts: readonly object[]): AppliedPrompt[] {
+  const messages = said.map(({ seq, events, ts = 100 + seq }) => ({
+    seq,
+    payload: events === null ? Uint8Array.of(0xc1) : msgpackPayload([ts, events, 0]),
+  }));
+  return applyCapture({ messages, prompts: promptsSchema.parse(prompts), replies: null, hasher });
+}
+
+/** Messages from 0 on, one prompt. */
+function apply(said: readonly (readonly object[] | null)[], asked: object): AppliedPrompt {
+  const [applied] = applyAll(
+    said.map((events, seq) => ({ seq, events })),
+    asked,
+  );
+  if (applied === undefined) throw new Error("no answer");
+  return applied;
+}
+
+const exact = (tokens: object): object => ({ state: "EXACT", reason: null, tokens });
+
+describe("lower-tier stores with tokens", () => {
+  it.each([
+    "CPU",
+    "CPU_PINNED",
+    "CPU_TIER2",
+    "DISK",
+    "STORAGE",
+    "FS",
+    "NVME",
+    "EXTERNAL",
+    "SHARED",
+  ])("of %s are placed by them where the block is not known", (medium) => {
+    for (const extra_keys of [undefined, null, [null]]) {
+      const applied = apply([[stored(1, null, { medium, extra_keys })]], prompt(1));
+      expect(applied).toMatchObject(exact({ gpu: 0, any: 2 }));
+    }
+  });
+
+  it("follow their parents, of whatever tier, and wait for those that were not told yet", () => {
+    const cpu = { medium: "CPU" };
+    const child = apply([[stored(1)], [stored(2, 1, cpu)]], prompt(1, 2));
+    expect(child).toMatchObject(exact({ gpu: 2, cpu: 0, any: 4 }));
+    const grown = apply([[stored(1, null, cpu), stored(2, 1)]], prompt(1, 2));
+    expect(grown).toMatchObject(exact({ gpu: 0, cpu: 2, any: 4 }));
+    const orphan = apply([[stored(2, 1, cpu)], [stored(1, null, cpu)]], prompt(1, 2));
+    expect(orphan.tokens).toMatchObject({ cpu: 4 });
+  });
+
+  it("leave a known block the key that it has", () => {
+    const salted = stored(1, null, { extra_keys: [["salt"]] });
+    const applied = applyAll(
+      [{ seq: 0, events: [salted, stored(1, null, { medium: "CPU" })] }],
+      prompt(1),
+      { ...prompt(1), cacheSalt: "salt" },
+    );
+    expect(applied).toMatchObject([exact({ any: 0 }), exact({ gpu: 2, cpu: 2 })]);
+  });
+
+  it("are of unknown identity where the stream tells salts or images, and no block is known", () => {
+    const salted = stored(1, null, { extra_keys: [["salt"]] });
+    const lower = apply([[salted], [stored(2, null, { medium: "CPU" })]], prompt(2));
+    expect(lower).toMatchObject({
+      ...{ state: "DEGRADED", reason: "unknown-handle", tokens: { any: 0 } },
+    });
+    const told = stored(2, null, { medium: "CPU", extra_keys: [null] });
+    expect(apply([[salted], [told]], prompt(2))).toMatchObject(exact({ cpu: 2 }));
+    // An adapter's name is told of every tier.
+    const lora = stored(1, null, { lora_name: "sql", extra_keys: [["sql"]] });
+    const plain = apply([[lora], [stored(2, null, { medium: "CPU" })]], prompt(2));
+    expect(plain).toMatchObject(exact({ cpu: 2 }));
+  });
+});
+
+describe("events of kinds that this version does not know", () => {
+  it("are left out, and cost nothing of what is known", () => {
+    const [array, map] = [["NewEvent", 1], { type: "NewEvent" }];
+    expect(apply([[array, stored(1), map]], prompt(1))).toMatchObject(exact({ gpu: 2 }));
+  });
+
+  it("are not those that cannot be read, which do", () => {
+    const applied = apply([[["BlockStored", "no list"], stored(1)]], prompt(1));
+    expect(applied).toMatchObject({ state: "DEGRADED", reason: "skipped-event" });
+  });
+});
