@@ -23,6 +23,10 @@ export class AnswerTimes {
     this.#open.set(requestId, { sentMs: nowMs, firstMs: null, streamedTokens: 0 });
   }
 
+  refused(requestId: string): void {
+    this.#open.delete(requestId);
+  }
+
   firstByte(requestId: string, nowMs: number): void {
     const answer = this.#open.get(requestId);
     if (answer === undefined || answer.firstMs !== null) return;

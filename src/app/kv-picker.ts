@@ -79,6 +79,8 @@ interface Look {
 const LOOKS_PER_INTERVAL = 1024;
 /** What a gateway answers when an endpoint refused it or broke off. */
 const GATEWAY_FAULTS: ReadonlySet<number> = new Set([502, 503, 504]);
+/** Statuses from here on are no answers of a model; 0 is one that the gateway does not tell. */
+const REFUSED_STATUS_MIN = 300;
 const NOTHING_MATCHED: PromptMatch = { matchedBy: "none", sized: [], keysBySize: new Map() };
 const NO_KEYS: BigUint64Array = new BigUint64Array(0);
 const NONE_EXCLUDED: ReadonlySet<EndpointId> = new Set();
@@ -141,11 +143,16 @@ export class KvPicker implements Picker {
     if (chosen === null) return;
     const isElsewhere = servedBy !== null && isEndpointAddress(servedBy) && servedBy !== chosen;
     if (isElsewhere || GATEWAY_FAULTS.has(status)) fleet.faulted(chosen, clock.nowMs());
-    if (!isElsewhere) return;
-    // The gateway retried elsewhere: the work is where the request was served.
-    const moved = endpointId(servedBy);
-    fleet.ledger.moved(requestId, moved);
-    answers.moved(requestId, moved);
+    if (isElsewhere) {
+      // The gateway retried elsewhere: the work is where the request was served.
+      const moved = endpointId(servedBy);
+      fleet.ledger.moved(requestId, moved);
+      answers.moved(requestId, moved);
+    }
+    if (status < REFUSED_STATUS_MIN) return;
+    // What was refused was no work: its quick end tells nothing of how fast the endpoint is.
+    fleet.ledger.ended(requestId);
+    this.#times.refused(requestId);
   }
 
   firstByte(requestId: string): void {
