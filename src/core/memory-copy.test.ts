@@ -1,14 +1,12 @@
 import { expect, it } from "vitest";
-import { type OwnMemory, sharedMemory } from "./file-wasm.ts";
-import { copiedFrom, MemoryCopy } from "./memory-copy.ts";
-
-declare const WebAssembly: { readonly Memory: new (size: object) => OwnMemory };
+import { moduleMemory } from "../../test/harness/module-memory.ts";
+import { sharedMemory } from "./file-wasm.ts";
+import { MemoryCopy } from "./memory-copy.ts";
 
 const PAGE_BYTES = 65_536;
 
 it("copies keys from wherever they lie, as many as there is room for, and nothing beside them", () => {
-  const known = new WebAssembly.Memory({ initial: 1, maximum: 1 });
-  copiedFrom(known);
+  const known = moduleMemory();
   const sources = [
     new BigUint64Array(known.buffer, 24, 2000),
     new BigUint64Array(2000),

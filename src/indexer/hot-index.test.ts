@@ -3,16 +3,19 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { apply, historyChains, nextWrite } from "../../test/harness/index-history.ts";
 import { MemoryIndex } from "../../test/harness/memory-index.ts";
+import { moduleMemory } from "../../test/harness/module-memory.ts";
 import { type BlockKey, blockKey, endpointId, type Holder, holderName } from "../core/ids.ts";
 import { seededRandom } from "../core/random.ts";
 import { TIERS } from "../tiers/tier.ts";
 import { blockIndexContract } from "./block-index.contract.ts";
-import type { PrefixMatch } from "./block-index.ts";
+import type { BlockIndex, PrefixMatch } from "./block-index.ts";
 import { SHARED, WANTED } from "./evictor.ts";
 import { HotIndex } from "./hot-index.ts";
 import { TableReader } from "./table-reader.ts";
 
 blockIndexContract(() => new HotIndex());
+describe("read by another instance, with keys that lie in a module's memory", () =>
+  blockIndexContract(() => readElsewhere(new HotIndex())));
 
 const holders = Array.from({ length: 12 }, (_, position): Holder => {
   return { endpointId: endpointId(`10.0.0.${position >> 1}:8000`), rank: position & 1 };
@@ -204,6 +207,30 @@ it("tells what speaks against an eviction as a plain model does, and forgets no 
   }
   expect(Math.min(...Object.values(seen))).toBeGreaterThan(100);
 });
+
+/** An index that is written here and read as another thread does, on keys as decisions have them. */
+function readElsewhere(index: HotIndex): BlockIndex {
+  const reader = new TableReader(index.share());
+  const memory = moduleMemory();
+  const passing = (keys: BigUint64Array): BigUint64Array => {
+    const inModule = new BigUint64Array(memory.buffer, 16, keys.length);
+    inModule.set(keys);
+    return inModule;
+  };
+  return {
+    store: (holder, tier, key) => index.store(holder, tier, key),
+    remove: (holder, tier, key) => index.remove(holder, tier, key),
+    storeMany: (holder, tier, keys, parent) => index.storeMany(holder, tier, keys, parent),
+    removeMany: (holder, tier, keys) => index.removeMany(holder, tier, keys),
+    get repeated() {
+      return index.repeated;
+    },
+    match: (keys) => reader.match(passing(keys)),
+    prefix: (keys) => reader.prefix(passing(keys)),
+    residency: (key) => reader.residency(key),
+    stats: () => reader.stats(),
+  };
+}
 
 /** Holders of what can be reached, in the order of their names. */
 function inOrder(prefix: PrefixMatch): PrefixMatch {
