@@ -28,9 +28,9 @@ const cursor = {
   ...{ blockSizesTokens: [16], model: "m", ignoredGroups: [] },
 };
 
-function start(path: string | null, bytesMax = 2 ** 30): IndexCore {
+function start(path: string | null, bytesMax = 2 ** 30, keySeed = 0): IndexCore {
   const ports = { clock: nodeClock, log: silentLog, meter: recordingMeter() };
-  const config = indexerConfigSchema.parse({ path, bytesMax });
+  const config = indexerConfigSchema.parse({ path, bytesMax, keySeed });
   return new IndexCore(config, { ...ports, evictions: new EvictionBoard() });
 }
 
@@ -88,6 +88,28 @@ it("serves from memory where the store cannot be used, and says why", async () =
   core.residency.stored(holder, "gpu", BigUint64Array.of(1n), BigUint64Array.of(1n));
   expect(core.index.match(BigUint64Array.of(1n))).toMatchObject([{ blocks: 1 }]);
   await core.stop();
+});
+
+it("says what became of a store that could not be resumed from", async () => {
+  const path = join(folder, "store");
+  await fill(path);
+  const other = start(path, undefined, 7);
+  await other.restored;
+  expect(other.storeDetail).toContain(
+    "begun anew: the former store had another layout or key seed",
+  );
+  await other.stop();
+  writeFileSync(join(path, "data.mdb"), "not of LMDB");
+  const core = start(path);
+  await core.restored;
+  expect(core.storeDetail).toContain(`the former store (foreign) is in ${path}.damaged`);
+  await core.stop();
+  rmSync(path, { recursive: true });
+  writeFileSync(path, "");
+  const none = start(path);
+  await none.restored;
+  expect(none.storeDetail).toContain("not usable (unwritable)");
+  await none.stop();
 });
 
 it("shrinks to a smaller budget as events come", async () => {

@@ -160,8 +160,8 @@ export class IndexCore {
     const isDamaged = aside !== null || outcome.rowsRefused + outcome.holdersDamaged > 0;
     log[isDamaged ? "warn" : "info"]({ path, ...outcome }, "index restored from its store");
     meter.count("kvatlas_store_restores_total", { outcome: isDamaged ? "damaged" : "whole" });
-    const damage = isDamaged ? ", parts were damaged" : "";
-    this.#detail = `${outcome.blocks} blocks of ${outcome.holders} holders restored${damage}`;
+    const restored = `${outcome.blocks} blocks of ${outcome.holders} holders restored`;
+    this.#detail = [restored, ...foundIn(outcome, aside, isDamaged)].join(", ");
   }
 
   #unusable(path: string, error: unknown): void {
@@ -176,4 +176,11 @@ export class IndexCore {
       "index store is not usable: serving from memory",
     );
   }
+}
+
+/** What was not as it should be in a store, for people. */
+function foundIn(outcome: RestoreOutcome, aside: Aside | null, isDamaged: boolean): string[] {
+  if (aside !== null) return [`begun anew: the former store (${aside.reason}) is in ${aside.path}`];
+  if (outcome.isEmptied) return ["begun anew: the former store had another layout or key seed"];
+  return isDamaged ? ["parts were damaged"] : [];
 }

@@ -28,8 +28,9 @@ const PROBLEM_OF_CODE: ReadonlyMap<unknown, StoreProblem> = new Map<unknown, Sto
   ...[-30_794, -30_793, -30_784].map((code) => [code, "foreign"] as const),
   // ENOSPC, EFBIG, EDQUOT; EIO, which LMDB says where less was written than it gave
   ...[28, 27, 122, 5, "ENOSPC", "EFBIG", "EDQUOT"].map((code) => [code, "disk-full"] as const),
-  // EPERM, EACCES, ENOTDIR, EISDIR, EROFS
-  ...[1, 13, 20, 21, 30, "EPERM", "EACCES", "ENOTDIR", "EISDIR", "EROFS"].map(
+  // EPERM, EACCES, EEXIST (a file where the folder belongs), ENOTDIR, EISDIR, EROFS
+  ...[1, 13, 17, 20, 21, 30].map((code) => [code, "unwritable"] as const),
+  ...["EPERM", "EACCES", "EEXIST", "ENOTDIR", "EISDIR", "EROFS"].map(
     (code) => [code, "unwritable"] as const,
   ),
 ]);
