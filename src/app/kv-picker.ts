@@ -133,7 +133,9 @@ export class KvPicker implements Picker {
         : { reading: prompt.untokenized(parsed), chunkKeys: prompt.chunkKeysOf(parsed) };
     const look = this.#look(request, read);
     if (this.#isShed(request, look)) return this.#shed();
-    return withBody(this.#settle(request, look, 0), request, received);
+    const outcome = withBody(this.#settle(request, look, 0), request, received);
+    const isByText = outcome.kind === "route" && look.match.matchedBy === "approximate";
+    return isByText ? { ...outcome, chosenBy: "text" } : outcome;
   }
 
   responseStarted(requestId: string, status: number, servedBy: string | null): void {

@@ -147,8 +147,8 @@ export const COUNTERS = {
     labels: ["reason"],
   },
   kvatlas_extproc_fallbacks_total: {
-    help: "Requests decided without their tokens because the decision was late or failed, by reason.",
-    labels: ["reason"],
+    help: "Requests decided without their tokens because the decision was late or failed (reason), by chunks of their text or by load alone, or refused (by).",
+    labels: ["reason", "by"],
   },
   kvatlas_extproc_tls_reloads_total: {
     help: "Changed certificate files of the ext_proc address, by outcome (taken, refused).",

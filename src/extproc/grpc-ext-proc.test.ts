@@ -109,7 +109,8 @@ describe("the ext_proc server", () => {
     stream.end(body);
     expect((await answers).messages).toHaveLength(2);
     expect(aborted).toBe(true);
-    expect(meter.total("kvatlas_extproc_fallbacks_total", { reason: "deadline" })).toBe(1);
+    const labels = { reason: "deadline", by: "load" };
+    expect(meter.total("kvatlas_extproc_fallbacks_total", labels)).toBe(1);
   });
 
   it("refuses with 503 when even the choice by load throws", async () => {

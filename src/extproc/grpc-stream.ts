@@ -49,6 +49,7 @@ export class GrpcStream implements CallEvents {
   /** Of a pick under way. */
   #pickAbort: AbortController | null = null;
   #cancelDeadline: () => void = NOTHING;
+  #fallbackReason: "deadline" | "error" = "deadline";
   #pickStartMs = 0;
   #isRouted = false;
   /** The request waited on purpose: that time is no time of deciding. */
@@ -159,7 +160,7 @@ export class GrpcStream implements CallEvents {
     try {
       this.#pickAbort = abort;
       this.#pickStartMs = clock.nowMs();
-      this.#cancelDeadline = deadlines.add(() => this.#onDeadline(request));
+      this.#cancelDeadline = deadlines.add(() => this.#receive({ kind: "deadline" }));
       const onHeld = (): void => {
         this.#cancelDeadline();
         this.#isHeld = true;
@@ -171,10 +172,10 @@ export class GrpcStream implements CallEvents {
     } catch (reason) {
       this.#cancelDeadline();
       if (abort.signal.aborted) return;
-      this.#countFallback("error");
+      this.#fallbackReason = "error";
       this.#deps.log.error(
         { request_id: request.requestId, error: messageOf(reason) },
-        "decision failed, taking the endpoint by load",
+        "decision failed",
       );
       this.#receive({ kind: "pick-failed" });
     }
@@ -184,15 +185,6 @@ export class GrpcStream implements CallEvents {
     this.#cancelDeadline();
     this.#pickAbort?.abort();
     this.#pickAbort = null;
-  }
-
-  #onDeadline(request: PickRequest): void {
-    this.#countFallback("deadline");
-    this.#deps.log.warn(
-      { request_id: request.requestId, deadline_ms: this.#deps.deadlineMs },
-      "decision late, taking the endpoint by load",
-    );
-    this.#receive({ kind: "deadline" });
   }
 
   #pickByLoad(request: PickRequest): void {
@@ -207,7 +199,19 @@ export class GrpcStream implements CallEvents {
       const message = "the router cannot choose an endpoint";
       outcome = { kind: "refuse", status: 503, reason: "picker-failed", message };
     }
+    this.#tellFallback(request, outcome);
     this.#onPicked("load", outcome);
+  }
+
+  /** Told once it is known what the choice was made by. */
+  #tellFallback({ requestId }: PickRequest, outcome: PickOutcome): void {
+    const { log, meter, deadlineMs } = this.#deps;
+    const reason = this.#fallbackReason;
+    const by = outcome.kind === "refuse" ? "none" : (outcome.chosenBy ?? "load");
+    meter.count("kvatlas_extproc_fallbacks_total", { reason, by });
+    if (reason === "error") return;
+    const fields = { request_id: requestId, deadline_ms: deadlineMs, chosen_by: by };
+    log.warn(fields, "decision late, made without the prompt's tokens");
   }
 
   #onPicked(by: "pick" | "load", outcome: PickOutcome): void {
@@ -221,10 +225,6 @@ export class GrpcStream implements CallEvents {
   #observeDecision(): void {
     const { meter, clock } = this.#deps;
     meter.observe("kvatlas_decision_seconds", {}, (clock.nowMs() - this.#pickStartMs) / 1000);
-  }
-
-  #countFallback(reason: "deadline" | "error"): void {
-    this.#deps.meter.count("kvatlas_extproc_fallbacks_total", { reason });
   }
 
   /** A fault of ours: the gateway's failure mode decides about the request. */

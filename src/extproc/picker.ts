@@ -45,6 +45,11 @@ export type PickOutcome =
       readonly prefillId?: EndpointId;
       /** Where a gateway may retry; absent: nowhere else. */
       readonly fallbackId?: EndpointId;
+      /**
+       * Of `pickByLoad`: what it went by after all. text: by chunks of the prompt's text; absent: by
+       * load alone.
+       */
+      readonly chosenBy?: "text";
       /** Goes to the endpoint in place of the body that came; absent: that one goes, unchanged. */
       readonly body?: Uint8Array;
     }
@@ -82,7 +87,7 @@ export interface Picker {
    * request waits on purpose, within the picker's own bounds; the deadline no longer holds.
    */
   pick(request: PickRequest, signal: AbortSignal, onHeld: () => void): Promise<PickOutcome>;
-  /** Load-only and synchronous: when `pick` missed the deadline or threw. */
+  /** Synchronous, and without the prompt's tokens: when `pick` missed the deadline or threw. */
   pickByLoad(request: PickRequest): PickOutcome;
   /** `servedBy` is the endpoint that answered, when the gateway reports it. */
   responseStarted(requestId: string, status: number, servedBy: string | null): void;

@@ -270,7 +270,7 @@ describe.skipIf(envoyBinary.isMissing)(`ext_proc through Envoy${envoyBinary.note
     const answer = await send({ address, path: "/echo", headers, body: "late" });
     expect(answer.headers["x-served-by"]).toBe(endpoints.at(-1));
     expect(answer.body.toString()).toBe("late");
-    expect(meter.total("kvatlas_extproc_fallbacks_total", { reason })).toBe(1);
+    expect(meter.total("kvatlas_extproc_fallbacks_total", { reason, by: "load" })).toBe(1);
   });
 
   it("honours the gateway's subset hint, with and without port", async () => {
