@@ -10,6 +10,7 @@ export interface TestEndpoint {
   readonly name: string;
   readonly address: string;
   readonly role?: "both" | "prefill" | "decode";
+  readonly accelerator?: string;
   readonly kvEvents?: { readonly address: string; readonly replay?: string };
 }
 
