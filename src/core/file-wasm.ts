@@ -15,7 +15,7 @@ export interface OwnMemory {
 declare const WebAssembly: {
   readonly Module: new (bytes: Uint8Array) => object;
   readonly Instance: new (module: object, imports: object) => { readonly exports: unknown };
-  readonly Memory: new (size: object) => SharedMemory;
+  readonly Memory: new (size: object) => SharedMemory & OwnMemory;
 };
 
 const PAGE_BYTES = 65_536;
@@ -46,4 +46,10 @@ export function instantiateWasm<Exports>(
 export function sharedMemory(bytes: number): SharedMemory {
   const pages = Math.ceil(bytes / PAGE_BYTES);
   return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+}
+
+/** The same for one thread. */
+export function ownMemory(bytes: number): OwnMemory {
+  const pages = Math.ceil(bytes / PAGE_BYTES);
+  return new WebAssembly.Memory({ initial: pages, maximum: pages });
 }

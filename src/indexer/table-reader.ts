@@ -1,6 +1,6 @@
 /**
  * Reads the hot table, in any thread, beside its writer and without a lock: every answer was true at
- * one moment of the call. Cost of a match: 0.3 us and about 0.6 to 0.9 ns per block, most of it copying.
+ * one moment of the call. Cost of a match: 0.3 us and about 0.7 ns per block, half of it copying.
  */
 import { assert } from "../core/assert.ts";
 import type { BlockKey, Holder } from "../core/ids.ts";
