@@ -1,8 +1,11 @@
 /** `kvatlas prompt` and `kvatlas tokenize`: how prompts become tokens and keys, here and at an engine. */
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
+import { isEngineVersion } from "../prompt/engine-rules.ts";
 import { wholeNumber } from "./options.ts";
 import type { PromptFlags } from "./prompt.ts";
 import type { TokenizeFlags } from "./tokenize.ts";
+
+const ENGINE_VERSION = "vLLM's version, as prompt.engineVersion";
 
 export function addPromptCommand(program: Command): void {
   program
@@ -12,6 +15,7 @@ export function addPromptCommand(program: Command): void {
     .option("--path <path>", "path of the requests; without it told by the fields of each body")
     .option("--tokenizer <folder>", "the model's tokenizer files, to tokenise in this process")
     .option("--engine <host:port>", "engine to tokenise at, or for what cannot be done here")
+    .option("--engine-version <version>", ENGINE_VERSION, engineVersion)
     .option("--block-size <tokens>", "tokens of a block", wholeNumber(), 16)
     .option("--key-seed <n>", "seed of the deployment, as index.keySeed", wholeNumber(), 0)
     .description("show how request bodies become token ids and block keys")
@@ -30,6 +34,7 @@ export function addPromptCommand(program: Command): void {
     .requiredOption("--tokenizer <folder>", "the model's tokenizer files")
     .requiredOption("--engine <host:port>", "engine to compare with")
     .option("--path <path>", "path of the request; without it told by the fields of the body")
+    .option("--engine-version <version>", ENGINE_VERSION, engineVersion)
     .description("compare token ids made here with an engine's; ends with 1 where they differ")
     .addHelpText(
       "after",
@@ -39,4 +44,9 @@ export function addPromptCommand(program: Command): void {
       const { compareWithEngine } = await import("./tokenize.ts");
       await compareWithEngine(file ?? null, flags);
     });
+}
+
+function engineVersion(text: string): string {
+  if (isEngineVersion(text)) return text;
+  throw new InvalidArgumentError('expected a version such as "0.33.0"');
 }

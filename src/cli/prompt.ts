@@ -19,6 +19,7 @@ export interface PromptFlags {
   readonly path?: string;
   readonly tokenizer?: string;
   readonly engine?: string;
+  readonly engineVersion?: string;
   readonly blockSize: number;
   readonly keySeed: number;
 }
@@ -38,6 +39,7 @@ export async function showPrompts(files: readonly string[], flags: PromptFlags):
   const otherwise = engine === null ? "off" : "engine";
   const config = promptConfigSchema.parse({
     ...{ tokenize: tokenizerPath === null ? otherwise : "local", tokenizerPath },
+    engineVersion: flags.engineVersion,
   });
   const chosen = await startTokenizer(config, {
     ...{ clock: nodeClock, log: silentLog, engines: () => (engine === null ? [] : [engine]) },

@@ -4,6 +4,8 @@ import type { EndpointId } from "../core/ids.ts";
 import { silentLog } from "../core/log.ts";
 import { nodeClock } from "../core/node-clock.ts";
 import { promptConfigSchema } from "../prompt/config.ts";
+import { type EngineRules, engineRules } from "../prompt/engine-rules.ts";
+import { promptByRules } from "../prompt/engine-tokenizer.ts";
 import { checkParity, compareTokens } from "../prompt/parity.ts";
 import type { PromptText, TokenizeRequest } from "../prompt/prompt-tokenizer.ts";
 import { readPrompt } from "../prompt/request-body.ts";
@@ -17,6 +19,7 @@ export interface TokenizeFlags {
   readonly tokenizer: string;
   readonly engine: string;
   readonly path?: string;
+  readonly engineVersion?: string;
 }
 
 const COMPARE_MS_MAX = 30_000;
@@ -24,9 +27,9 @@ const COMPARE_MS_MAX = 30_000;
 /** Ends the process with 1 where the token ids differ or could not be compared. */
 export async function compareWithEngine(file: string | null, flags: TokenizeFlags): Promise<void> {
   const endpoint = engineOf(flags.engine);
-  const request = file === null ? null : requestOf(file, flags);
-  const { tokenizer: tokenizerPath } = flags;
-  const config = promptConfigSchema.parse({ tokenize: "local", tokenizerPath });
+  const { tokenizer: tokenizerPath, engineVersion } = flags;
+  const config = promptConfigSchema.parse({ tokenize: "local", tokenizerPath, engineVersion });
+  const request = file === null ? null : requestOf(file, flags, engineRules(config.engineVersion));
   // Without an engine to fall back to: it would be compared with itself.
   const ports = { clock: nodeClock, log: silentLog, engines: (): EndpointId[] => [] };
   const { tokenizer, detail, stop } = await startTokenizer(config, ports);
@@ -46,7 +49,7 @@ export async function compareWithEngine(file: string | null, flags: TokenizeFlag
   }
 }
 
-function requestOf(file: string, flags: TokenizeFlags): TokenizeRequest {
+function requestOf(file: string, flags: TokenizeFlags, rules: EngineRules): TokenizeRequest {
   const body = readBody(file);
   const read = readPrompt(flags.path ?? pathOf(body), body);
   if (!read.ok) throw new KvError("ERR_PROMPT_INVALID", `${file}: ${read.reason}: ${read.detail}`);
@@ -58,7 +61,7 @@ function requestOf(file: string, flags: TokenizeFlags): TokenizeRequest {
   }
   const one: PromptText =
     prompt.kind === "chat"
-      ? prompt
+      ? promptByRules(prompt, rules)
       : { kind: "text", text: text ?? "", isSpecialAdded: prompt.isSpecialAdded };
   return { model: flags.model, prompt: one, route, body };
 }

@@ -41,8 +41,8 @@ function* partsOf(prompt: PromptText): Generator<string> {
     yield prompt.text;
     return;
   }
-  const { tools, documents, template, templateArgs, messages } = prompt.chat;
-  const before: Partial<Chat> = { tools, documents, template, templateArgs };
+  const { tools, documents, template, templateArgs, effort, messages } = prompt.chat;
+  const before: Partial<Chat> = { tools, documents, template, templateArgs, effort };
   for (const fields of [before, ...messages]) {
     for (const [name, value] of Object.entries(fields)) {
       yield `${BORDER}${name}${BORDER}`;

@@ -2,11 +2,13 @@
 import { ok, type Result, refused } from "../core/result.ts";
 import {
   type BodyRefusal,
+  booleanOrNull,
   type Chat,
   type Fields,
   isFields,
   listOrNull,
   type Prompt,
+  textOrNull,
 } from "./prompt-fields.ts";
 
 /** `isGenerating`: of an API that answers with text, so that the template begins the answer. */
@@ -21,12 +23,13 @@ export function readChatBody(
     tools: listOrNull(fields["tools"]),
     documents: listOrNull(fields["documents"]),
     template: typeof fields["chat_template"] === "string" ? fields["chat_template"] : null,
-    templateArgs: templateArgsOf(fields, fields["reasoning_effort"]),
-    isGenerationPromptAdded: isGenerating
-      ? fields["add_generation_prompt"] !== false
-      : fields["add_generation_prompt"] === true,
-    isFinalMessageContinued: fields["continue_final_message"] === true,
-    isSpecialAdded: fields["add_special_tokens"] === true,
+    api: "chat",
+    templateArgs: templateArgsOf(fields),
+    effort: textOrNull(fields["reasoning_effort"]),
+    isThinkingOff: false,
+    isGenerationPromptAdded: booleanOrNull(fields["add_generation_prompt"]) ?? isGenerating,
+    isFinalMessageContinued: booleanOrNull(fields["continue_final_message"]) ?? false,
+    isSpecialAdded: booleanOrNull(fields["add_special_tokens"]) ?? false,
   });
 }
 
@@ -45,10 +48,9 @@ export function chatOf(
   return ok({ kind: "chat", chat: { ...rest, messages, isTextOnly } });
 }
 
-/** What a template sees by name beside messages and tools; `effort` goes before one in the arguments. */
-export function templateArgsOf({ chat_template_kwargs: args }: Fields, effort: unknown): Fields {
-  const named = typeof effort === "string" ? { reasoning_effort: effort } : {};
-  return isFields(args) ? { ...args, ...named } : named;
+/** What a request gives to the template by name. */
+export function templateArgsOf({ chat_template_kwargs: args }: Fields): Fields {
+  return isFields(args) ? args : {};
 }
 
 /** Kinds of content parts that hold text, each in the field named. */

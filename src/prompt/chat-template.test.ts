@@ -1,7 +1,8 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { nodeClock } from "../core/node-clock.ts";
-import { ChatTemplate } from "./chat-template.ts";
+import { ChatTemplate, type ChatTemplateDeps } from "./chat-template.ts";
+import { ENGINE_VERSION_NEWEST, engineRules } from "./engine-rules.ts";
 import type { Chat, Fields } from "./prompt-fields.ts";
 
 function chat(messages: readonly Fields[], rest: Partial<Chat> = {}): Chat {
@@ -13,16 +14,21 @@ function chat(messages: readonly Fields[], rest: Partial<Chat> = {}): Chat {
       documents: null,
       template: null,
       templateArgs: {},
+      ...{ api: "chat" as const, effort: null, isThinkingOff: false },
     },
     ...{ isGenerationPromptAdded: true, isFinalMessageContinued: false, isSpecialAdded: false },
     ...rest,
   };
 }
 
-function rendered(plain: string | null, of: Chat, withTools = plain): string {
-  const template = new ChatTemplate({ plain, withTools }, { bos_token: "<s>" }, nodeClock);
+function portsOf(version = ENGINE_VERSION_NEWEST): ChatTemplateDeps {
+  return { special: { bos_token: "<s>" }, rules: engineRules(version), clock: nodeClock };
+}
+
+function rendered(plain: string | null, of: Chat, withTools = plain, version?: string): string {
+  const template = new ChatTemplate({ plain, withTools }, portsOf(version));
   const text = template.render(of);
-  return text.ok ? text.value : text.reason;
+  return text.ok ? text.value.text : text.reason;
 }
 
 interface Expression {
@@ -91,7 +97,9 @@ describe("a chat template", () => {
   it("writes what Jinja writes, or leaves it to the engine", () => {
     const left = new Set<string>();
     for (const { template, variables, text } of EXPRESSIONS) {
-      const made = rendered(template, chat([], { templateArgs: variables }));
+      // The version that hands over arguments that are None.
+      const of = chat([], { templateArgs: variables });
+      const made = rendered(template, of, template, "0.11.2");
       if (made === "template-unsupported") left.add(template);
       else expect(made, `${template} of ${JSON.stringify(variables)}`).toBe(text);
     }
@@ -104,7 +112,7 @@ describe("a chat template", () => {
     const many = Array.from({ length: 16_385 }, () => ({ role: "user", content: "a" }));
     expect(rendered("x", chat(many))).toBe("template-unsupported");
     const raising = "{{ raise_exception('secret: ' + messages[0].content) }}";
-    const template = new ChatTemplate({ plain: raising, withTools: raising }, {}, nodeClock);
+    const template = new ChatTemplate({ plain: raising, withTools: raising }, portsOf());
     const result = template.render(chat([{ role: "user", content: "my words" }]));
     expect(result).toMatchObject({ ok: false, reason: "template-failed" });
     expect(JSON.stringify(result)).not.toContain("words");

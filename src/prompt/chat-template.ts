@@ -6,11 +6,13 @@
 import { Environment, Interpreter, Template } from "@huggingface/jinja";
 import type { Clock } from "../core/clock.ts";
 import { ok, type Result, refused } from "../core/result.ts";
-import { textOfPart } from "./chat-body.ts";
+import { chatByRules } from "./chat-rules.ts";
+import type { EngineRules } from "./engine-rules.ts";
 import type { ChatTemplates } from "./file-tokenizer.ts";
 import { type Chat, type Fields, isFields, listOrNull } from "./prompt-fields.ts";
 import { callable, TemplateGap, written } from "./python-values.ts";
 import { TemplateRaised, templateGlobals } from "./template-globals.ts";
+import { type TemplateTraits, templateMessages, templateTool } from "./template-messages.ts";
 import { rewriteTemplate } from "./template-rewrite.ts";
 
 /** Messages of a chat that is rendered here; rendering is on the thread that decides. */
@@ -22,54 +24,87 @@ const MESSAGES_MAX = 16_384;
  */
 export type TemplateRefusal = "template-failed" | "template-unsupported";
 
-interface Compiled {
-  readonly write: (variables: Fields) => string;
-  /** Whether the template goes through a message's content part by part, or takes it as text. */
-  readonly isContentListed: boolean;
+export interface ChatTemplateDeps {
+  /** Texts of special tokens, by the names that templates use. */
+  readonly special: Readonly<Record<string, string>>;
+  readonly rules: EngineRules;
+  readonly clock: Pick<Clock, "wallMs">;
 }
+
+export interface RenderedChat {
+  readonly text: string;
+  /** Whether the tokenizer is to add its special tokens. */
+  readonly isSpecialAdded: boolean;
+}
+
+interface Compiled extends TemplateTraits {
+  readonly write: (variables: Fields) => string;
+}
+
+/** Arguments that a request cannot give: with them the engine fails. */
+const RESERVED_ARGS = ["messages", "conversation", "chat_template", "tokenize"];
 
 export class ChatTemplate {
   readonly #plain: Compiled | null;
   readonly #withTools: Compiled | null;
-  readonly #special: Readonly<Record<string, string>>;
+  readonly #deps: ChatTemplateDeps;
+  readonly #isSystemMerged: boolean;
 
-  /** Throws where a template is no Jinja that is understood. `special`: texts of special tokens. */
-  constructor(
-    templates: ChatTemplates,
-    special: Readonly<Record<string, string>>,
-    clock: Pick<Clock, "wallMs">,
-  ) {
-    const globals = (): Environment => templateGlobals(() => clock.wallMs());
-    const { plain, withTools } = templates;
+  /** Throws where a template is no Jinja that is understood. */
+  constructor({ plain, withTools }: ChatTemplates, deps: ChatTemplateDeps) {
+    const globals = (): Environment => templateGlobals(() => deps.clock.wallMs());
     this.#plain = compiled(plain, globals());
     this.#withTools = withTools === plain ? this.#plain : compiled(withTools, globals());
-    this.#special = special;
+    this.#deps = deps;
+    this.#isSystemMerged = [this.#plain, this.#withTools].some(isSystemFirst);
   }
 
-  render(chat: Chat): Result<string, TemplateRefusal> {
-    const { tools, documents, templateArgs } = chat;
+  render(asked: Chat): Result<RenderedChat, TemplateRefusal> {
+    const { rules, special } = this.#deps;
+    const chat = chatByRules(asked, { rules, isSystemMerged: this.#isSystemMerged });
+    const { templateArgs: args, isSpecialAdded } = chat;
+    const tools =
+      listOrNull(args["tools"]) ?? chat.tools?.map((tool) => templateTool(tool, rules)) ?? null;
     const used = tools === null ? this.#plain : this.#withTools;
     if (used === null) return refused("template-unsupported", "the model has no chat template");
-    const own = ["template", "isFinalMessageContinued"] as const;
-    const asked = own.find((name) => chat[name] !== null && chat[name] !== false);
-    if (asked !== undefined) return refused("template-unsupported", `${asked} is asked for`);
-    if (chat.messages.length > MESSAGES_MAX) {
-      const detail = `${chat.messages.length} messages, limit ${MESSAGES_MAX}`;
-      return refused("template-unsupported", detail);
-    }
+    const obstacle = obstacleOf(chat);
+    if (obstacle !== null) return refused("template-unsupported", obstacle);
     try {
       const text = used.write({
-        ...this.#special,
-        ...templateArgs,
-        messages: chat.messages.map((message) => templateMessage(message, used)),
-        tools: tools === null ? null : tools.map(templateTool),
-        documents,
+        ...special,
+        ...args,
+        messages: templateMessages(chat, used, rules),
+        tools,
+        documents: chat.documents ?? listOrNull(args["documents"]),
         add_generation_prompt: chat.isGenerationPromptAdded,
       });
-      return ok(text);
+      return ok({ text, isSpecialAdded });
     } catch (error) {
       return refused(...reasonOf(error));
     }
+  }
+}
+
+function obstacleOf({ messages, templateArgs, ...chat }: Chat): string | null {
+  const own = ["template", "isFinalMessageContinued"] as const;
+  const asked = own.find((name) => chat[name] !== null && chat[name] !== false);
+  if (asked !== undefined) return `${asked} is asked for`;
+  const reserved = RESERVED_ARGS.find((name) => Object.hasOwn(templateArgs, name));
+  if (reserved !== undefined) return `${reserved} is an argument of the template`;
+  return messages.length > MESSAGES_MAX
+    ? `${messages.length} messages, limit ${MESSAGES_MAX}`
+    : null;
+}
+
+/** As vLLM finds it out, with nothing but messages: whatever fails counts. */
+function isSystemFirst(template: Compiled | null): boolean {
+  if (template === null) return true;
+  const messages = ["system", "user", "system", "user"].map((role) => ({ role, content: "t" }));
+  try {
+    template.write({ messages, add_generation_prompt: false, strftime_now: undefined });
+    return false;
+  } catch {
+    return true;
   }
 }
 
@@ -90,7 +125,8 @@ function compiled(text: string | null, globals: Environment): Compiled | null {
     }
     return written(interpreter.evaluate(parsed, environment));
   };
-  return { write, isContentListed };
+  const isDeveloperKnown = text.includes('"developer"') || text.includes("'developer'");
+  return { write, isContentListed, isDeveloperKnown };
 }
 
 /** What a template raises, and what the library says, may quote messages. */
@@ -101,47 +137,6 @@ function reasonOf(error: unknown): [TemplateRefusal, string] {
   }
   const what = error instanceof TemplateGap ? error.message : "what the library has not";
   return ["template-unsupported", `the template uses ${what}`];
-}
-
-/** As vLLM gives it to the template: text joined by line ends or as parts, arguments as objects. */
-function templateMessage(message: Fields, { isContentListed }: Compiled): Fields {
-  const { role, content, reasoning, reasoning_content: reasoningContent } = message;
-  const parts = (typeof content === "string" ? [content] : (listOrNull(content) ?? [])).map(
-    (part) => textOfPart(part) ?? "",
-  );
-  const given: Record<string, unknown> = {
-    role,
-    content: isContentListed ? parts.map((text) => ({ type: "text", text })) : parts.join("\n"),
-  };
-  if (role === "assistant") {
-    const calls = listOrNull(message["tool_calls"]);
-    if (calls !== null && calls.length > 0) given["tool_calls"] = calls.map(templateCall);
-    const thought = reasoning ?? reasoningContent;
-    if (typeof thought === "string") {
-      given["reasoning"] = thought;
-      given["reasoning_content"] = thought;
-    }
-  }
-  if (role === "tool" && message["tool_call_id"] !== undefined) {
-    given["tool_call_id"] = message["tool_call_id"];
-  }
-  if (typeof message["name"] === "string") given["name"] = message["name"];
-  return given;
-}
-
-function templateCall(call: unknown): unknown {
-  if (!isFields(call) || !isFields(call["function"])) return call;
-  const { arguments: args } = call["function"];
-  const parsed: unknown = typeof args === "string" && args !== "" ? JSON.parse(args) : (args ?? {});
-  return { ...call, function: { ...call["function"], arguments: parsed === "" ? {} : parsed } };
-}
-
-/** With the fields that vLLM fills in, in its order. */
-function templateTool(tool: unknown): unknown {
-  if (!isFields(tool) || !isFields(tool["function"])) return tool;
-  const { type, function: given, ...rest } = tool;
-  const { name, description = null, parameters = null, ...others } = given;
-  return { type, function: { name, description, parameters, ...others }, ...rest };
 }
 
 /**

@@ -1,5 +1,6 @@
 /** Configuration of the way from a request body to token ids. */
 import { z } from "zod";
+import { ENGINE_VERSION_NEWEST, isEngineVersion } from "./engine-rules.ts";
 
 /** Names of models that are rewritten. */
 const MODEL_REWRITES_MAX = 256;
@@ -19,6 +20,13 @@ export const promptConfigSchema = z.strictObject({
     .default(null)
     .describe(
       "with local: folder with the model's tokenizer.json, tokenizer_config.json and, where it has one, chat_template.jinja, relative to the configuration file",
+    ),
+  engineVersion: z
+    .string()
+    .refine(isEngineVersion, { error: 'expected a version such as "0.33.0"' })
+    .default(ENGINE_VERSION_NEWEST)
+    .describe(
+      "vLLM's version in this pool: from one to another the same body becomes another prompt; for other engines, and for newer ones, the default",
     ),
   modelRewrites: z
     .record(z.string().min(1).max(MODEL_CHARS_MAX), z.string().min(1).max(MODEL_CHARS_MAX))

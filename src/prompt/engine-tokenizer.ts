@@ -2,9 +2,12 @@
 import type { Clock } from "../core/clock.ts";
 import type { EndpointId } from "../core/ids.ts";
 import { ok, type Result, refused } from "../core/result.ts";
+import { chatByRules } from "./chat-rules.ts";
+import type { EngineRules } from "./engine-rules.ts";
 import { type TokenizeCall, tokenizeAtEngine } from "./http-tokenize.ts";
 import type { Chat } from "./prompt-fields.ts";
 import type {
+  PromptText,
   PromptTokenizer,
   Tokenized,
   TokenizeRefusal,
@@ -23,6 +26,7 @@ export interface EngineTokenizerDeps {
   /** Ready engines to ask, the preferred first. */
   readonly engines: () => readonly EndpointId[];
   readonly memo: TokenMemo;
+  readonly rules: EngineRules;
   readonly clock: Clock;
 }
 
@@ -39,8 +43,9 @@ export class EngineTokenizer implements PromptTokenizer {
     request: TokenizeRequest,
     signal: AbortSignal,
   ): Promise<Result<Tokenized, TokenizeRefusal>> {
-    const { memo } = this.#deps;
-    const fields = jsonOrNull(tokenizeFields(request));
+    const { memo, rules } = this.#deps;
+    const prompt = promptByRules(request.prompt, rules);
+    const fields = jsonOrNull(tokenizeFields({ ...request, prompt }));
     if (fields === null) {
       return refused("too-deep", "the prompt is nested too deep to be written as JSON");
     }
@@ -97,6 +102,12 @@ export function tokenizeFields({
   const { text, isSpecialAdded } = prompt;
   const special = isSpecialAdded === null ? {} : { add_special_tokens: isSpecialAdded };
   return { model, prompt: text, ...special };
+}
+
+/** The prompt as `/tokenize` is to be asked for it, which does not know the API that it came by. */
+export function promptByRules(prompt: PromptText, rules: EngineRules): PromptText {
+  if (prompt.kind === "text") return prompt;
+  return { kind: "chat", chat: chatByRules(prompt.chat, { rules, isSystemMerged: false }) };
 }
 
 /** Only what differs from the engine's defaults. */

@@ -19,6 +19,6 @@ const SGLANG_MEDIA = ["image_data", "audio_data", "video_data", "input_embeds"] 
 export function readSglangBody(fields: Fields): Result<Prompt, BodyRefusal> {
   const medium = SGLANG_MEDIA.find((name) => isGiven(fields[name]));
   if (medium !== undefined) return refused("multimodal", `field ${medium} is not text`);
-  const name = isGiven(fields["text"]) ? "text" : "input_ids";
+  const name = isGiven(fields["input_ids"]) ? "input_ids" : "text";
   return readTextOrTokens(fields[name], { name, isSpecialAdded: null });
 }

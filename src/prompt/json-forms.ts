@@ -12,6 +12,8 @@ const OTHERWISE = Symbol("written otherwise");
 /** Text without any of this needs no second look: exponents, fractions, long numbers, integer keys. */
 const SUSPECT = /\d[.eE]|\d{16}|"\d+"\s*:|-0/;
 
+const PYTHON_NUMBERS = /NaN|Infinity/;
+
 /** Fields of a body whose data reaches a template. */
 const TEMPLATE_FIELDS = [
   ...["messages", "input", "tools", "documents", "chat_template_kwargs"],
@@ -38,16 +40,26 @@ export function isWrittenAlike(chat: Chat, body: Uint8Array): boolean {
   try {
     const fields = marked(text);
     if (isFields(fields) && TEMPLATE_FIELDS.some((name) => hasMark(fields[name]))) return false;
-    return !written.some((json) => hasMark(marked(json)));
+    return written.every(areArgumentsAlike);
   } catch {
     // No JSON, or nested deeper than the stack allows: the engine is to say so.
     return false;
   }
 }
 
+/** Arguments that are no JSON have no form; but Python takes these names for numbers. */
+function areArgumentsAlike(json: string): boolean {
+  if (!SUSPECT.test(json) && !PYTHON_NUMBERS.test(json)) return true;
+  try {
+    return !hasMark(marked(json));
+  } catch {
+    return !PYTHON_NUMBERS.test(json);
+  }
+}
+
 /** The parsed value with its marks; null where nothing is suspect. Throws as JSON.parse does. */
 function marked(text: string): unknown {
-  if (!SUSPECT.test(text)) return null;
+  if (!SUSPECT.test(text) && !PYTHON_NUMBERS.test(text)) return null;
   return (JSON.parse as ParseWithSource)(text, (_, value, { source }) =>
     isAlike(value, source) ? value : OTHERWISE,
   );

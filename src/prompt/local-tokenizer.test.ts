@@ -16,6 +16,7 @@ import { silentLog } from "../core/log.ts";
 import { nodeClock } from "../core/node-clock.ts";
 import { seededRandom } from "../core/random.ts";
 import { refused } from "../core/result.ts";
+import { ENGINE_VERSION_NEWEST, engineRules } from "./engine-rules.ts";
 import { readTokenizerConfig, readTokenizerJson } from "./file-tokenizer.ts";
 import { LocalTokenizer } from "./local-tokenizer.ts";
 import type { PromptTokenizer, Tokenized, TokenizeRequest } from "./prompt-tokenizer.ts";
@@ -35,6 +36,7 @@ function start(folder: string, memoBytes = MEMO_BYTES): Promise<LocalTokenizer> 
   return LocalTokenizer.start(folder, {
     ...ports,
     memo,
+    rules: engineRules(ENGINE_VERSION_NEWEST),
     textBytesMax: memoBytes,
     otherwise: elsewhere,
   });
@@ -240,9 +242,18 @@ describe("what cannot be made here", () => {
     if (!read.ok || read.value.prompt.kind !== "chat") throw new Error("not read");
     const { prompt, route } = read.value;
     expect(await reasonOf({ model: "m", prompt, route, body })).toBe(ASKED);
-    const call = { function: { name: "f", arguments: '{"x": 1.0}' } };
-    const called = [{ role: "assistant", tool_calls: [call] }, ...messages];
-    expect(await reasonOf(chatRequest({ messages: called }))).toBe(ASKED);
+    const called = (args: string): object => {
+      const call = { function: { name: "f", arguments: args } };
+      return { messages: [{ role: "assistant", tool_calls: [call] }, ...messages] };
+    };
+    for (const [args, expected] of [
+      ['{"x": 1.0}', ASKED],
+      ['{"x": NaN}', ASKED],
+      ['{"x": "NaN"}', "made"],
+      ["no JSON", "made"],
+    ] as const) {
+      expect(await reasonOf(chatRequest(called(args))), args).toBe(expected);
+    }
   });
 
   it("is refused with its reason", async () => {

@@ -2,10 +2,10 @@
  * Text becomes token ids in this process: chats through the model's template, texts cut at added
  * tokens, pieces remembered, and what is new tokenised on another thread.
  */
-import type { Clock } from "../core/clock.ts";
 import { KvError, messageOf } from "../core/errors.ts";
 import { ok, type Result, refused } from "../core/result.ts";
-import { ChatTemplate } from "./chat-template.ts";
+import { ChatTemplate, type RenderedChat } from "./chat-template.ts";
+import type { EngineRules } from "./engine-rules.ts";
 import { chatTemplatesOf, readTokenizerConfig, specialTokensOf } from "./file-tokenizer.ts";
 import { isWrittenAlike } from "./json-forms.ts";
 import type { Fields } from "./prompt-fields.ts";
@@ -23,6 +23,7 @@ import { TokenizerWorker, type TokenizerWorkerDeps } from "./tokenizer-worker.ts
 
 export interface LocalTokenizerDeps extends TokenizerWorkerDeps {
   readonly memo: TokenMemo;
+  readonly rules: EngineRules;
   /** Bytes of long texts that are kept beside the memo, with their token ids. */
   readonly textBytesMax: number;
   /** For what cannot be rendered here as the engine does it. */
@@ -73,7 +74,7 @@ export class LocalTokenizer implements PromptTokenizer {
 
   /** Rejects with KvError ERR_TOKENIZER_UNREADABLE. Cost: half a second, 100 MB. */
   static async start(folder: string, deps: LocalTokenizerDeps): Promise<LocalTokenizer> {
-    const template = templateOf(readTokenizerConfig(folder), folder, deps.clock);
+    const template = templateOf(readTokenizerConfig(folder), folder, deps);
     const { worker, facts } = await TokenizerWorker.start(folder, deps);
     return new LocalTokenizer(folder, { worker, facts, template }, deps);
   }
@@ -93,14 +94,11 @@ export class LocalTokenizer implements PromptTokenizer {
       // Without an engine the reason is what it would have been asked for.
       return asked.ok || asked.reason !== "no-engine" ? asked : rendered;
     }
-    if (!rendered.value.isWellFormed()) {
+    if (!rendered.value.text.isWellFormed()) {
       return refused("not-unicode", "the text has half a surrogate pair");
     }
-    const { prompt } = request;
-    const isSpecialAdded =
-      prompt.kind === "chat" ? prompt.chat.isSpecialAdded : (prompt.isSpecialAdded ?? true);
     const { before, after } = this.#parts.facts;
-    const text = rendered.value;
+    const { text, isSpecialAdded } = rendered.value;
     const start = this.#starts.find(text);
     const parts = this.#cut(text, start.chars);
     const made = await this.#tokenizeParts(parts, signal);
@@ -116,8 +114,10 @@ export class LocalTokenizer implements PromptTokenizer {
     });
   }
 
-  #render({ prompt, body }: TokenizeRequest): Result<string, TokenizeRefusal> {
-    if (prompt.kind === "text") return ok(prompt.text);
+  #render({ prompt, body }: TokenizeRequest): Result<RenderedChat, TokenizeRefusal> {
+    if (prompt.kind === "text") {
+      return ok({ text: prompt.text, isSpecialAdded: prompt.isSpecialAdded ?? true });
+    }
     return isWrittenAlike(prompt.chat, body)
       ? this.#parts.template.render(prompt.chat)
       : refused("template-unsupported", "data that the engine writes in another form");
@@ -190,9 +190,14 @@ type Ids = Uint32Array | readonly number[];
 
 const LOST: Made = refused("tokenizer-failed", "a piece was lost");
 
-function templateOf(config: Fields, folder: string, clock: Clock): ChatTemplate {
+function templateOf(config: Fields, folder: string, deps: LocalTokenizerDeps): ChatTemplate {
+  const { rules, clock } = deps;
   try {
-    return new ChatTemplate(chatTemplatesOf(config), specialTokensOf(config), clock);
+    return new ChatTemplate(chatTemplatesOf(config), {
+      special: specialTokensOf(config),
+      rules,
+      clock,
+    });
   } catch (cause) {
     const message = `${folder}: the chat template is not understood: ${messageOf(cause)}`;
     throw new KvError("ERR_TOKENIZER_UNREADABLE", message, { cause });

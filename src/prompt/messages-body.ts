@@ -1,20 +1,20 @@
 /**
  * `/v1/messages` (Anthropic's API): turned into the messages that the chat template sees, as vLLM
- * does it: system texts first and joined, tool results as messages of their own before what the user
- * says beside them.
+ * does it: system texts joined, tool results as messages of their own before what the user says beside
+ * them.
  */
 import { type Result, refused } from "../core/result.ts";
 import { chatOf, templateArgsOf } from "./chat-body.ts";
 import {
+  BILLING_HEADER,
   type BodyRefusal,
   type Fields,
   isFields,
+  isGiven,
   listOrNull,
   type Prompt,
+  textOrNull,
 } from "./prompt-fields.ts";
-
-/** Of a header that one client puts first, with a hash of each request: the engine leaves it out. */
-const BILLING_HEADER = "x-anthropic-billing-header";
 
 type MutableMessage = Record<string, unknown>;
 
@@ -23,31 +23,41 @@ export function readMessagesBody(fields: Fields): Result<Prompt, BodyRefusal> {
   if (given === null || !given.every(isFields)) {
     return refused("no-prompt", "field messages is not a list of messages");
   }
-  const system = [fields["system"], ...given.filter(isSystem).map(({ content }) => content)]
-    .flatMap(systemTexts)
-    .join("");
-  const { output_config: output } = fields;
-  const messages = given.filter((message) => !isSystem(message)).flatMap(messagesOf);
-  return chatOf(system === "" ? messages : [{ role: "system", content: system }, ...messages], {
+  const system = systemMessages(fields["system"]);
+  const { output_config: output, thinking } = fields;
+  const messages = given.flatMap((message) =>
+    message["role"] === "system" ? inlineSystem(message["content"]) : messagesOf(message),
+  );
+  return chatOf([...system, ...messages], {
     tools: toolsOf(fields["tools"]),
     documents: null,
     template: null,
-    templateArgs: templateArgsOf(fields, isFields(output) ? output["effort"] : null),
+    api: "messages",
+    templateArgs: templateArgsOf(fields),
+    effort: isFields(output) ? textOrNull(output["effort"]) : null,
+    isThinkingOff: isFields(thinking) && thinking["type"] === "disabled",
     isGenerationPromptAdded: true,
     isFinalMessageContinued: false,
     isSpecialAdded: false,
   });
 }
 
-function isSystem({ role }: Fields): boolean {
-  return role === "system";
+function systemMessages(system: unknown): MutableMessage[] {
+  const blocks = (listOrNull(system) ?? []).map((block) =>
+    isFields(block) && block["type"] === "text" ? block["text"] : null,
+  );
+  const texts = typeof system === "string" ? [system] : blocks.filter(isSystemText);
+  const content = texts.join("");
+  return content === "" ? [] : [{ role: "system", content }];
 }
 
-function systemTexts(system: unknown): string[] {
-  if (typeof system === "string") return [system];
-  return (listOrNull(system) ?? [])
-    .map((block) => (isFields(block) && block["type"] === "text" ? block["text"] : null))
-    .filter((text): text is string => typeof text === "string" && !text.startsWith(BILLING_HEADER));
+/** Where it stands; whether it stays there is the engine's matter. */
+function inlineSystem(content: unknown): MutableMessage[] {
+  return systemMessages(typeof content === "string" ? [{ type: "text", text: content }] : content);
+}
+
+function isSystemText(text: unknown): text is string {
+  return typeof text === "string" && !text.startsWith(BILLING_HEADER);
 }
 
 /** A message, after the tool results in it; blocks that are not understood stay, and are refused. */
@@ -99,8 +109,18 @@ function resultOf({ tool_use_id: id, content }: Fields): MutableMessage {
 function toolsOf(tools: unknown): readonly unknown[] | null {
   const given = (listOrNull(tools) ?? []).filter(isFields);
   if (given.length === 0) return null;
-  return given.map(({ name, description, input_schema: parameters }) => ({
+  return given.map(({ name, description, input_schema: schema, strict, defer_loading: defer }) => ({
     type: "function",
-    function: { name, description, parameters },
+    function: {
+      name,
+      description,
+      parameters: isFields(schema) && !Object.hasOwn(schema, "type") ? typed(schema) : schema,
+      ...(isGiven(strict) ? { strict } : {}),
+      ...(isGiven(defer) ? { defer_loading: defer } : {}),
+    },
   }));
+}
+
+function typed(schema: Fields): Fields {
+  return { ...schema, type: "object" };
 }

@@ -109,6 +109,7 @@ const CHAT = {
     { role: "user", content: "Again, please." },
   ],
   ...{ tools: null, documents: null, template: null, templateArgs: {} },
+  ...{ api: "chat" as const, effort: null, isThinkingOff: false },
   ...{ isGenerationPromptAdded: true, isFinalMessageContinued: false, isSpecialAdded: false },
 };
 const TOOL = {

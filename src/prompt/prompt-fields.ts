@@ -12,8 +12,14 @@ export interface Chat {
   readonly documents: readonly unknown[] | null;
   /** A template of the request's own; null: the model's. */
   readonly template: string | null;
-  /** `chat_template_kwargs`, and what else the template sees by name. */
+  /** API of the body: engines read what is alike in two of them otherwise. */
+  readonly api: "chat" | "responses" | "messages";
+  /** `chat_template_kwargs`. */
   readonly templateArgs: Fields;
+  /** Reasoning effort; null: none is asked for. */
+  readonly effort: string | null;
+  /** Whether thinking is disabled by name, as `/v1/messages` does it. */
+  readonly isThinkingOff: boolean;
   readonly isGenerationPromptAdded: boolean;
   readonly isFinalMessageContinued: boolean;
   readonly isSpecialAdded: boolean;
@@ -48,6 +54,9 @@ export type BodyRefusal =
   | "truncated"
   | "cache-unread";
 
+/** Of a header that one client puts first in its system text, with a hash of each request. */
+export const BILLING_HEADER = "x-anthropic-billing-header";
+
 export function isFields(value: unknown): value is Fields {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
@@ -61,6 +70,18 @@ export function textOrNull(value: unknown): string | null {
   return typeof value === "string" && value !== "" ? value : null;
 }
 
+const TRUE_WORDS = ["1", "on", "t", "true", "y", "yes"];
+const FALSE_WORDS = ["0", "off", "f", "false", "n", "no"];
+
+/** A boolean as engines read it, also from 0, 1 and words; null for anything else. */
+export function booleanOrNull(value: unknown): boolean | null {
+  if (typeof value === "boolean") return value;
+  if (typeof value !== "number" && typeof value !== "string") return null;
+  const word = String(value).toLowerCase();
+  if (TRUE_WORDS.includes(word)) return true;
+  return FALSE_WORDS.includes(word) ? false : null;
+}
+
 export function listOrNull(value: unknown): readonly unknown[] | null {
   return Array.isArray(value) ? value : null;
 }
@@ -70,7 +91,7 @@ export function readTextOrTokens(
   value: unknown,
   { name, isSpecialAdded }: { readonly name: string; readonly isSpecialAdded: unknown },
 ): Result<Prompt, BodyRefusal> {
-  const special = typeof isSpecialAdded === "boolean" ? isSpecialAdded : null;
+  const special = booleanOrNull(isSpecialAdded);
   if (value instanceof Uint32Array) return ok({ kind: "tokens", prompts: [value] });
   if (typeof value === "string") {
     return ok({ kind: "text", texts: [value], isSpecialAdded: special });

@@ -57,6 +57,24 @@ describe("request bodies", () => {
     }
   });
 
+  it("take a boolean for one in all the forms that engines take", () => {
+    for (const [value, expected] of [
+      ...([0, "false", "OFF", "no", "n", "f", "0"] as const).map((each) => [each, false] as const),
+      ...([1, "true", "On", "yes", "y", "t", "1"] as const).map((each) => [each, true] as const),
+      ...([null, "maybe", 2, []] as const).map((each) => [each, null] as const),
+    ]) {
+      expect(read("/v1/completions", { prompt: "a", add_special_tokens: value })).toMatchObject({
+        value: { prompt: { isSpecialAdded: expected } },
+      });
+    }
+  });
+
+  it("of SGLang are token ids where there is text as well", () => {
+    expect(read("/generate", { text: "abc", input_ids: [1, 2] })).toMatchObject({
+      value: { prompt: { kind: "tokens", prompts: [Uint32Array.of(1, 2)] } },
+    });
+  });
+
   it("give text, alone or as a batch", () => {
     expect(read("/v1/completions", { prompt: "a b", add_special_tokens: false })).toMatchObject({
       value: { model: null, prompt: { kind: "text", texts: ["a b"], isSpecialAdded: false } },
@@ -77,6 +95,7 @@ describe("request bodies", () => {
     const seen = { messages, tools, documents, chat_template_kwargs: { enable_thinking: false } };
     expect(chatOf("/v1/chat/completions", { model: "m", ...seen, temperature: 1 })).toEqual({
       ...{ messages, tools, documents, template: null, isTextOnly: true },
+      ...{ api: "chat", effort: null, isThinkingOff: false },
       templateArgs: { enable_thinking: false },
       isGenerationPromptAdded: true,
       isFinalMessageContinued: false,
@@ -84,7 +103,7 @@ describe("request bodies", () => {
     });
     const effort = { messages, reasoning_effort: "low", add_generation_prompt: false };
     expect(chatOf("/v1/chat/completions", effort)).toMatchObject({
-      templateArgs: { reasoning_effort: "low" },
+      effort: "low",
       isGenerationPromptAdded: false,
     });
   });
@@ -95,7 +114,7 @@ describe("request bodies", () => {
       { role: "user", content: "hi" },
     ]);
     const call = { type: "function_call", call_id: "c", name: "f", arguments: "{}" };
-    const { messages, tools, templateArgs } = chatOf("/v1/responses", {
+    const { messages, tools, effort, api } = chatOf("/v1/responses", {
       reasoning: { effort: "high" },
       tools: [{ type: "function", name: "f", parameters: {} }, { type: "web_search" }],
       input: [
@@ -118,7 +137,7 @@ describe("request bodies", () => {
       { role: "assistant", content: "really" },
     ]);
     expect(tools).toEqual([{ type: "function", function: { name: "f", parameters: {} } }]);
-    expect(templateArgs).toEqual({ reasoning_effort: "high" });
+    expect({ effort, api }).toEqual({ effort: "high", api: "responses" });
   });
 
   it("know chats that are not of text alone", () => {
@@ -154,17 +173,17 @@ describe("request bodies", () => {
     expect(chatOf("/v1/embeddings", begun).isGenerationPromptAdded).toBe(true);
   });
 
-  it("name the effort as the engine does, before the template's arguments", () => {
+  it("name the effort beside the template's arguments", () => {
     const messages = [{ role: "user", content: "hi" }];
     const chat_template_kwargs = { reasoning_effort: "low", enable_thinking: true };
-    const high = { reasoning_effort: "high", enable_thinking: true };
+    const asked = { effort: "high", templateArgs: chat_template_kwargs };
     for (const [path, effort] of [
       ["/v1/chat/completions", { reasoning_effort: "high" }],
       ["/v1/messages", { output_config: { effort: "high" } }],
       ["/v1/responses", { reasoning: { effort: "high" } }],
     ] as const) {
       const body = { messages, input: "hi", chat_template_kwargs, ...effort };
-      expect(chatOf(path, body).templateArgs, path).toEqual(high);
+      expect(chatOf(path, body), path).toMatchObject(asked);
     }
   });
 

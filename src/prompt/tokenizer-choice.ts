@@ -4,6 +4,7 @@ import { KvError } from "../core/errors.ts";
 import type { EndpointId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { PromptConfig } from "./config.ts";
+import { engineRules } from "./engine-rules.ts";
 import { EngineTokenizer } from "./engine-tokenizer.ts";
 import { LocalTokenizer } from "./local-tokenizer.ts";
 import type { PromptTokenizer } from "./prompt-tokenizer.ts";
@@ -26,13 +27,14 @@ export interface ChosenTokenizer {
 
 /** Rejects with KvError where tokenizer files are missing or not understood. */
 export async function startTokenizer(
-  { tokenize, tokenizerPath, memoBytesMax }: PromptConfig,
+  { tokenize, tokenizerPath, memoBytesMax, engineVersion }: PromptConfig,
   deps: TokenizerDeps,
 ): Promise<ChosenTokenizer> {
   const stop = (): Promise<void> => Promise.resolve();
   if (tokenize === "off") return { tokenizer: null, detail: "text is routed by load", stop };
   const memo = new TokenMemo(memoBytesMax);
-  const engine = new EngineTokenizer({ ...deps, memo, isRendered: tokenize === "render" });
+  const rules = engineRules(engineVersion);
+  const engine = new EngineTokenizer({ ...deps, memo, rules, isRendered: tokenize === "render" });
   if (tokenize !== "local") {
     const path = tokenize === "render" ? "/v1/.../render" : "/tokenize";
     return { tokenizer: engine, detail: `text is tokenised by the engines' ${path}`, stop };
@@ -42,7 +44,7 @@ export async function startTokenizer(
     throw new KvError("ERR_CONFIG_INVALID", message);
   }
   const local = await LocalTokenizer.start(tokenizerPath, {
-    ...{ ...deps, memo, textBytesMax: memoBytesMax, otherwise: engine },
+    ...{ ...deps, memo, rules, textBytesMax: memoBytesMax, otherwise: engine },
   });
   return { tokenizer: local, detail: local.detail, stop: () => local.stop() };
 }
