@@ -143,8 +143,8 @@ export function startRelayedWritePath(
     sink: log,
     ready,
     // Later than that of any earlier relay, so that routers do not fence it off where the log has
-    // lost what those said.
-    epochFirst: (): number => Math.floor(deps.clock.wallMs() / 1000),
+    // lost what those said; unlike that of any other, also where the clock was set back.
+    epochFirst: (): number => Math.floor(deps.clock.wallMs()),
   });
   return {
     ingest,

@@ -8,7 +8,7 @@ import { BLOCK_SIZES_MAX } from "../indexer/holder-state.ts";
 import { Residency } from "../indexer/residency.ts";
 import type { Tier } from "../tiers/tier.ts";
 import { Applier } from "./applier.ts";
-import type { KeyedBatch, KeyedEvent } from "./keyed-batch.ts";
+import type { KeyedBatch, KeyedEvent, LossReason } from "./keyed-batch.ts";
 
 const endpoint = endpointId("10.0.0.1:8000");
 const holder: Holder = { endpointId: endpoint, rank: 0 };
@@ -124,6 +124,22 @@ describe("a holder's state", () => {
     applier.accept(batch(2, [], { holder: otherRank }));
     expect(residency.cursorOf(holder)).toMatchObject({ state: "EXACT", reason: null });
     expect(residency.cursorOf(otherRank)).toMatchObject({ state: "DEGRADED", reason: "gap" });
+  });
+
+  it("shows what an engine can tell again before what it cannot, and what is expected last", () => {
+    const { applier, residency } = parts();
+    const lost = (reason: LossReason): KeyedEvent => ({ type: "lost", reason });
+    const reasons = [
+      [batch(0, [lost("no-removals")]), "no-removals"],
+      [batch(1, [lost("skipped-event")]), "skipped-event"],
+      [batch(2, [lost("no-removals")]), "skipped-event"],
+      [batch(4, [lost("no-removals"), lost("length-mismatch")]), "gap"],
+      [batch(5, [lost("unknown-parent"), lost("token-pairs")]), "unknown-parent"],
+    ] as const;
+    for (const [each, reason] of reasons) {
+      applier.accept(each);
+      expect(residency.cursorOf(holder)).toMatchObject({ state: "DEGRADED", reason });
+    }
   });
 
   it("is DEGRADED(catching-up) from word of what was said behind to the first batch without", () => {

@@ -18,6 +18,7 @@ import {
   type KeyedSink,
   type KeyedStored,
 } from "./keyed-batch.ts";
+import { isShownBefore } from "./loss-rank.ts";
 
 export interface ApplierDeps {
   readonly residency: Residency;
@@ -71,7 +72,9 @@ export class Applier implements KeyedSink {
     for (const event of batch.events) {
       if (event.type === "stored") blockSizesTokens = withSizeOf(event, blockSizesTokens);
       const loss = this.#apply(batch.holder, event, blockSizesTokens);
-      if (loss !== null) state = { state: "DEGRADED", reason: loss };
+      if (loss !== null && (state.reason === null || isShownBefore(loss, state.reason))) {
+        state = { state: "DEGRADED", reason: loss };
+      }
       if (event.type === "ignored-group") ignoredGroups = [...ignoredGroups, event.group];
       if (event.type === "lane" && lanes.length < LANES_MAX) lanes = [...lanes, event.name];
     }

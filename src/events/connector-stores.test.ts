@@ -57,6 +57,11 @@ class Stream {
     this.#take(this.relay.elapsed(1000 * seconds).batches);
   }
 
+  /** Nothing is said for so long, and what the relay says of that is lost. */
+  lose(seconds: number): void {
+    this.relay.elapsed(1000 * seconds);
+  }
+
   #take(batches: readonly KeyedBatch[]): void {
     this.batches.push(...batches);
     for (const batch of batches) this.#applier.accept(batch);
@@ -122,6 +127,18 @@ describe("LMCache's chunks", () => {
     stream.silence(30);
     expect(stream.batches).toHaveLength(said);
     stream.say(40, chunk(901));
+    expect(stream.cpuEntries).toBe(1);
+  });
+
+  it("end with the next message as well, where what was said aside is lost", () => {
+    const stream = new Stream("vllm");
+    stream.say(1, own, chunk(901), second);
+    stream.lose(20);
+    expect(stream.cpuEntries).toBe(2);
+    stream.say(21, chunk(901));
+    expect(stream.cpuEntries).toBe(1);
+    expect(stream.cpuTokens(ids(2 * CHUNK), CHUNK)).toBe(CHUNK);
+    stream.say(22);
     expect(stream.cpuEntries).toBe(1);
   });
 

@@ -23,6 +23,8 @@ export interface LanePlace {
   readonly medium: string | null;
   /** Null: of the one group, or of all of them. */
   readonly group: number | null;
+  /** A connector's hint, counted aside; default false. */
+  readonly isHint?: boolean;
 }
 
 interface Lane {
@@ -88,9 +90,9 @@ export class CopyLanes {
       return;
     }
     const isTold = Array.from(handles, (handle) => {
-      const before = this.#held(tier, handle);
+      const before = this.copies(tier, handle);
       lane?.counts.add(handle, 1);
-      return this.#held(tier, handle) > before;
+      return this.copies(tier, handle) > before;
     });
     if (!isTold.includes(false)) keyed.push(stored);
     else if (isTold.includes(true)) {
@@ -130,7 +132,7 @@ export class CopyLanes {
     this.#groups = groups;
     for (const [order, tier] of TIERS.entries()) {
       const gone = [...(before[order] ?? [])].flatMap(([handle, copies]) =>
-        new Array<bigint>(copies - this.#held(tier, handle)).fill(handle),
+        new Array<bigint>(copies - this.copies(tier, handle)).fill(handle),
       );
       const handles = BigUint64Array.from(gone);
       const rows = this.#handles.rowsOf(handles);
@@ -193,11 +195,11 @@ export class CopyLanes {
   }
 
   #isTaken(tier: Tier, lane: Lane | null, handle: bigint): boolean {
-    const before = this.#held(tier, handle);
+    const before = this.copies(tier, handle);
     const isOne = tier === "gpu" && this.#groups.length === 0;
     if (isOne ? before > 0 : lane?.counts.take(handle) === true) {
       this.#removeOne(handle);
-      return isOne || this.#held(tier, handle) < before;
+      return isOne || this.copies(tier, handle) < before;
     }
     if (this.#hints.has(tier, handle)) {
       this.#hints.delete(tier, handle);
@@ -214,7 +216,7 @@ export class CopyLanes {
   }
 
   /** Copies that the index has of a block in a tier, hints apart. */
-  #held(tier: Tier, handle: bigint): number {
+  copies(tier: Tier, handle: bigint): number {
     const lanes = this.#lanes[tierOrder(tier)] ?? [];
     if (this.#groups.length === 0) {
       return tier === "gpu" ? this.#gpuCopies(handle) : sumOf(lanes, null, handle);
@@ -250,7 +252,7 @@ export class CopyLanes {
   #heldCopies(tier: Tier): Map<bigint, number> {
     const lanes = this.#lanes[tierOrder(tier)] ?? [];
     const handles = lanes.flatMap(({ counts }) => [...counts.handles()]);
-    return new Map(handles.map((handle) => [handle, this.#held(tier, handle)]));
+    return new Map(handles.map((handle) => [handle, this.copies(tier, handle)]));
   }
 
   #find({ tier, medium, group }: LanePlace): Lane | null {

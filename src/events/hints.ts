@@ -21,6 +21,8 @@ export class Hints {
   /** When each ends, by handle and tier; oldest first, because all live equally long. */
   readonly #endMs = new Map<bigint, number>();
 
+  #saidAside: EndedHints[] = [];
+
   constructor(lifeMs: number) {
     this.lifeMs = lifeMs;
   }
@@ -47,11 +49,24 @@ export class Hints {
 
   clear(): void {
     this.#endMs.clear();
+    this.#saidAside = [];
   }
 
   /** Takes those whose life is over. */
   takeEnded(nowMs: number): EndedHints[] {
     return this.#takeWhile((endMs) => endMs <= nowMs);
+  }
+
+  /** The same, said aside: what is said so and lost, nobody misses, so that it is to be said again. */
+  takeEndedAside(nowMs: number): EndedHints[] {
+    const ended = this.takeEnded(nowMs);
+    this.#saidAside.push(...ended);
+    return ended;
+  }
+
+  /** Takes those whose ends are to be said again. */
+  takeSaidAside(): EndedHints[] {
+    return this.#saidAside.splice(0);
   }
 
   /** Takes the oldest ones beyond the limit. */

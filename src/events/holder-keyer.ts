@@ -24,11 +24,6 @@ import { extrasOfStored } from "./stored-extras.ts";
 /** Where the keys of all holders' batches lie. */
 const slab = new Slab();
 
-/** Where a store's copies are counted; a connector's hints are counted aside. */
-interface StorePlace extends LanePlace {
-  readonly isHint: boolean;
-}
-
 export interface HolderKeyerDeps {
   readonly model: string;
   readonly hasher: BlockHasher;
@@ -68,9 +63,19 @@ export class HolderKeyer {
     this.#groups.setApart(this.#lanes.restoreNames(lanes));
   }
 
-  /** Whether copies were taken over that cannot be told apart. True once. */
-  takeUnclear(): boolean {
-    return this.#lanes.takeUnclear();
+  /**
+   * What goes with the next message, once: that of the copies taken over not all can be told apart, and
+   * the ends of hints that were said aside. What is said aside, and lost, nobody misses.
+   */
+  takePending(): KeyedEvent[] {
+    const pending: KeyedEvent[] = this.#lanes.takeUnclear() ? [lost("uncounted-copies")] : [];
+    for (const { tier, handles } of this.#hints.takeSaidAside()) {
+      const isGone = (each: bigint): boolean =>
+        !this.#hints.has(tier, each) && this.#lanes.copies(tier, each) === 0;
+      const gone = handles.filter(isGone);
+      if (gone.length > 0) pending.push({ type: "removed", tier, handles: gone });
+    }
+    return pending;
   }
 
   /** Some of that was not heard. */
@@ -80,11 +85,9 @@ export class HolderKeyer {
 
   /** Blocks with their copies in the GPU; those of lower tiers follow by restoreLower. */
   restoreHandles(blocks: Blocks, copies: Uint32Array): void {
-    const { copiesPerHeld } = this.#lanes;
-    this.#handles.restore(
-      blocks,
-      copies.map((each) => each * copiesPerHeld),
-    );
+    const { copiesPerHeld: times } = this.#lanes;
+    const held = copies.map((each) => each * times);
+    this.#handles.restore(blocks, held);
   }
 
   /** A block that may be a connector's, of unknown age. */
@@ -101,9 +104,9 @@ export class HolderKeyer {
     return this.#hints;
   }
 
-  /** Removals of the hints whose life is over, so long after the engine's latest word. */
+  /** Removals of the hints whose life is over, so long after the engine's latest word: said aside. */
   endHints(elapsedMs: number): KeyedEvent[] {
-    return this.#removalsOf(this.#hints.takeEnded(this.#engineMs + elapsedMs));
+    return this.#removalsOf(this.#hints.takeEndedAside(this.#engineMs + elapsedMs));
   }
 
   /** What was left out since the last call, and costs nothing of what is known. */
@@ -128,7 +131,8 @@ export class HolderKeyer {
     if (batch === null) return [lost("undecodable")];
     const { events } = batch;
     this.#engineMs = Math.max(this.#engineMs, batch.ts * 1000);
-    const keyed: KeyedEvent[] = this.#hints.size === 0 ? [] : this.endHints(0);
+    const ended = this.#hints.size === 0 ? [] : this.#hints.takeEnded(this.#engineMs);
+    const keyed = this.#removalsOf(ended);
     for (let start = 0; start < events.length; ) {
       const event = events[start];
       if (event === undefined) break;
@@ -141,9 +145,7 @@ export class HolderKeyer {
 
   /** Follows events that an earlier relay keyed. */
   adoptEvents(events: readonly KeyedEvent[]): void {
-    const isLoss = (event: KeyedEvent): boolean =>
-      event.type === "lost" && event.reason === "no-removals";
-    const hasHints = events.some(isLoss);
+    const hasHints = events.some((each) => each.type === "lost" && each.reason === "no-removals");
     this.#areExtrasTold = true;
     for (const event of events) {
       this.#adoptEvent(event);
@@ -262,7 +264,7 @@ export class HolderKeyer {
     );
   }
 
-  #placeByTokens(event: BlockStored, place: StorePlace, keyed: KeyedEvent[]): void {
+  #placeByTokens(event: BlockStored, place: LanePlace, keyed: KeyedEvent[]): void {
     const { handles, tokens, blockSizeTokens } = event;
     const extras = extrasOfStored(event);
     // SGLang's salt is not among the extra keys: it is told of every tier.
@@ -298,7 +300,7 @@ export class HolderKeyer {
   }
 
   /** Offload events carry handles only: their blocks are placed where they are known. */
-  #placeByHandle({ handles }: BlockStored, place: StorePlace, keyed: KeyedEvent[]): void {
+  #placeByHandle({ handles }: BlockStored, place: LanePlace, keyed: KeyedEvent[]): void {
     const isKnown = (handle: bigint): boolean => this.#handles.keyOf(engineKey(handle)) !== null;
     const known = handles.filter(isKnown);
     const keys = known.map((handle) => this.#handles.keyOf(engineKey(handle)) ?? 0n);
@@ -323,7 +325,7 @@ export class HolderKeyer {
    */
   #storeClaimed(
     stored: KeyedStored,
-    place: StorePlace,
+    place: LanePlace,
     told: { readonly tokens: Uint32Array; readonly extras: readonly (string | null)[] | null },
     keyed: KeyedEvent[],
   ): void {
@@ -346,7 +348,7 @@ export class HolderKeyer {
   }
 
   /** Stores blocks, of which those before position `start` are in the map. */
-  #store(stored: KeyedStored, start: number, place: StorePlace, keyed: KeyedEvent[]): void {
+  #store(stored: KeyedStored, start: number, place: LanePlace, keyed: KeyedEvent[]): void {
     const { handles } = stored;
     if (this.#handles.addAll(stored, start, "placed") < handles.length) {
       keyed.push(lost("handles-full"));
@@ -366,20 +368,9 @@ export class HolderKeyer {
     if (group === undefined) this.#leftOut.count("other-group");
     else if (tier === "unknown") keyed.push(lost("unknown-tier"));
     else {
-      const handles = this.#orphans.size === 0 ? event.handles : this.#placed(event.handles, tier);
+      const handles = this.#orphans.removeWaiting(event.handles, tier, this.#handles);
       if (handles.length > 0) this.#lanes.removed({ tier, medium, group }, handles, keyed);
     }
-  }
-
-  /**
-   * The blocks of a removal without those that wait, which keep it. A copy that is placed goes first:
-   * the one that waits is unknown to the index anyway.
-   */
-  #placed(handles: BigUint64Array, tier: Tier): BigUint64Array {
-    return handles.filter((each) => {
-      const handle = engineKey(each);
-      return this.#handles.has(handle) || !this.#orphans.removed(handle, tier);
-    });
   }
 
   /** No block is held any more. */

@@ -8,8 +8,9 @@ import type { HolderCursor } from "../indexer/residency.ts";
 import type { Tier } from "../tiers/tier.ts";
 import type { Blocks } from "./handle-map.ts";
 import { HolderKeyer, type HolderKeyerDeps } from "./holder-keyer.ts";
-import { isNote, type KeyedBatch, type KeyedEvent, type LossReason } from "./keyed-batch.ts";
+import { isNote, type KeyedBatch, type KeyedEvent } from "./keyed-batch.ts";
 import { type LeftOut, NONE_LEFT_OUT } from "./left-out.ts";
+import { isHealable } from "./loss-rank.ts";
 import type { Delivery, EngineMessage, SequenceDrop, SequencerStep } from "./sequence.ts";
 import { Sequencer } from "./sequencer.ts";
 
@@ -195,11 +196,10 @@ export class HolderRelay {
     this.#isCatchingUp = delivery.isCatchingUp;
     this.#engineMs = engineMs;
     const { holder } = this;
-    const events = this.#keyer.keyEvents(batch);
     // A note that the log loses leaves no gap.
-    if (!isNoted && this.#keyer.takeUnclear()) {
-      events.unshift({ type: "lost", reason: "uncounted-copies" });
-    }
+    const pending = isNoted ? [] : this.#keyer.takePending();
+    const keyed = this.#keyer.keyEvents(batch);
+    const events = pending.length === 0 ? keyed : [...pending, ...keyed];
     if (isUnproven) events.unshift({ type: "lost", reason: "unproven-life" });
     if (delivery.isCatchingUp) events.unshift({ type: "catching-up", isNote: isNoted });
     this.#isWounded = isWounded || events.some(isWound);
@@ -207,18 +207,8 @@ export class HolderRelay {
   }
 }
 
-/** What another telling may bring; the rest is lost however often it is told. */
-const HEALABLE: ReadonlySet<LossReason> = new Set([
-  "undecodable",
-  "unknown-parent",
-  "orphans-full",
-  "unknown-handle",
-  "uncounted-copies",
-  "unproven-life",
-] as const);
-
 function isWound(event: KeyedEvent): boolean {
-  return event.type === "lost" && HEALABLE.has(event.reason);
+  return event.type === "lost" && isHealable(event.reason);
 }
 
 function isCatchingUp({ events }: KeyedBatch): boolean {

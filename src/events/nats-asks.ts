@@ -12,6 +12,7 @@ import { endpointId, type Holder, holderName, isEndpointAddress, RANK_MAX } from
 import type { Meter } from "../core/meter.ts";
 import { subjectToken } from "../core/subject-token.ts";
 import type { Residency } from "../indexer/residency.ts";
+import { isHealable } from "./loss-rank.ts";
 
 /** Between two asks for the same holder, ms. */
 export const ASK_MS = 2000;
@@ -30,20 +31,6 @@ export interface HolderAsk {
   /** That the reader knows: an ask about another one is out of date. */
   readonly epoch: number;
 }
-
-/** Why a holder is DEGRADED where an engine that tells its whole life again would end it. */
-const HEALABLE_REASONS: ReadonlySet<string> = new Set([
-  "gap",
-  "log-truncated",
-  "late-subscription",
-  "store-damaged",
-  "undecodable",
-  "unknown-parent",
-  "orphans-full",
-  "unknown-handle",
-  "uncounted-copies",
-  "unproven-life",
-]);
 
 const askSchema = z.strictObject({
   how: z.enum(["heal", "resync", "overtake"]),
@@ -101,7 +88,7 @@ export async function askForGaps(deps: {
       const [name, place] = [holderName(holder), `${epoch}/${seq}`];
       if (reason === "catching-up") standing.set(name, place);
       const isStuck = reason === "catching-up" && stoodAt.get(name) === place;
-      if (isStuck || HEALABLE_REASONS.has(reason ?? "")) ask({ how: "heal", holder, epoch });
+      if (isStuck || isHealable(reason ?? "")) ask({ how: "heal", holder, epoch });
     }
     stoodAt = standing;
   }

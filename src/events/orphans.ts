@@ -65,6 +65,22 @@ export class Orphans {
     return true;
   }
 
+  /**
+   * A removal of blocks: of those that wait here, it waits with them. Returns the others. A copy that is
+   * placed goes first: the one that waits is unknown to the index anyway.
+   */
+  removeWaiting(
+    handles: BigUint64Array,
+    tier: Tier,
+    placed: { has(handle: EngineKey): boolean },
+  ): BigUint64Array {
+    if (this.#orphans === 0) return handles;
+    return handles.filter((each) => {
+      const handle = engineKey(each);
+      return placed.has(handle) || !this.removed(handle, tier);
+    });
+  }
+
   /** Hands over, in order, what waited for this parent. */
   take(parent: EngineKey): (BlockStored | BlockRemoved)[] {
     const orphans = this.#byParent.get(parent);

@@ -70,6 +70,17 @@ export function newReplay(options: Pick<Replay, "isLifeOpen" | "isHealing">): Re
   return { ...options, isBehind: false, newest: null, held: [], heldBytes: 0 };
 }
 
+/** Readies a replay that broke off for another answer, from what it has brought. Returns its first number. */
+export function askAgain(replay: Replay | null, cursor: SequenceCursor | null): number {
+  const seq = cursor?.seq ?? -1;
+  if (replay !== null) {
+    if (replay.newest !== null) replay.held.unshift(ownMessage(replay.newest));
+    replay.newest = null;
+    replay.isLifeOpen = seq >= 0;
+  }
+  return replay?.isHealing === true ? 0 : Math.max(0, seq);
+}
+
 /** A copy that holds on to no bytes of the wire. */
 export function ownMessage(message: EngineMessage): EngineMessage {
   const { batch } = message;

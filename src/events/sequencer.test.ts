@@ -120,6 +120,16 @@ describe("sequencer with replay", () => {
     expect(step.deliveries).toMatchObject([{ epoch: 1, seq: 6, isUnproven: true }]);
   });
 
+  it("does not forget what an answer had shown that broke off, and was not given again", () => {
+    const sequencer = at(null);
+    sequencer.connected();
+    sequencer.replayed(message(2));
+    sequencer.live(message(0));
+    sequencer.live(message(1));
+    expect(sequencer.replayBroke()).toBe(0);
+    expect(places(sequencer.replayFailed())).toEqual([[1, 2]]);
+  });
+
   it("takes an answer that begins right behind what it knows for that of any life", () => {
     const sequencer = at(null);
     sequencer.connected();

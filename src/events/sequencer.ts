@@ -12,6 +12,7 @@
  */
 import { assert } from "../core/assert.ts";
 import {
+  askAgain,
   type Delivery,
   type EngineMessage,
   engineMsOf,
@@ -166,11 +167,7 @@ export class Sequencer {
 
   /** The answer broke off. Returns where to ask again: the engine may be in another life by then. */
   replayBroke(): number {
-    const seq = this.#cursor?.seq ?? -1;
-    if (this.#replay === null) return Math.max(0, seq);
-    this.#replay.newest = null;
-    this.#replay.isLifeOpen = seq >= 0;
-    return this.#replay.isHealing ? 0 : Math.max(0, seq);
+    return askAgain(this.#replay, this.#cursor);
   }
 
   /** The engine did not answer, or not to the end: what was held follows, and a gap stays one. */

@@ -1,6 +1,7 @@
 /** Documents as blocks: what engines of the chaos store, with the keys that follow by definition. */
 import { createHash } from "node:crypto";
 import type { KeysByDefinition } from "../harness/golden-holdings.ts";
+import type { Chance } from "./chance.ts";
 
 /** A block by its content: the same for every copy, tier and time of one life. */
 export interface TruthBlock {
@@ -24,11 +25,21 @@ export interface Identity {
 }
 
 /** A document with an identity, cut into blocks and hashed by one engine. */
-interface ChainOf extends Identity {
+export interface ChainOf extends Identity {
   readonly document: number;
   /** Tokens per block. */
   readonly size: number;
   readonly hashSeed: number;
+}
+
+export const PLAIN: Identity = { lora: null, salt: null, image: null };
+
+export function identityOf(chance: Chance): Identity {
+  return {
+    lora: chance.is(0.2) ? chance.of(["sql", "chat"]) : null,
+    salt: chance.is(0.25) ? chance.of(["tenant-a", "tenant-b"]) : null,
+    image: chance.is(0.15) ? chance.of(["img-1", "img-2"]) : null,
+  };
 }
 
 export const DOCUMENTS = 4;

@@ -4,20 +4,17 @@
  */
 import type { Chance } from "./chance.ts";
 import { ChaosClaims } from "./chaos-claims.ts";
-import { type ChaosContent, DOCUMENTS, type Identity, type TruthBlock } from "./chaos-content.ts";
-import { Held, type Lane, MEDIA } from "./chaos-held.ts";
-import { type EngineTraits, encodeBatch, type WireEvent } from "./chaos-wire.ts";
-
-export interface Said {
-  readonly life: number;
-  readonly seq: number;
-  /** Time of the message, ms: unlike that of any other. */
-  readonly atMs: number;
-  readonly payload: Uint8Array;
-}
-
-/** Holdings as text by handle, "key copies". */
-export type Holdings = ReadonlyMap<bigint, string>;
+import {
+  type ChaosContent,
+  DOCUMENTS,
+  type Identity,
+  identityOf,
+  PLAIN,
+  type TruthBlock,
+} from "./chaos-content.ts";
+import { Held, Hints, type Lane, MEDIA } from "./chaos-held.ts";
+import type { Holdings, Said } from "./chaos-said.ts";
+import { chunkEvent, type EngineTraits, encodeBatch, type WireEvent } from "./chaos-wire.ts";
 
 export class ChaosEngine {
   readonly traits: EngineTraits;
@@ -33,6 +30,9 @@ export class ChaosEngine {
   readonly #ever = new Map<bigint, TruthBlock>();
   /** Copies of the sliding group, by handle. */
   readonly #sliding = new Map<bigint, number>();
+  readonly #hints = new Hints();
+  /** Time of the message that is being made. */
+  #atMs = 0;
   readonly #blocks = new Set<TruthBlock>();
   /** The replay buffer. */
   said: Said[] = [];
@@ -67,6 +67,7 @@ export class ChaosEngine {
     this.#held.clear();
     this.#ever.clear();
     this.#sliding.clear();
+    this.#hints.clear();
     this.#named.clear();
     this.#named.add(0);
     this.#blocks.clear();
@@ -76,6 +77,7 @@ export class ChaosEngine {
 
   /** Does a few things, and says them in one message; null: nothing happened. */
   step(atMs: number): Said | null {
+    this.#atMs = atMs;
     const events: WireEvent[] = [];
     const things = this.#chance.between(1, 4);
     for (let thing = 0; thing < things; thing += 1) events.push(...this.#doOne());
@@ -84,15 +86,8 @@ export class ChaosEngine {
 
   /** Stores the whole of a document, so that something is said. */
   storeDocument(atMs: number): Said {
-    const chain = this.#chain(
-      this.#chance.below(DOCUMENTS),
-      this.#chance.of(this.traits.blockSizes),
-      {
-        lora: null,
-        salt: null,
-        image: null,
-      },
-    );
+    const size = this.#chance.of(this.traits.blockSizes);
+    const chain = this.#chain(this.#chance.below(DOCUMENTS), size, PLAIN);
     return this.#say(this.#store(chain, 0), atMs);
   }
 
@@ -102,7 +97,14 @@ export class ChaosEngine {
       const copies = this.copiesOf(handle);
       if (copies.some((count) => count > 0)) holdings.set(handle, `${block.key} ${copies.join()}`);
     }
+    for (const { handle, key } of this.#hints.at(this.#atMs))
+      holdings.set(handle, `${key} 0,1,0,0`);
     return holdings;
+  }
+
+  /** Whether it is a connector's, which may be believed for less long than it could be. */
+  isHint(handle: bigint): boolean {
+    return this.#hints.has(handle);
   }
 
   holdingsAt(atMs: number): Holdings | null {
@@ -149,6 +151,7 @@ export class ChaosEngine {
   }
 
   #say(events: readonly WireEvent[], atMs: number): Said {
+    this.#atMs = atMs;
     this.seq += 1;
     const payload = encodeBatch(events, {
       atMs,
@@ -165,7 +168,7 @@ export class ChaosEngine {
   }
 
   #doOne(): WireEvent[] {
-    const { hasLowerTiers, isOdd } = this.traits;
+    const { hasLowerTiers, hasConnector, isOdd } = this.traits;
     const dice = this.#chance.below(100);
     if (this.seq < 0 && this.traits.engine === "sglang" && this.#ever.size === 0) {
       return [{ type: "AllBlocksCleared" }, ...this.#storeSome()];
@@ -175,17 +178,27 @@ export class ChaosEngine {
     if (dice < 76) return this.#removeAgain();
     if (dice < 79) return this.#clear();
     if (dice < 82 && isOdd) return this.#sayOdd();
+    if (hasConnector && this.#ever.size > 0) return this.#storeChunks();
     if (hasLowerTiers) return dice < 94 ? this.#offload() : this.#dropLower();
     return this.#storeSome();
   }
 
+  /** A connector stores some chunks of a document, from the first one on. */
+  #storeChunks(): WireEvent[] {
+    const chain = this.#content.chain(Hints.chainOf(this.#chance.below(DOCUMENTS)));
+    const stored = chain.slice(0, this.#chance.between(1, chain.length));
+    for (const block of stored) {
+      this.#hints.add(block, this.#atMs);
+      this.#blockOf.set(block.handle, block);
+      this.#keys.add(block.key);
+    }
+    return stored.map(chunkEvent);
+  }
+
   #storeSome(): WireEvent[] {
     const { chance } = { chance: this.#chance };
-    const identity = {
-      lora: chance.is(0.2) ? chance.of(["sql", "chat"]) : null,
-      salt: chance.is(0.25) ? chance.of(["tenant-a", "tenant-b"]) : null,
-      image: chance.is(0.15) ? chance.of(["img-1", "img-2"]) : null,
-    };
+    // Tokens alone make no key of a connector's where identities are told.
+    const identity = this.traits.hasConnector ? PLAIN : identityOf(chance);
     const chain = this.#chain(chance.below(DOCUMENTS), chance.of(this.traits.blockSizes), identity);
     const starts = chain.flatMap((_, depth) => {
       const before = chain[depth - 1];
@@ -296,6 +309,7 @@ export class ChaosEngine {
     for (const held of this.#held.values()) held.clear((tier) => areAll || tier === 0);
     this.#ever.clear();
     this.#sliding.clear();
+    this.#hints.clear();
     return [{ type: "AllBlocksCleared" }, ...(this.#chance.is(0.7) ? this.#storeSome() : [])];
   }
 
@@ -317,19 +331,13 @@ export class ChaosEngine {
     for (const block of blocks) this.#add(block, lane);
     const isSelfDescribing = this.traits.engine === "sglang" || this.#chance.is(0.5);
     if (isSelfDescribing) return blocks.map((block) => this.#lowerEvent(block, lane));
-    return [
-      {
-        type: "BlockStored",
-        digests: blocks.map(({ digest }) => digest),
-        parent: null,
-        tokens: [],
-        size: 0,
-        medium: this.#mediumOf(lane),
-        lora: null,
-        extras: null,
-        ...(this.#areGroupsNamed ? { group: lane.group } : {}),
-      },
-    ];
+    const digests = blocks.map(({ digest }) => digest);
+    const nothing = { parent: null, tokens: [], size: 0, lora: null, extras: null };
+    const place = {
+      medium: this.#mediumOf(lane),
+      ...(this.#areGroupsNamed ? { group: lane.group } : {}),
+    };
+    return [{ type: "BlockStored", digests, ...nothing, ...place }];
   }
 
   /** vLLM never tells extras of lower tiers; SGLang tells the salt as everywhere. */
@@ -352,11 +360,9 @@ export class ChaosEngine {
   #sayOdd(): WireEvent[] {
     switch (this.#chance.below(4)) {
       case 0: {
-        const chain = this.#chain(this.#chance.below(DOCUMENTS), this.traits.blockSizes[0] ?? 1, {
-          lora: null,
-          salt: "never-told",
-          image: null,
-        });
+        const [size = 1] = this.traits.blockSizes;
+        const identity = { ...PLAIN, salt: "never-told" };
+        const chain = this.#chain(this.#chance.below(DOCUMENTS), size, identity);
         return this.#store(chain, this.#chance.between(1, chain.length - 1));
       }
       case 1: {
@@ -378,15 +384,9 @@ export class ChaosEngine {
   }
 
   #chain(document: number, size: number, identity: Identity): readonly TruthBlock[] {
-    const isImaged = this.traits.engine === "vllm";
-    const image = isImaged ? identity.image : null;
-    const chain = this.#content.chain({
-      ...identity,
-      image,
-      document,
-      size,
-      hashSeed: this.#hashSeed,
-    });
+    const image = this.traits.engine === "vllm" ? identity.image : null;
+    const place = { document, size, hashSeed: this.#hashSeed };
+    const chain = this.#content.chain({ ...identity, image, ...place });
     for (const block of chain) {
       this.#blocks.add(block);
       this.#blockOf.set(block.handle, block);

@@ -1,5 +1,5 @@
 /** Copies of a block by where an engine of the chaos has them. */
-import type { TruthBlock } from "./chaos-content.ts";
+import { type ChainOf, PLAIN, type TruthBlock } from "./chaos-content.ts";
 
 /** Tiers by place: gpu, cpu, nvme, shared; each with media that mean it. All of the GPU's are one. */
 export const MEDIA: readonly (readonly string[])[] = [
@@ -37,5 +37,41 @@ export class Held {
     for (const lane of this.#lanes.keys()) {
       if (isCleared(Number(lane.split(" ")[0]))) this.#lanes.delete(lane);
     }
+  }
+}
+
+/** How long a connector's chunk is believed; not a whole number, as no two times of messages differ by. */
+export const HINT_LIFE_MS = 4000.5;
+const CHUNK_TOKENS = 24;
+/** A connector hashes by itself. */
+const CHUNK_SEED = 999;
+
+/** Chunks that a connector said it stored, each with the time until which that is believed. */
+export class Hints {
+  readonly #endMs = new Map<bigint, { readonly block: TruthBlock; readonly endMs: number }>();
+  /** Handles of any life. */
+  readonly #ever = new Set<bigint>();
+
+  static chainOf(document: number): ChainOf {
+    return { ...PLAIN, document, size: CHUNK_TOKENS, hashSeed: CHUNK_SEED };
+  }
+
+  add(block: TruthBlock, atMs: number): void {
+    this.#ever.add(block.handle);
+    this.#endMs.set(block.handle, { block, endMs: atMs + HINT_LIFE_MS });
+  }
+
+  /** Whether it was ever one. */
+  has(handle: bigint): boolean {
+    return this.#ever.has(handle);
+  }
+
+  clear(): void {
+    this.#endMs.clear();
+  }
+
+  /** Those that are believed at a time. */
+  *at(atMs: number): Generator<TruthBlock> {
+    for (const { block, endMs } of this.#endMs.values()) if (endMs > atMs) yield block;
   }
 }

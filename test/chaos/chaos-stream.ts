@@ -6,7 +6,9 @@ import { createEventDecoder } from "../../src/events/event-decoder.ts";
 import type { HolderRelay, RelayStep } from "../../src/events/holder-relay.ts";
 import type { EngineMessage } from "../../src/events/sequence.ts";
 import type { Chance } from "./chance.ts";
-import type { ChaosEngine, Said } from "./chaos-engine.ts";
+import type { ChaosEngine } from "./chaos-engine.ts";
+import type { Said } from "./chaos-said.ts";
+import { engineNameOf } from "./chaos-wire.ts";
 
 const REPLAY_ATTEMPTS = 3;
 
@@ -63,7 +65,7 @@ export class ChaosStream {
     this.faults = deps.faults;
     this.#chance = deps.chance;
     this.#onStep = deps.onStep;
-    this.#decoder = createEventDecoder(deps.engine.traits.engine);
+    this.#decoder = createEventDecoder(engineNameOf(deps.engine.traits));
   }
 
   get isIdle(): boolean {
@@ -102,7 +104,7 @@ export class ChaosStream {
     this.shown = null;
     this.#live = [null];
     this.#late = [];
-    this.#decoder = createEventDecoder(this.engine.traits.engine);
+    this.#decoder = createEventDecoder(engineNameOf(this.engine.traits));
   }
 
   /** The engine's process is gone: a replay that runs breaks off, or goes on with the next life. */
@@ -127,6 +129,11 @@ export class ChaosStream {
   overtake(epoch: number): void {
     this.shown = null;
     this.take(this.relay.overtake(epoch));
+  }
+
+  /** Time passes without a word: a connector's chunks are believed no more. */
+  elapsed(nowMs: number): void {
+    if (this.shown !== null) this.take(this.relay.elapsed(nowMs - this.shown.atMs));
   }
 
   /** Hands over one message of either socket. */

@@ -1,6 +1,8 @@
 /** What an engine of the chaos says, as bytes: every encoding that engines have, also mixed. */
 import { Encoder } from "@msgpack/msgpack";
+import type { EngineName } from "../../src/core/engine-name.ts";
 import type { Chance } from "./chance.ts";
+import type { TruthBlock } from "./chaos-content.ts";
 
 export interface WireEvent {
   readonly type: string;
@@ -28,6 +30,8 @@ export interface EngineTraits extends EngineForm {
   readonly rank: number;
   readonly blockSizes: readonly number[];
   readonly hasLowerTiers: boolean;
+  /** It has a connector, which stores chunks in the CPU and never says that they are gone. */
+  readonly hasConnector: boolean;
   /** Media that it has in each tier. */
   readonly media: readonly (readonly string[])[];
   /** Groups of full attention: a block is of use where each has it. */
@@ -38,6 +42,19 @@ export interface EngineTraits extends EngineForm {
   readonly isOdd: boolean;
   /** Newest messages that its replay socket has; null: it has no such socket. */
   readonly bufferMessages: number | null;
+}
+
+/** As in the endpoints file. */
+export function engineNameOf({ engine, hasConnector }: EngineTraits): EngineName {
+  return hasConnector ? "lmcache" : engine;
+}
+
+/** As LMCache tells of a chunk. */
+export function chunkEvent({ digest, parent, tokens, size }: TruthBlock): WireEvent {
+  return {
+    ...{ type: "BlockStored", digests: [digest], parent: parent?.digest ?? null },
+    ...{ tokens, size, medium: "cpu", lora: null, extras: null },
+  };
 }
 
 const encoder = new Encoder({ useBigInt64: true });

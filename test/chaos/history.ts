@@ -10,11 +10,11 @@ import type { BlockHasher } from "../../src/keys/block-hasher.ts";
 import { Chance } from "./chance.ts";
 import type { ChaosContent } from "./chaos-content.ts";
 import { ChaosEngine } from "./chaos-engine.ts";
-import { MEDIA } from "./chaos-held.ts";
+import { HINT_LIFE_MS, MEDIA } from "./chaos-held.ts";
 import { batchesOf, ChaosLog, NO_LOG_FAULTS } from "./chaos-log.ts";
 import { ChaosRouter, Divergence } from "./chaos-router.ts";
 import { ChaosStream, NO_WAY_FAULTS, type WayFaults } from "./chaos-stream.ts";
-import type { EngineTraits } from "./chaos-wire.ts";
+import { type EngineTraits, engineNameOf } from "./chaos-wire.ts";
 
 export interface HistoryDeps {
   readonly hasher: BlockHasher;
@@ -129,12 +129,14 @@ class History {
     );
   }
 
-  #newRelay(holder: Holder, { bufferMessages }: EngineTraits): HolderRelay {
+  #newRelay(holder: Holder, { bufferMessages, hasConnector }: EngineTraits): HolderRelay {
     const canReplay = bufferMessages !== null;
     // The clock of the relay's machine may have been set back since the one before.
-    const epochFirst = this.#log === null || this.#chance.is(0.3) ? 1 : this.#nowMs;
+    const nowMs = this.#chance.is(0.3) ? this.#chance.between(1, this.#nowMs) : this.#nowMs;
+    const epochFirst = this.#log === null ? 1 : nowMs;
     const { hasher } = this.#deps;
-    return new HolderRelay({ holder, model: MODEL, hasher, canReplay, epochFirst });
+    const deps = { holder, model: MODEL, hasher, canReplay, epochFirst };
+    return new HolderRelay({ ...deps, isConnector: hasConnector, hintLifeMs: HINT_LIFE_MS });
   }
 
   #streamOf(holder: Holder): ChaosStream {
@@ -165,6 +167,7 @@ class History {
     else if (dice < 988 && this.#log !== null) this.#purge(this.#log);
     else if (dice < 991) stream.heal();
     else if (dice < 992) this.#overtake();
+    else if (dice < 993) stream.elapsed(this.#nowMs);
     else if (dice < 994) stream.resync();
     else this.#kept = { router: this.router.kept(), readTo: this.#readTo };
   }
@@ -217,7 +220,7 @@ class History {
     for (const holder of this.#holders) {
       const stream = this.#streamOf(holder);
       const relay = this.#newRelay(holder, stream.engine.traits);
-      this.router.restoreRelay(relay, MODEL);
+      this.router.restoreRelay(relay, MODEL, engineNameOf(stream.engine.traits));
       stream.restarted(relay);
     }
   }
@@ -282,9 +285,9 @@ class History {
   #check(): void {
     for (const holder of this.#holders) {
       const { engine } = this.#streamOf(holder);
-      const { bufferMessages, isOdd, hasLowerTiers } = engine.traits;
+      const { bufferMessages, isOdd, hasLowerTiers, hasConnector } = engine.traits;
       const isWholeLifeTold = bufferMessages === Number.POSITIVE_INFINITY;
-      if (isWholeLifeTold && !isOdd && !hasLowerTiers)
+      if (isWholeLifeTold && !isOdd && !hasLowerTiers && !hasConnector)
         this.router.expectExact(holder, "after healing");
       else this.router.checkHealed(holder);
     }
@@ -301,6 +304,7 @@ function traitsOf(chance: Chance): Omit<EngineTraits, "rank"> {
   const engine = chance.is(0.25) ? "sglang" : "vllm";
   const hashForms = ["unsigned", "signed", "bytes32", "bytes16"] as const;
   const fullGroups = engine === "vllm" && chance.is(0.3) ? [0, 2] : [0];
+  const hasConnector = engine === "vllm" && chance.is(0.2);
   // Groups of full attention have blocks of one size.
   const blockSizes = chance.of([[1], [2], [16], [4], fullGroups.length > 1 ? [8] : [4, 8]]);
   return {
@@ -309,7 +313,8 @@ function traitsOf(chance: Chance): Omit<EngineTraits, "rank"> {
     hashForms: chance.is(0.5) ? [chance.of(hashForms)] : hashForms,
     areExtrasTold: engine === "sglang" || chance.is(0.85),
     blockSizes,
-    hasLowerTiers: chance.is(0.3),
+    hasLowerTiers: !hasConnector && chance.is(0.3),
+    hasConnector,
     media: MEDIA.map((media, tier) => (tier === 0 ? media : someOf(media, chance))),
     fullGroups,
     isHybrid: engine === "vllm" && chance.is(0.3),

@@ -1,0 +1,34 @@
+/**
+ * Which of the reasons why a holder is DEGRADED is shown: what an engine can tell again before what it
+ * cannot, and both before what is expected of it, which would hide that something is missing.
+ */
+
+/** Ended by an engine that tells its whole life again. */
+const HEALABLE: ReadonlySet<string> = new Set([
+  "gap",
+  "log-truncated",
+  "late-subscription",
+  "store-damaged",
+  "undecodable",
+  "unknown-parent",
+  "orphans-full",
+  "unknown-handle",
+  "uncounted-copies",
+  "unproven-life",
+]);
+/** So it is with some engines, while all that they said is known. */
+const EXPECTED: ReadonlySet<string> = new Set(["no-removals", "token-pairs"]);
+
+export function isHealable(reason: string): boolean {
+  return HEALABLE.has(reason);
+}
+
+/** Whether a reason takes the place of one that stands. */
+export function isShownBefore(reason: string, standing: string): boolean {
+  return rankOf(reason) >= rankOf(standing);
+}
+
+function rankOf(reason: string): number {
+  if (EXPECTED.has(reason)) return 0;
+  return HEALABLE.has(reason) ? 2 : 1;
+}
