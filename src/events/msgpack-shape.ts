@@ -12,8 +12,11 @@
 const SLOT_BYTES = 8;
 const ARRAY_BYTES = 48;
 const MAP_BYTES = 96;
-/** Text, bigint, fraction; an integer of 4 bytes may not fit into its slot. */
+/** Bigint, fraction; an integer of 4 bytes may not fit into its slot. */
 const BOXED_BYTES = 24;
+/** Text, most of it the list of its letters that the decoder makes it from. */
+const TEXT_BYTES = 112;
+const EMPTY_TEXT = 0xa0;
 /** A view on the message. */
 const VIEW_BYTES = 128;
 
@@ -45,7 +48,7 @@ const FORMS: readonly (Form | null)[] = [
   ...[4, 8, 1, 2].map((bytes) => plain(bytes)),
   ...[plain(4, 0), plain(8), plain(1), plain(2), plain(4, 0), plain(8)],
   ...[2, 3, 5, 9, 17].map((bytes) => plain(bytes, VIEW_BYTES)),
-  ...[run(1, BOXED_BYTES), run(2, BOXED_BYTES), run(4, BOXED_BYTES)],
+  ...[run(1, TEXT_BYTES), run(2, TEXT_BYTES), run(4, TEXT_BYTES)],
   ...[nest(2, 1), nest(4, 1), nest(2, 2), nest(4, 2)],
 ];
 
@@ -95,14 +98,14 @@ export function msgpackShapeProblem(
       heapBytes += ARRAY_BYTES;
     } else if (head < 0xc0) {
       at += head & 0x1f;
-      heapBytes += BOXED_BYTES + 2 * (head & 0x1f);
+      heapBytes += head === EMPTY_TEXT ? BOXED_BYTES : TEXT_BYTES + 2 * (head & 0x1f);
     } else {
       const form = FORMS[head - 0xc0];
       if (form === null || form === undefined) return problem(`byte ${at - 1} is no msgpack head`);
       if (at + form.lengthBytes > bytes.length)
         return problem(`${bytes.length} bytes end inside a head`);
       const length = lengthAt(view, at, form.lengthBytes);
-      heapBytes += form.heapBytes + (form.heapBytes === BOXED_BYTES ? 2 * length : 0);
+      heapBytes += form.heapBytes + (form.heapBytes === TEXT_BYTES ? 2 * length : 0);
       if (head === 0xce && (bytes[at] ?? 0) >= 0x80) heapBytes += BOXED_BYTES;
       if (isFloat(head)) floatsAt?.push(at - 1);
       at += form.lengthBytes + form.bytes + (form.values === 0 ? length : 0);
