@@ -122,6 +122,23 @@ describe.each(MODELS)("tokens of %s made here", (model: ModelName) => {
     );
   });
 
+  it("are those of a long chat as well, which another thread renders", async () => {
+    if (model !== "qwen2_5") return;
+    for (const count of [257, 1025]) {
+      const said = (_: unknown, at: number): { role: string; content: string } => ({
+        role: ["system", "user", "assistant"][Math.min(at, 1 + (at % 2))] ?? "",
+        content: `message ${at}`,
+      });
+      const messages = Array.from({ length: count }, said);
+      const { tokens } = await made(tokenizer, chatRequest({ messages }));
+      const turns = messages.map(
+        ({ role, content }) => `<|im_start|>${role}\n${content}<|im_end|>\n`,
+      );
+      const text = `${turns.join("")}<|im_start|>assistant\n`;
+      expect([...tokens]).toEqual(whole.encode(text, { add_special_tokens: false }).ids);
+    }
+  });
+
   it("need of a chat's next turn only what is new", async () => {
     const messages = [
       { role: "user", content: `first ${model}` },
@@ -179,6 +196,19 @@ describe("a tokenizer whose pieces depend on their place", () => {
     const { tokens, segments } = await made(tokenizer, textRequest(text, false));
     expect(segments).toBe(1);
     expect([...tokens]).toEqual(whole.encode(text, { add_special_tokens: false }).ids);
+    await tokenizer.stop();
+  });
+
+  it("goes to an engine, where the library finds a token that the engine does not", async () => {
+    cpSync(tokenizerFolder("qwen2_5"), folder, { recursive: true });
+    const json = JSON.parse(readFileSync(join(folder, "tokenizer.json"), "utf8"));
+    const word = { id: 151_900, content: "foo", single_word: true, special: false };
+    const added_tokens = [...json.added_tokens, { ...word, lstrip: false, normalized: false }];
+    writeFileSync(join(folder, "tokenizer.json"), JSON.stringify({ ...json, added_tokens }));
+    const tokenizer = await start(folder);
+    const found = await tokenizer.tokenize(textRequest("foobar"), NEVER);
+    expect(found).toMatchObject({ ok: false, reason: ASKED });
+    await made(tokenizer, textRequest("fo obar"));
     await tokenizer.stop();
   });
 
@@ -259,7 +289,9 @@ describe("what cannot be made here", () => {
   it("is refused with its reason", async () => {
     expect(await reasonOf(textRequest("half \ud800 a pair"))).toBe("not-unicode");
     expect(await reasonOf(textRequest("late"), AbortSignal.abort())).toBe("deadline");
-    expect(await reasonOf(textRequest(`${"x".repeat(16_777_217)}`))).toBe("tokenizer-busy");
+    const huge = await tokenizer.tokenize(textRequest("x".repeat(16_777_217)), NEVER);
+    const detail = "16777217 characters, 0 wait, limit 16777216";
+    expect(huge).toEqual({ ok: false, reason: "tokenizer-busy", detail });
   });
 
   it("is the same whole, when it would be cut into too many pieces", async () => {
@@ -283,6 +315,16 @@ describe("what cannot be made here", () => {
       reasons.add(await reasonOf({ model: "m", prompt, route, body: changed }));
     }
     expect([...reasons].sort()).toEqual(expect.arrayContaining(["made", ASKED, "not-unicode"]));
+  });
+
+  it("is not waited for by short texts, where it is long", async () => {
+    const order: string[] = [];
+    const ask = async (name: string, text: string): Promise<void> => {
+      await made(tokenizer, textRequest(text));
+      order.push(name);
+    };
+    await Promise.all([ask("long", "x".repeat(200_000)), ask("short", "hello there")]);
+    expect(order).toEqual(["short", "long"]);
   });
 
   it("is refused when the tokenizer is stopped", async () => {

@@ -2,13 +2,10 @@
  * Text becomes token ids in this process: chats through the model's template, texts cut at added
  * tokens, pieces remembered, and what is new tokenised on another thread.
  */
-import { KvError, messageOf } from "../core/errors.ts";
 import { ok, type Result, refused } from "../core/result.ts";
-import { ChatTemplate, type RenderedChat } from "./chat-template.ts";
-import type { EngineRules } from "./engine-rules.ts";
-import { chatTemplatesOf, readTokenizerConfig, specialTokensOf } from "./file-tokenizer.ts";
-import { isWrittenAlike } from "./json-forms.ts";
-import type { Fields } from "./prompt-fields.ts";
+import { rendered, templateOf } from "./chat-rendering.ts";
+import type { ChatTemplate, RenderedChat } from "./chat-template.ts";
+import { readTokenizerConfig } from "./file-tokenizer.ts";
 import type {
   PromptTokenizer,
   Tokenized,
@@ -23,17 +20,24 @@ import { TokenizerWorker, type TokenizerWorkerDeps } from "./tokenizer-worker.ts
 
 export interface LocalTokenizerDeps extends TokenizerWorkerDeps {
   readonly memo: TokenMemo;
-  readonly rules: EngineRules;
   /** Bytes of long texts that are kept beside the memo, with their token ids. */
   readonly textBytesMax: number;
   /** For what cannot be rendered here as the engine does it. */
   readonly otherwise: PromptTokenizer;
 }
 
+/** Characters of a job for the thread that short texts wait for: some 20 ms, where it is one word. */
+const SHORT_CHARS_MAX = 65_536;
+/** Messages of a chat that is rendered on this thread, some 5 ms, and on that for short texts, some 20 ms. */
+const RENDERED_HERE_MAX = 256;
+const SHORT_MESSAGES_MAX = 1024;
+
 interface Parts {
   readonly worker: TokenizerWorker;
   readonly facts: TokenizerFacts;
   readonly template: ChatTemplate;
+  /** Started when there is a first long job: it costs as much memory again. */
+  readonly startLong: () => Promise<TokenizerWorker>;
 }
 
 /** A text between two added tokens. */
@@ -52,13 +56,17 @@ export class LocalTokenizer implements PromptTokenizer {
   readonly #cut: (text: string, from: number) => TextPart[];
   /** Empty where texts are not cut. */
   readonly #starts: TextStarts;
+  readonly #doubts: readonly { readonly name: string; readonly pattern: RegExp }[];
+  #long: Promise<TokenizerWorker> | null = null;
+  #isStopped = false;
   /** Pieces under way, by their key: as many as the worker lets wait. */
   readonly #underWay = new Map<string, Promise<Made>>();
 
   private constructor(folder: string, parts: Parts, deps: LocalTokenizerDeps) {
     this.#deps = deps;
     this.#parts = parts;
-    const { cutObstacle, added } = parts.facts;
+    const { cutObstacle, added, doubts } = parts.facts;
+    this.#doubts = doubts.map(({ name, pattern }) => ({ name, pattern: new RegExp(pattern) }));
     this.#cut =
       cutObstacle === null ? textCutter(added) : (text): TextPart[] => [{ text, id: null }];
     this.#starts = new TextStarts({
@@ -74,31 +82,32 @@ export class LocalTokenizer implements PromptTokenizer {
 
   /** Rejects with KvError ERR_TOKENIZER_UNREADABLE. Cost: half a second, 100 MB. */
   static async start(folder: string, deps: LocalTokenizerDeps): Promise<LocalTokenizer> {
-    const template = templateOf(readTokenizerConfig(folder), folder, deps);
+    const template = templateOf({ folder, config: readTokenizerConfig(folder) }, deps);
     const { worker, facts } = await TokenizerWorker.start(folder, deps);
-    return new LocalTokenizer(folder, { worker, facts, template }, deps);
+    const startLong = async (): Promise<TokenizerWorker> =>
+      (await TokenizerWorker.start(folder, deps)).worker;
+    return new LocalTokenizer(folder, { worker, facts, template, startLong }, deps);
   }
 
   async stop(): Promise<void> {
+    this.#isStopped = true;
     await this.#parts.worker.stop();
+    await (await this.#long?.catch(() => null))?.stop();
   }
 
   async tokenize(
     request: TokenizeRequest,
     signal: AbortSignal,
   ): Promise<Result<Tokenized, TokenizeRefusal>> {
-    const rendered = this.#render(request);
-    if (!rendered.ok) {
-      if (rendered.reason !== "template-unsupported") return rendered;
+    const chat = this.#checked(await this.#render(request, signal));
+    if (!chat.ok) {
+      if (!ASKED_ELSEWHERE.includes(chat.reason)) return chat;
       const asked = await this.#deps.otherwise.tokenize(request, signal);
       // Without an engine the reason is what it would have been asked for.
-      return asked.ok || asked.reason !== "no-engine" ? asked : rendered;
-    }
-    if (!rendered.value.text.isWellFormed()) {
-      return refused("not-unicode", "the text has half a surrogate pair");
+      return asked.ok || asked.reason !== "no-engine" ? asked : chat;
     }
     const { before, after } = this.#parts.facts;
-    const { text, isSpecialAdded } = rendered.value;
+    const { text, isSpecialAdded } = chat.value;
     const start = this.#starts.find(text);
     const parts = this.#cut(text, start.chars);
     const made = await this.#tokenizeParts(parts, signal);
@@ -114,13 +123,43 @@ export class LocalTokenizer implements PromptTokenizer {
     });
   }
 
-  #render({ prompt, body }: TokenizeRequest): Result<RenderedChat, TokenizeRefusal> {
+  async #render(
+    { prompt, route, body }: TokenizeRequest,
+    signal: AbortSignal,
+  ): Promise<Result<RenderedChat, TokenizeRefusal>> {
     if (prompt.kind === "text") {
       return ok({ text: prompt.text, isSpecialAdded: prompt.isSpecialAdded ?? true });
     }
-    return isWrittenAlike(prompt.chat, body)
-      ? this.#parts.template.render(prompt.chat)
-      : refused("template-unsupported", "data that the engine writes in another form");
+    const { chat } = prompt;
+    if (chat.messages.length <= RENDERED_HERE_MAX || route === "") {
+      return rendered(this.#parts.template, chat, body);
+    }
+    const isLong = chat.messages.length > SHORT_MESSAGES_MAX;
+    const work = this.#workerFor({ isLong }).then(
+      (worker) => worker.render(route, body),
+      () => NOT_STARTED,
+    );
+    return (await untilAborted(work, signal)) ?? LATE;
+  }
+
+  #checked(made: Result<RenderedChat, TokenizeRefusal>): Result<RenderedChat, TokenizeRefusal> {
+    if (!made.ok) return made;
+    const { text } = made.value;
+    if (!text.isWellFormed()) return refused("not-unicode", "the text has half a surrogate pair");
+    const doubt = this.#doubts.find(({ pattern }) => pattern.test(text));
+    return doubt === undefined ? made : refused("tokenizer-unsupported", doubt.name);
+  }
+
+  /** Long jobs have a thread of their own: others would wait for them. Rejects where it does not start. */
+  async #workerFor({ isLong }: { readonly isLong: boolean }): Promise<TokenizerWorker> {
+    if (!isLong || this.#isStopped) return this.#parts.worker;
+    this.#long ??= this.#parts.startLong();
+    try {
+      return await this.#long;
+    } catch (error) {
+      this.#long = null;
+      throw error;
+    }
   }
 
   async #tokenizeParts(
@@ -165,14 +204,18 @@ export class LocalTokenizer implements PromptTokenizer {
     if (fresh.size > 0) this.#begin([...fresh.keys()], [...fresh.values()]);
     const all = Promise.all(pieces.map(({ key }) => this.#underWay.get(key) ?? LOST));
     const made = await untilAborted(all, signal);
-    if (made === null) return refused("deadline", "the text was not tokenised in time");
+    if (made === null) return LATE;
     const failed = made.find((each) => !each.ok);
     if (failed !== undefined && !failed.ok) return failed;
     return ok(made.flatMap((each) => (each.ok ? [each.value] : [])));
   }
 
   #begin(keys: readonly string[], texts: readonly string[]): void {
-    const job = this.#parts.worker.tokenize(texts);
+    const chars = texts.reduce((sum, { length }) => sum + length, 0);
+    const job = this.#workerFor({ isLong: chars > SHORT_CHARS_MAX }).then(
+      (worker) => worker.tokenize(texts),
+      () => NOT_STARTED,
+    );
     for (const [i, key] of keys.entries()) {
       const made = job.then((result): Made => {
         this.#underWay.delete(key);
@@ -189,20 +232,13 @@ export class LocalTokenizer implements PromptTokenizer {
 type Ids = Uint32Array | readonly number[];
 
 const LOST: Made = refused("tokenizer-failed", "a piece was lost");
-
-function templateOf(config: Fields, folder: string, deps: LocalTokenizerDeps): ChatTemplate {
-  const { rules, clock } = deps;
-  try {
-    return new ChatTemplate(chatTemplatesOf(config), {
-      special: specialTokensOf(config),
-      rules,
-      clock,
-    });
-  } catch (cause) {
-    const message = `${folder}: the chat template is not understood: ${messageOf(cause)}`;
-    throw new KvError("ERR_TOKENIZER_UNREADABLE", message, { cause });
-  }
-}
+const LATE = refused("deadline", "the text was not tokenised in time");
+const NOT_STARTED = refused("tokenizer-failed", "the thread for long texts does not start");
+/** Reasons with which an engine is asked. */
+const ASKED_ELSEWHERE: readonly TokenizeRefusal[] = [
+  "template-unsupported",
+  "tokenizer-unsupported",
+];
 
 function joined(lists: readonly Ids[]): Uint32Array {
   const tokens = new Uint32Array(lists.reduce((sum, { length }) => sum + length, 0));

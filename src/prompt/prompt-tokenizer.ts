@@ -34,6 +34,7 @@ export interface Tokenized {
  * - engine-answer: an answer that is too long or has no token ids
  * - too-deep: the prompt is nested deeper than JSON can be written
  * - not-unicode: text with half a surrogate pair
+ * - tokenizer-unsupported: the text has what the tokenizer's library takes apart in another way
  * - deadline: the text was not tokenised in time; its tokens are remembered when they are there
  */
 export type TokenizeRefusal =
@@ -43,6 +44,7 @@ export type TokenizeRefusal =
   | "engine-answer"
   | "too-deep"
   | "not-unicode"
+  | "tokenizer-unsupported"
   | "deadline"
   | TemplateRefusal
   | WorkerRefusal;

@@ -72,8 +72,7 @@ function rewriteFields(node: Node, scoped: ScopedBlocks): void {
 /** Python iterates over nothing that is undefined, and over more than lists. */
 function rewriteLoop(node: Node): void {
   const { iterable } = node;
-  const lost = firstLost(node["body"], { isWritten: false });
-  if (lost !== null) node["body"] = [gap(`text before a ${lost} in a loop`)];
+  guardWritten(node["body"], { isWritten: false });
   if (isNode(iterable) && iterable["type"] === "SelectExpression") {
     iterable["lhs"] = operator("iterate", [iterable["lhs"]]);
   } else node["iterable"] = operator("iterate", [iterable]);
@@ -89,24 +88,24 @@ function rewriteMethod(node: Node): void {
   node["callee"] = identifier(functionName("method", name));
 }
 
-/** A break or continue that makes the library forget what its turn of the loop has written. */
-function firstLost(nodes: unknown, state: { isWritten: boolean }): string | null {
-  for (const node of Array.isArray(nodes) ? nodes : []) {
+/** With a break or continue the library forgets what its turn of the loop has written so far. */
+function guardWritten(nodes: unknown, state: { isWritten: boolean }): void {
+  if (!Array.isArray(nodes)) return;
+  for (const [at, node] of nodes.entries()) {
     const type = isNode(node) ? String(node["type"]) : "";
-    if (type === "Break" || type === "Continue") return state.isWritten ? type.toLowerCase() : null;
-    if (type === "If") {
+    if (type === "Break" || type === "Continue") {
+      if (state.isWritten) nodes[at] = gap(`text before a ${type.toLowerCase()} in a loop`);
+    } else if (type === "If" && isNode(node)) {
       const branches = [node["body"], node["alternate"]].map((branch) => {
         const own = { ...state };
-        return { lost: firstLost(branch, own), own };
+        guardWritten(branch, own);
+        return own;
       });
-      const lost = branches.find((branch) => branch.lost !== null)?.lost ?? null;
-      if (lost !== null) return lost;
-      state.isWritten = branches.some(({ own }) => own.isWritten);
+      state.isWritten = branches.some(({ isWritten }) => isWritten);
     } else if (!["Set", "Macro", "Comment"].includes(type)) {
-      state.isWritten ||= type !== "StringLiteral" || node["value"] !== "";
+      state.isWritten ||= type !== "StringLiteral" || (isNode(node) && node["value"] !== "");
     }
   }
-  return null;
 }
 
 /** Whether a block of a loop sets variables, which in Jinja end with their turn. */

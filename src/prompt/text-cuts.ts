@@ -89,17 +89,17 @@ function piece(text: string, from: number, to?: number): TextPart {
   return { text: text.slice(from, to), id: null };
 }
 
-function addedTokens(tokenizer: Fields): Fields[] {
+export function addedTokens(tokenizer: Fields): Fields[] {
   return (listOrNull(tokenizer["added_tokens"]) ?? []).filter(isFields);
 }
 
 /** A component, or the components of a sequence; `list`: the sequence's field. */
-function steps(component: unknown, list: string): Fields[] {
+export function steps(component: unknown, list: string): Fields[] {
   if (!isFields(component)) return [];
   if (component["type"] !== "Sequence") return [component];
   return (listOrNull(component[list]) ?? []).flatMap((each) => steps(each, list));
 }
 
-function escaped(text: string): string {
+export function escaped(text: string): string {
   return text.replaceAll(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
 }

@@ -3,6 +3,7 @@ import { tokenizerFolder } from "../../test/harness/tokenizers.ts";
 import type { Clock } from "../core/clock.ts";
 import { silentLog } from "../core/log.ts";
 import { nodeClock } from "../core/node-clock.ts";
+import { ENGINE_VERSION_NEWEST, engineRules } from "./engine-rules.ts";
 import { TokenizerWorker } from "./tokenizer-worker.ts";
 
 /** A clock whose timers end when the test says so. */
@@ -29,13 +30,14 @@ class HeldClock implements Clock {
   }
 }
 
+const rules = engineRules(ENGINE_VERSION_NEWEST);
 let worker: TokenizerWorker | null = null;
 afterEach(() => worker?.stop());
 
 it("gives up a text that takes too long, starts its thread anew and goes on", async () => {
   const clock = new HeldClock();
   const folder = tokenizerFolder("qwen2_5");
-  ({ worker } = await TokenizerWorker.start(folder, { clock, log: silentLog }));
+  ({ worker } = await TokenizerWorker.start(folder, { clock, log: silentLog, rules }));
   const long = worker.tokenize(["a b c ".repeat(500_000)]);
   const waiting = worker.tokenize(["hello"]);
   clock.end();
@@ -45,7 +47,7 @@ it("gives up a text that takes too long, starts its thread anew and goes on", as
 
 it("takes the shortest text first of those that wait", async () => {
   const folder = tokenizerFolder("qwen2_5");
-  const ports = { clock: nodeClock, log: silentLog };
+  const ports = { clock: nodeClock, log: silentLog, rules };
   ({ worker } = await TokenizerWorker.start(folder, ports));
   const order: string[] = [];
   const ask = (name: string, text: string): Promise<unknown> =>

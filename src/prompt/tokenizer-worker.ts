@@ -7,15 +7,24 @@ import type { Clock } from "../core/clock.ts";
 import { KvError, messageOf } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import { ok, type Result, refused } from "../core/result.ts";
-import type { ThreadAnswer, ThreadJob, TokenizerFacts } from "./tokenizer-thread.ts";
+import type { RenderedChat, TemplateRefusal } from "./chat-template.ts";
+import type { EngineRules } from "./engine-rules.ts";
+import type {
+  ThreadAnswer,
+  ThreadJob,
+  ThreadSetup,
+  ThreadTask,
+  ThreadValue,
+  TokenizerFacts,
+} from "./tokenizer-thread.ts";
 
-/** Characters of the jobs that wait. */
+/** Characters of the jobs that wait; bytes of those that are chats to be rendered. */
 const PENDING_CHARS_MAX = 16_777_216;
 /** Time for one job, ms; hostile text can be slow to split. */
 const JOB_MS_MAX = 10_000;
 
 /**
- * - tokenizer-busy: more text waits than PENDING_CHARS_MAX
+ * - tokenizer-busy: with this text more would wait than PENDING_CHARS_MAX
  * - tokenizer-failed: the tokenizer threw, took too long, or was stopped
  */
 export type WorkerRefusal = "tokenizer-busy" | "tokenizer-failed";
@@ -23,14 +32,15 @@ export type WorkerRefusal = "tokenizer-busy" | "tokenizer-failed";
 export type WorkerResult = Result<readonly Uint32Array[], WorkerRefusal>;
 
 export interface TokenizerWorkerDeps {
+  readonly rules: EngineRules;
   readonly clock: Clock;
   readonly log: Log;
 }
 
 interface Job {
-  readonly texts: readonly string[];
+  readonly task: ThreadTask;
   readonly chars: number;
-  readonly end: (result: WorkerResult) => void;
+  readonly end: (result: Result<ThreadValue, WorkerRefusal>) => void;
 }
 
 export class TokenizerWorker {
@@ -59,15 +69,34 @@ export class TokenizerWorker {
   }
 
   /** Token ids of each text, without special tokens. Never rejects. */
-  tokenize(texts: readonly string[]): Promise<WorkerResult> {
+  async tokenize(texts: readonly string[]): Promise<WorkerResult> {
     const chars = texts.reduce((sum, { length }) => sum + length, 0);
+    const done = await this.#ask({ kind: "tokenize", texts }, chars);
+    if (!done.ok) return done;
+    return done.value.kind === "tokens" ? ok(done.value.tokens) : MIXED_UP;
+  }
+
+  /** Text of the chat in a request's body. Never rejects. */
+  async render(
+    route: string,
+    body: Uint8Array,
+  ): Promise<Result<RenderedChat, WorkerRefusal | TemplateRefusal>> {
+    const done = await this.#ask(
+      { kind: "render", route, body: new Uint8Array(body) },
+      body.length,
+    );
+    if (!done.ok) return done;
+    return done.value.kind === "rendered" ? done.value.rendered : MIXED_UP;
+  }
+
+  #ask(task: ThreadTask, chars: number): Promise<Result<ThreadValue, WorkerRefusal>> {
     if (this.#isStopped) return Promise.resolve(STOPPED);
     if (this.#waitingChars + chars > PENDING_CHARS_MAX) {
-      const detail = `${this.#waitingChars} characters wait, limit ${PENDING_CHARS_MAX}`;
+      const detail = `${chars} characters, ${this.#waitingChars} wait, limit ${PENDING_CHARS_MAX}`;
       return Promise.resolve(refused("tokenizer-busy", detail));
     }
     return new Promise((end) => {
-      this.#waiting.push({ texts, chars, end });
+      this.#waiting.push({ task, chars, end });
       this.#waitingChars += chars;
       this.#next();
     });
@@ -87,16 +116,15 @@ export class TokenizerWorker {
     // The ending of this file: .ts in a checkout, .js in a package.
     const ending = import.meta.url.slice(import.meta.url.lastIndexOf("."));
     const url = new URL(`./tokenizer-thread${ending}`, import.meta.url);
-    const worker = new Worker(url, { workerData: this.#folder });
+    const workerData: ThreadSetup = { folder: this.#folder, rules: this.#deps.rules };
+    const worker = new Worker(url, { workerData });
     this.#worker = worker;
     worker.on("message", (answer: ThreadAnswer) => {
       if (answer.kind === "ready") resolve(answer.facts);
       else if (answer.kind === "unready") unready(answer.message);
       else if (answer.id === this.#current?.id) {
         this.#end(
-          answer.kind === "tokens"
-            ? ok(answer.tokens)
-            : refused("tokenizer-failed", answer.message),
+          answer.kind === "done" ? ok(answer.value) : refused("tokenizer-failed", answer.message),
         );
         this.#next();
       }
@@ -123,11 +151,11 @@ export class TokenizerWorker {
       this.#renew(`a job of ${job.chars} characters took over ${JOB_MS_MAX} ms`),
     );
     this.#current = { id, job, cancel };
-    const message: ThreadJob = { id, texts: job.texts };
+    const message: ThreadJob = { id, task: job.task };
     this.#worker.postMessage(message);
   }
 
-  #end(result: WorkerResult): void {
+  #end(result: Result<ThreadValue, WorkerRefusal>): void {
     const current = this.#current;
     this.#current = null;
     current?.cancel();
@@ -152,4 +180,5 @@ export class TokenizerWorker {
   }
 }
 
-const STOPPED: WorkerResult = refused("tokenizer-failed", "the tokenizer is stopped");
+const STOPPED = refused("tokenizer-failed", "the tokenizer is stopped");
+const MIXED_UP = refused("tokenizer-failed", "the thread has done another job");
