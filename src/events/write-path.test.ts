@@ -43,8 +43,13 @@ type Step =
   | { readonly do: "store"; readonly block: number; readonly length: number }
   /** Stores a block in the CPU tier by its handle alone. */
   | { readonly do: "offload"; readonly block: number }
-  | { readonly do: "remove"; readonly tier: "gpu" | "cpu"; readonly block: number }
+  | Removal
   | { readonly do: "clear" };
+interface Removal {
+  readonly do: "remove";
+  readonly tier: "gpu" | "cpu";
+  readonly block: number;
+}
 
 function eventOf(step: Step): KvEvent {
   if (step.do === "clear") return { type: "cleared" };
@@ -75,7 +80,8 @@ class Model {
   /** Blocks placed since the engine began: what the log tells. */
   readonly told = new Set<number>();
   /** Stores that wait for their parent, with what was removed of them. */
-  waiting: { readonly before: number; readonly blocks: number[]; readonly removals: Step[] }[] = [];
+  waiting: { readonly before: number; readonly blocks: number[]; readonly removals: Removal[] }[] =
+    [];
   /** Copies that the relay has placed. */
   readonly placed = new Map<number, number>();
   hasSeenCpu = false;
@@ -110,7 +116,11 @@ class Model {
     if (step.do === "clear" && this.hasSeenCpu) this.isExact = false;
     if (step.do === "clear") this.clear();
     if (step.do === "remove") {
-      const orphan = this.waiting.findLast(({ blocks }) => blocks.includes(step.block));
+      // A copy that waits is removed once; what is removed beyond is a copy that never was.
+      const orphan = this.waiting.findLast(
+        ({ blocks, removals }) =>
+          blocks.includes(step.block) && !removals.some(({ block }) => block === step.block),
+      );
       if (!this.placed.get(step.block) && orphan !== undefined) orphan.removals.push(step);
       else {
         this.placed.set(step.block, Math.max(0, (this.placed.get(step.block) ?? 0) - 1));
