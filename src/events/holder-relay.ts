@@ -7,6 +7,7 @@ import type { Holder } from "../core/ids.ts";
 import type { HolderCursor } from "../indexer/residency.ts";
 import type { Tier } from "../tiers/tier.ts";
 import type { Blocks } from "./handle-map.ts";
+import type { HeldShare } from "./held-budget.ts";
 import { HolderKeyer, type HolderKeyerDeps } from "./holder-keyer.ts";
 import { isNote, type KeyedBatch, type KeyedEvent } from "./keyed-batch.ts";
 import { type LeftOut, NONE_LEFT_OUT } from "./left-out.ts";
@@ -29,6 +30,8 @@ export interface HolderRelayDeps extends HolderKeyerDeps {
   readonly canReplay: boolean;
   /** Epoch to begin with where nothing is known of the holder; default 1. */
   readonly epochFirst?: number;
+  /** Bounds what it holds together with others; default: nothing does. */
+  readonly heldShare?: HeldShare;
 }
 
 export class HolderRelay {

@@ -7,6 +7,7 @@ import { type Holder, holderName } from "../core/ids.ts";
 import type { Residency } from "../indexer/residency.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
 import { isConnector } from "./connector-rule.ts";
+import { HeldBudget, type HeldShare } from "./held-budget.ts";
 import { HolderRelay } from "./holder-relay.ts";
 import type { KeyedBatch } from "./keyed-batch.ts";
 import type { HolderAsk } from "./nats-asks.ts";
@@ -30,6 +31,7 @@ export interface IngestDeps extends Omit<EventStreamDeps, "relay"> {
 }
 
 interface Subscription {
+  readonly heldShare: HeldShare;
   readonly source: EventSource;
   readonly stream: EventStream;
 }
@@ -37,6 +39,7 @@ interface Subscription {
 export class Ingest {
   readonly #deps: IngestDeps;
   readonly #subscriptions = new Map<string, Subscription>();
+  readonly #heldBudget = new HeldBudget();
   #isReconciled = false;
   /** Streams of sources that are gone, until they have ended. */
   readonly #ending = new Set<Promise<void>>();
@@ -48,10 +51,10 @@ export class Ingest {
   /** Subscribes to new sources, and drops those that are gone, with all their blocks. */
   reconcile(sources: readonly EventSource[]): void {
     const wanted = new Map(sources.map((source) => [holderName(source.holder), source]));
-    for (const [name, { source, stream }] of this.#subscriptions) {
-      if (isSameSource(source, wanted.get(name))) continue;
+    for (const [name, subscription] of this.#subscriptions) {
+      if (isSameSource(subscription.source, wanted.get(name))) continue;
       this.#subscriptions.delete(name);
-      this.#end(stream);
+      this.#end(subscription);
     }
     forgetOthers(this.#deps.residency, sources);
     for (const [name, source] of wanted) {
@@ -112,7 +115,7 @@ export class Ingest {
   async stop(): Promise<void> {
     const subscriptions = [...this.#subscriptions.values()];
     this.#subscriptions.clear();
-    for (const { stream } of subscriptions) this.#end(stream);
+    for (const subscription of subscriptions) this.#end(subscription);
     await Promise.all(this.#ending);
   }
 
@@ -121,17 +124,22 @@ export class Ingest {
     const { holder, model, replayAddress } = source;
     const canReplay = replayAddress !== null;
     const { hintLifeMs } = this.#deps;
+    const heldShare = this.#heldBudget.share();
     const relay = new HolderRelay({
+      heldShare,
       ...{ holder, model, hasher, canReplay, epochFirst: epochFirst() },
       isConnector: isConnector(source.engine),
       ...(hintLifeMs === undefined ? {} : { hintLifeMs }),
     });
     this.#restore(relay, source);
-    return { source, stream: new EventStream(source, { ...this.#deps, relay }) };
+    return { source, heldShare, stream: new EventStream(source, { ...this.#deps, relay }) };
   }
 
-  #end(stream: EventStream): void {
-    const ending = stream.stop().finally(() => this.#ending.delete(ending));
+  #end({ stream, heldShare }: Subscription): void {
+    const ending = stream.stop().finally(() => {
+      heldShare.settle(0);
+      this.#ending.delete(ending);
+    });
     this.#ending.add(ending);
   }
 

@@ -1,4 +1,5 @@
 /** One holder's messages as the sequencer takes them, and what it says of them. */
+import type { HeldShare } from "./held-budget.ts";
 import { detached, type KvEventBatch } from "./kv-event.ts";
 
 export interface EngineMessage {
@@ -43,13 +44,18 @@ export interface SequencerStep {
 
 /**
  * - duplicate: delivered before
- * - held-full: beyond HELD_MESSAGES_MAX or HELD_BYTES_MAX while a replay runs
+ * - held-full: beyond HELD_MESSAGES_MAX, HELD_BYTES_MAX or HELD_SUM_BYTES_MAX while a replay runs
  */
 export type SequenceDrop = "duplicate" | "held-full";
 
 /** Shared by the steps that have none, which are most. */
 export const NO_DELIVERIES: readonly Delivery[] = [];
 export const NO_DROPS: readonly SequenceDrop[] = [];
+
+/** Live messages held while a replay runs: half a minute of a busy engine. */
+export const HELD_MESSAGES_MAX = 4096;
+/** Memory of the messages held. */
+export const HELD_BYTES_MAX = 33_554_432;
 
 /** An answer of the engine that is under way. */
 export interface Replay {
@@ -68,6 +74,16 @@ export interface Replay {
 
 export function newReplay(options: Pick<Replay, "isLifeOpen" | "isHealing">): Replay {
   return { ...options, isBehind: false, newest: null, held: [], heldBytes: 0 };
+}
+
+/** Holds a live message while a replay runs. False: there is no room. */
+export function hold(replay: Replay, message: EngineMessage, share: HeldShare | null): boolean {
+  const bytes = replay.heldBytes + (message.bytes ?? 0);
+  const bytesMax = Math.min(HELD_BYTES_MAX, share?.bytesMax() ?? HELD_BYTES_MAX);
+  if (replay.held.length >= HELD_MESSAGES_MAX || bytes > bytesMax) return false;
+  replay.held.push(ownMessage(message));
+  replay.heldBytes = bytes;
+  return true;
 }
 
 /** Readies a replay that broke off for another answer, from what it has brought. Returns its first number. */

@@ -1,9 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type Random, seededRandom } from "../core/random.ts";
+import { HELD_SUM_BYTES_MAX, HeldBudget } from "./held-budget.ts";
 import type { BlockRemoved } from "./kv-event.ts";
 import type { Delivery, EngineMessage, SequenceCursor, SequencerStep } from "./sequence.ts";
-import { HELD_BYTES_MAX, REPLAY_ROUNDS_MAX, Sequencer } from "./sequencer.ts";
+import { HELD_BYTES_MAX } from "./sequence.ts";
+import { REPLAY_ROUNDS_MAX, Sequencer } from "./sequencer.ts";
 
 /** Message `seq` of an engine's life; lives follow each other in time. */
 function message(seq: number, life = 1): EngineMessage {
@@ -64,6 +66,25 @@ describe("sequencer with a replay that runs", () => {
     const [held] = deliveries[0]?.batch?.events ?? [];
     expect(held).toEqual(removed);
     expect((held as BlockRemoved).handles.buffer.byteLength).toBe(8);
+  });
+});
+
+describe("sequencers of many holders", () => {
+  it("hold no more together than a sum, and give it back when their replays end", () => {
+    const budget = new HeldBudget();
+    const holders = Array.from({ length: HELD_SUM_BYTES_MAX / HELD_BYTES_MAX + 1 }, () => {
+      const heldShare = budget.share();
+      const sequencer = new Sequencer({ canReplay: true, cursor: null, heldShare });
+      sequencer.connected();
+      return sequencer;
+    });
+    const held = (sequencer: Sequencer | undefined): boolean | undefined =>
+      sequencer?.live({ ...message(0), bytes: HELD_BYTES_MAX }).drops.length === 0;
+    const areHeld = holders.map(held);
+    expect(areHeld.lastIndexOf(true)).toBe(holders.length - 2);
+    expect(areHeld.at(-1)).toBe(false);
+    holders[0]?.replayEnded();
+    expect(held(holders.at(-1))).toBe(true);
   });
 });
 

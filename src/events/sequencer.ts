@@ -11,17 +11,18 @@
  * kept back until the answer goes on or ends, so that the last delivery alone says that all is there.
  */
 import { assert } from "../core/assert.ts";
+import type { HeldShare } from "./held-budget.ts";
 import {
   askAgain,
   type Delivery,
   type EngineMessage,
   engineMsOf,
+  hold,
   isOfBefore,
   NO_DELIVERIES,
   NO_DROPS,
   NOTHING_SAID,
   newReplay,
-  ownMessage,
   type Place,
   type Replay,
   type SequenceCursor,
@@ -29,14 +30,12 @@ import {
   type SequencerStep,
 } from "./sequence.ts";
 
-/** Live messages held while a replay runs: half a minute of a busy engine, and their memory. */
-export const HELD_MESSAGES_MAX = 4096;
-export const HELD_BYTES_MAX = 33_554_432;
 /** Replays in a row for one gap; then the holder starts anew behind it. */
 export const REPLAY_ROUNDS_MAX = 3;
 
 export class Sequencer {
   readonly #canReplay: boolean;
+  readonly #heldShare: HeldShare | null;
   #epochFirst: number;
   #cursor: SequenceCursor | null;
   #replay: Replay | null = null;
@@ -61,9 +60,11 @@ export class Sequencer {
     readonly canReplay: boolean;
     readonly cursor: SequenceCursor | null;
     readonly epochFirst?: number;
+    readonly heldShare?: HeldShare;
   }) {
     this.#canReplay = options.canReplay;
     this.#epochFirst = options.epochFirst ?? 1;
+    this.#heldShare = options.heldShare ?? null;
     this.#cursor = options.cursor;
     this.#isUnproven = options.cursor !== null;
   }
@@ -228,13 +229,7 @@ export class Sequencer {
     const replay = this.#replay;
     assert(replay !== null, "a message is held without a replay");
     if (this.#placeOf(message) !== "repeat") replay.isBehind = true;
-    const bytes = replay.heldBytes + (message.bytes ?? 0);
-    if (replay.held.length >= HELD_MESSAGES_MAX || bytes > HELD_BYTES_MAX) {
-      this.#drops.push("held-full");
-      return;
-    }
-    replay.held.push(ownMessage(message));
-    replay.heldBytes = bytes;
+    if (!hold(replay, message, this.#heldShare)) this.#drops.push("held-full");
   }
 
   #placeLive(message: EngineMessage): void {
@@ -366,6 +361,7 @@ export class Sequencer {
 
   /** Hands over what this call has brought about. */
   #step(isCatchingUp = this.#replay?.isBehind === true): SequencerStep {
+    this.#heldShare?.settle(this.#replay?.heldBytes ?? 0);
     const deliveries = this.#deliveries;
     const drops = this.#drops;
     const replayFrom = this.#replayFrom;
