@@ -159,6 +159,8 @@ function member(node: Node): Node {
     return operator("slice", [object, ...bounds]);
   }
   const name = nameOf(property);
+  // A loop's own is no list's.
+  if (nameOf(object) === "loop") return node;
   return ATTRIBUTES.includes(name) ? gap(`attribute ${name}`) : node;
 }
 

@@ -28,7 +28,7 @@ BLOCKS = [
     ("{% for k in {'b': 1, 'a': 2} %}{{ k }}{% endfor %}{% for k, v in {'b': 1}.items() %}{{ k }}={{ v }}{{ loop.last }}{% endfor %}", {}),
     ("{% for m in said %}{% if m == said[-1] %}[{{ loop.index }}]{% endif %}{% endfor %}", {"said": [{"role": "user", "content": "a"}, {"role": "x"}, {"role": "user", "content": "a"}]}),
     ("{% for m in said %}{% if m.role == 'x' %}{% continue %}{% endif %}{{ m.role }}{% endfor %}", {"said": [{"role": "user"}, {"role": "x"}, {"role": "y"}]}),
-    ("{% for m in said %}{{ m }}{% if m > 9 %}{% break %}{% endif %}{% endfor %}", {"said": [1, 2]}),
+    ("{% for m in said %}{{ m }}{{ loop.length }}{% if m > 9 %}{% break %}{% endif %}{% endfor %}", {"said": [1, 2]}),
     ("{% for a in [1, 2, 3, 4] if a % 2 == 0 %}{{ a }}{{ -a % 3 }}{% endfor %}", {}),
     ("{% set ns = namespace(a=0, b=none) %}{% for i in range(3) %}{% set ns.a = ns.a + i %}{% endfor %}{{ ns.a }} {{ ns.b }}", {}),
     ("{% macro m(a, b=none) %}{{ a }}|{{ b }}{% endmacro %}{{ m(none) }}{{ m(true, b=[1]) }}", {}),
