@@ -271,11 +271,11 @@ export const HISTOGRAMS = {
   kvatlas_hold_seconds: { help: "Time for which a request was held in overload.", labels: [] },
   kvatlas_match_seconds: { help: "Longest-prefix match of one request.", labels: [] },
   kvatlas_ttft_seconds: {
-    help: "From the decision to the first byte of an answer that is streamed or of one token, as seen at the Envoy edge.",
+    help: "From the decision to the first token of an answer that is streamed, or is one token, as seen at the Envoy edge.",
     labels: [],
   },
   kvatlas_tpot_seconds: {
-    help: "Mean time between the tokens of a streamed answer, from its first byte to its end.",
+    help: "Mean time between the tokens of a streamed answer, from its first one to its end.",
     labels: [],
   },
 } as const satisfies Record<string, MetricSpec>;

@@ -91,6 +91,7 @@ export interface Picker {
   pickByLoad(request: PickRequest): PickOutcome;
   /** `servedBy` is the endpoint that answered, when the gateway reports it. */
   responseStarted(requestId: string, status: number, servedBy: string | null): void;
+  /** Of what is generated: what a stream tells before that does not count (first-token.ts). */
   firstByte(requestId: string): void;
   /** About so many more tokens were streamed; told in batches (event-count.ts). */
   progressed(requestId: string, tokens: number): void;

@@ -1,9 +1,10 @@
 /**
  * The response half of an ext_proc stream: every message is answered at once and unchanged, and
- * the picker hears when the answer starts, when its first byte passes, how its tokens stream, and
+ * the picker hears when the answer starts, when its first token passes, how its tokens stream, and
  * when it ends.
  */
 import { EventCount } from "./event-count.ts";
+import { FirstToken } from "./first-token.ts";
 import type { HttpBody__Output } from "./gen/envoy/service/ext_proc/v3/HttpBody.ts";
 import type { HttpHeaders__Output } from "./gen/envoy/service/ext_proc/v3/HttpHeaders.ts";
 import type { Metadata__Output } from "./gen/envoy/service/ext_proc/v3/Metadata.ts";
@@ -29,10 +30,10 @@ export class ResponsePhase {
   readonly #isDuplex: boolean;
   readonly #usageTail = new UsageTail();
   readonly #eventCount = new EventCount();
+  readonly #firstToken = new FirstToken();
   #state: ResponseState = "waiting";
   /** Set while a route has been given out and the picker has not heard of its end. */
   #requestId: string | null = null;
-  #isFirstByteSeen = false;
 
   constructor(options: { readonly isDuplex: boolean }) {
     this.#isDuplex = options.isDuplex;
@@ -74,11 +75,8 @@ export class ResponsePhase {
     if (this.#state !== "passing" && chunk.length > 0) {
       outputs.push({ kind: "count", reason: "protocol-order" });
     }
-    if (chunk.length > 0 && !this.#isFirstByteSeen) {
-      this.#isFirstByteSeen = true;
-      if (this.#requestId !== null) {
-        outputs.push({ kind: "first-byte", requestId: this.#requestId });
-      }
+    if (this.#firstToken.push(chunk) && this.#requestId !== null) {
+      outputs.push({ kind: "first-byte", requestId: this.#requestId });
     }
     this.#usageTail.push(chunk);
     outputs.push(...this.#progress(chunk));
