@@ -83,13 +83,13 @@ describe("what a relay says by itself after a batch", () => {
     const { applier, residency, index, meter } = parts();
     applier.accept(batch(0, [stored([1, 2], "cpu")], { engineMs: 1000 }));
     const cursor = residency.cursorOf(holder);
-    const end = batch(0, [removed([1], "cpu")], { engineMs: 1500 });
+    const end = batch(0, [{ type: "aside" }, removed([1], "cpu")], { engineMs: 1500 });
     applier.accept(end);
     applier.accept(end);
     expect([1, 2].map((handle) => tiersOf(index, handle))).toEqual([[], ["cpu"]]);
     expect(residency.cursorOf(holder)).toEqual(cursor);
     expect(refusedFor(meter, "duplicate")).toBe(0);
-    applier.accept(batch(0, [removed([2], "cpu")], { engineMs: 1000 }));
+    applier.accept(batch(0, [{ type: "aside" }, removed([2], "cpu")], { engineMs: 1000 }));
     applier.accept(batch(0, [stored([3])], { engineMs: 2000 }));
     expect(refusedFor(meter, "duplicate")).toBe(2);
     expect([2, 3].map((handle) => tiersOf(index, handle))).toEqual([["cpu"], []]);
@@ -124,6 +124,13 @@ describe("a holder's state", () => {
     applier.accept(batch(2, [], { holder: otherRank }));
     expect(residency.cursorOf(holder)).toMatchObject({ state: "EXACT", reason: null });
     expect(residency.cursorOf(otherRank)).toMatchObject({ state: "DEGRADED", reason: "gap" });
+  });
+
+  it("takes no word aside for the message that was lost before it", () => {
+    const { applier, residency } = parts();
+    applier.accept(batch(0));
+    applier.accept(batch(1, [{ type: "aside" }], { engineMs: 5000 }));
+    expect(residency.cursorOf(holder)).toMatchObject({ state: "DEGRADED", reason: "gap" });
   });
 
   it("shows what an engine can tell again before what it cannot, and what is expected last", () => {

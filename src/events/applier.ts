@@ -177,6 +177,7 @@ export class Applier implements KeyedSink {
         return null;
       case "ignored-group":
       case "lane":
+      case "aside":
       case "catching-up":
         return null;
       case "cleared": {
@@ -207,13 +208,13 @@ function withSizeOf({ blockSizeTokens }: KeyedStored, sizes: readonly number[]):
 /** What a relay said by itself after the last batch: hints that are over. Said twice, it changes nothing. */
 function isAddition({ epoch, seq, engineMs, events }: KeyedBatch, cursor: HolderCursor): boolean {
   const isAfter = epoch === cursor.epoch && seq === cursor.seq && engineMs > cursor.engineMs;
-  return isAfter && events.length > 0 && events.every(({ type }) => type === "removed");
+  return isAfter && events[0]?.type === "aside";
 }
 
 function isBehind(batch: KeyedBatch, cursor: HolderCursor): boolean {
-  return (
-    batch.epoch < cursor.epoch || (batch.epoch === cursor.epoch && seqBeforeOf(batch) < cursor.seq)
-  );
+  if (batch.epoch !== cursor.epoch) return batch.epoch < cursor.epoch;
+  const isAside = batch.events[0]?.type === "aside";
+  return seqBeforeOf(batch) < cursor.seq || (isAside && batch.seq === cursor.seq);
 }
 
 /** Number of the message that has to be applied before this batch. */

@@ -215,6 +215,7 @@ describe("another relay", () => {
     const [batch] = next.elapsed(0).batches;
     expect(batch).toMatchObject({ seq: 0, epoch: 1 });
     expect(batch?.events).toMatchObject([
+      { type: "aside" },
       { type: "removed", tier: "cpu", handles: BigUint64Array.of(901n) },
     ]);
   });

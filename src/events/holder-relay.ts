@@ -86,11 +86,12 @@ export class HolderRelay {
 
   /** So much time has gone since the engine's latest word: hints that are over end. */
   elapsed(elapsedMs: number): RelayStep {
-    const events = this.#keyer.endHints(elapsedMs);
+    const ended = this.#keyer.endHints(elapsedMs);
+    const events = [{ type: "aside" } as const, ...ended];
     const { holder } = this;
     const engineMs = this.#engineMs + Math.max(1, Math.round(elapsedMs));
     const place = { epoch: this.#epoch, seq: this.#seq, engineMs };
-    const batches = events.length === 0 ? [] : [{ holder, model: this.#model, ...place, events }];
+    const batches = ended.length === 0 ? [] : [{ holder, model: this.#model, ...place, events }];
     return { batches, replayFrom: null, drops: [], leftOut: NONE_LEFT_OUT };
   }
 
@@ -111,6 +112,8 @@ export class HolderRelay {
 
   /** Follows a batch of the log that an earlier relay published. */
   adopt(batch: KeyedBatch): void {
+    // Ends of hints: those that are taken over are of unknown age, and end anyway.
+    if (batch.events[0]?.type === "aside") return;
     const isNews = this.#sequencer.adopt(batch);
     const isHere = batch.epoch === this.#epoch && batch.seq === this.#seq;
     if (isNews || (isHere && isNote(batch))) this.#isCatchingUp = isCatchingUp(batch);

@@ -152,6 +152,8 @@ function readEvent(item: unknown): KeyedEvent | null {
       const [type, name] = fields;
       return fields.length === 2 && isLaneName(name) ? { type, name } : null;
     }
+    case "aside":
+      return fields.length === 1 ? { type: "aside" } : null;
     case "cleared":
       return fields.length === 1 ? { type: "cleared" } : null;
     case "lost": {
@@ -218,6 +220,8 @@ function eventFields(event: KeyedEvent): unknown[] {
       return ["ignored-group", event.group];
     case "lane":
       return ["lane", event.name];
+    case "aside":
+      return ["aside"];
     case "cleared":
       return ["cleared"];
     case "lost":

@@ -111,6 +111,11 @@ export interface KeyedCatchingUp {
   readonly isNote: boolean;
 }
 
+/** The first event of a batch that is no message of the engine: what its relay says behind the one before. */
+export interface KeyedAside {
+  readonly type: "aside";
+}
+
 export type KeyedEvent =
   | KeyedStored
   | KeyedRemoved
@@ -119,7 +124,8 @@ export type KeyedEvent =
   | KeyedLane
   | KeyedCleared
   | KeyedLost
-  | KeyedCatchingUp;
+  | KeyedCatchingUp
+  | KeyedAside;
 
 export interface KeyedBatch {
   readonly holder: Holder;
@@ -128,8 +134,8 @@ export interface KeyedBatch {
   /** Life of the engine, counted by the relay from 1: older ones are fenced off. */
   readonly epoch: number;
   /**
-   * The engine's own sequence number. A batch of the same number with a later time is what the relay
-   * said by itself: the ends of hints.
+   * The engine's own sequence number. A batch whose first event is "aside" is what the relay said by
+   * itself behind that message, at a later time: the ends of hints.
    */
   readonly seq: number;
   /** Unix milliseconds at the engine; 0 when unknown. */
@@ -146,5 +152,5 @@ export interface KeyedSink {
 /** Whether a batch tells of no message, but of the place behind that with its number. */
 export function isNote({ events }: KeyedBatch): boolean {
   const [first] = events;
-  return first?.type === "catching-up" && first.isNote;
+  return first?.type === "aside" || (first?.type === "catching-up" && first.isNote);
 }
