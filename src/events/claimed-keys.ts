@@ -7,6 +7,8 @@
 import { HandleSlots, NO_ROW } from "../indexer/handle-slots.ts";
 
 const CAPACITY_MIN = 64;
+/** HandleSlots makes more of it, and grows seldom. */
+const GROWTH = 1.1;
 
 export class ClaimedKeys {
   /** The map's column of keys, two words for each row. */
@@ -36,7 +38,7 @@ export class ClaimedKeys {
   /** `rows`: how many there are, this one included. */
   add(row: number, rows: number): void {
     if (rows > this.#capacity) {
-      this.#capacity = 2 * rows;
+      this.#capacity = Math.ceil(rows * GROWTH);
       this.#slots.moveTo(this.#keys, this.#capacity);
     }
     const keys = this.#keys;
@@ -53,8 +55,8 @@ export class ClaimedKeys {
     this.#slots.touch(keys);
   }
 
-  /** The same for a row. */
-  touchRow(row: number): void {
-    this.#slots.touchRow(row);
+  /** The same for rows. */
+  touchRows(rows: Uint32Array): void {
+    this.#slots.touchRows(rows);
   }
 }

@@ -340,10 +340,9 @@ export class HandleMap {
   #oldestTombstone(): number {
     if (this.#freedAhead === 0) {
       this.#freedAhead = FREED_AHEAD;
-      for (const row of this.#tombstones.next(FREED_AHEAD)) {
-        this.#slots.touchRow(row);
-        this.#claimed.touchRow(row);
-      }
+      const next = this.#tombstones.next(FREED_AHEAD);
+      this.#slots.touchRows(next);
+      this.#claimed.touchRows(next);
     }
     this.#freedAhead -= 1;
     return this.#tombstones.shift();

@@ -30,13 +30,21 @@ export function joinedRemovals(
 ): BlockRemoved {
   const first = events[start];
   assert(first?.type === "removed", "a run begins with a removal");
+  const { buffer, byteOffset } = first.handles;
   let length = 0;
-  for (let at = start; at < end; at += 1) length += handlesOf(events[at]).length;
+  let isOnePiece = true;
+  for (let at = start; at < end; at += 1) {
+    const own = handlesOf(events[at]);
+    isOnePiece &&= own.buffer === buffer && own.byteOffset === byteOffset + 8 * length;
+    length += own.length;
+  }
+  // As a scan leaves them: one behind the other.
+  if (isOnePiece) return { ...first, handles: new BigUint64Array(buffer, byteOffset, length) };
   const handles = slab.u64(length);
   let taken = 0;
   for (let at = start; at < end; at += 1) {
     const own = handlesOf(events[at]);
-    for (let each = 0; each < own.length; each += 1) handles[taken + each] = own[each] ?? 0n;
+    handles.set(own, taken);
     taken += own.length;
   }
   return { ...first, handles };

@@ -1,17 +1,19 @@
 /**
  * Rows of removed handles in the order of their removal, any of which may be taken back.
  *
- * A row that is taken back stays in the queue and is counted there as stale: the entries of a row are
- * passed in their order, so its stale ones come first. They are squeezed out when the end is reached,
- * so that every operation costs a constant on average. Bounded by four times the limit.
+ * A ring. A row that is taken back stays in the queue and is counted there as stale: the entries of a row
+ * are passed in their order, so its stale ones come first. They are squeezed out when the ring is full, so
+ * that every operation costs a constant on average. Bounded by four times the limit.
  */
 import { assert } from "../core/assert.ts";
 
+/** A power of two, as all lengths. */
 const CAPACITY_MIN = 64;
 
 export class TombstoneQueue {
   readonly #sizeMax: number;
   #rows = new Uint32Array(CAPACITY_MIN);
+  /** Counted on and on; places are their remainders. */
   #start = 0;
   #end = 0;
   #size = 0;
@@ -33,8 +35,8 @@ export class TombstoneQueue {
 
   /** Appends a row that is not in the queue, or was taken back. */
   push(row: number): void {
-    if (this.#end === this.#rows.length) this.#squeeze();
-    this.#rows[this.#end] = row;
+    if (this.#end - this.#start === this.#rows.length) this.#squeeze();
+    this.#rows[this.#end & (this.#rows.length - 1)] = row;
     this.#end += 1;
     this.#size += 1;
   }
@@ -49,7 +51,7 @@ export class TombstoneQueue {
   shift(): number {
     assert(this.#size > 0, "shift of an empty queue");
     for (;;) {
-      const row = this.#rows[this.#start] ?? 0;
+      const row = this.#rows[this.#start & (this.#rows.length - 1)] ?? 0;
       this.#start += 1;
       if (this.#stale.size > 0 && this.#isStale(row)) continue;
       this.#size -= 1;
@@ -57,9 +59,11 @@ export class TombstoneQueue {
     }
   }
 
-  /** Rows that will be shifted out next, about: stale ones are among them. */
+  /** Rows that will be shifted out next, about: at most `count`, and stale ones are among them. */
   next(count: number): Uint32Array {
-    return this.#rows.subarray(this.#start, Math.min(this.#end, this.#start + count));
+    const first = this.#start & (this.#rows.length - 1);
+    const length = Math.min(count, this.#end - this.#start);
+    return this.#rows.subarray(first, Math.min(first + length, this.#rows.length));
   }
 
   clear(): void {
@@ -86,7 +90,8 @@ export class TombstoneQueue {
     assert(length <= 4 * this.#sizeMax + CAPACITY_MIN, "queue over its limit", { length });
     const rows = new Uint32Array(length);
     let end = 0;
-    for (const row of from.subarray(this.#start, this.#end)) {
+    for (let at = this.#start; at < this.#end; at += 1) {
+      const row = from[at & (from.length - 1)] ?? 0;
       if (this.#isStale(row)) continue;
       rows[end] = row;
       end += 1;

@@ -100,6 +100,21 @@ export class HandleSlots {
     touchedCell[0] = touched;
   }
 
+  /** The same for rows whose handles are in the column; those beyond its end have none. */
+  touchRows(rows: Uint32Array): void {
+    const slots = this.#slots;
+    const handles = this.#handles;
+    const { length } = slots;
+    let touched = 0;
+    for (let at = 0; at < rows.length; at += 1) {
+      const word = 2 * (rows[at] ?? 0);
+      if (word >= handles.length) continue;
+      const hash = hashOf(handles[word] ?? 0, handles[word + 1] ?? 0);
+      touched += slots[homeOf(hash, length)] ?? 0;
+    }
+    touchedCell[0] = touched;
+  }
+
   /** The same for a row whose handle is in the column. */
   touchRow(row: number): void {
     const slots = this.#slots;
