@@ -58,8 +58,9 @@ export class ChurningEngine {
       chain.held < chain.promptEnd ? Math.min(PIECE_BLOCKS, chain.promptEnd - chain.held) : 1;
     this.#evict(this.#blocks + blocks - this.#blocksMax);
     const keys = chain.keys.subarray(chain.held, chain.held + blocks);
-    const parent = chain.held === 0 ? undefined : chain.keys[chain.held - 1];
-    this.#index.storeMany(this.#holder, "gpu", keys, parent);
+    const parents = new BigUint64Array(keys.length);
+    parents[0] = chain.keys[chain.held - 1] ?? 0n;
+    this.#index.storeMany(this.#holder, "gpu", keys, parents);
     chain.held += blocks;
     this.#blocks += blocks;
     this.#stored += blocks;

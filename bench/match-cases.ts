@@ -116,8 +116,9 @@ function churned(keys: BigUint64Array, turnovers: number): HotIndex {
   // Turn by turn: pieces of the prompt, then block by block what was generated.
   for (let start = 0; start < keys.length; ) {
     const end = start + (start % TURN_BLOCKS < PROMPT_BLOCKS ? PIECE_BLOCKS : 1);
-    const before = start === 0 ? undefined : keys[start - 1];
-    index.storeMany(holderOf(0), "gpu", keys.subarray(start, end), before);
+    const parents = new BigUint64Array(end - start);
+    parents[0] = keys[start - 1] ?? 0n;
+    index.storeMany(holderOf(0), "gpu", keys.subarray(start, end), parents);
     start = end;
     for (let event = 0; event < CHURN_ENGINES; event += 1) step();
   }

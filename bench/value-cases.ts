@@ -37,7 +37,7 @@ export function memoryCases(): ValueCase[] {
           handles: BigUint64Array.of(wide(block)),
           keys: BigUint64Array.of(keyOf(block)),
         };
-        map.addAll(one, 0, "placed");
+        map.addAll(one, "placed");
       }
       return map.byteLength / blocks;
     }),

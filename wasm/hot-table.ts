@@ -63,6 +63,7 @@ export const HOLDERS_AT = layout.HOLDERS;
 export const NAMES_AT = layout.NAMES_AT;
 export const WRITE_KEYS_AT = layout.WRITE_KEYS_AT;
 export const WRITE_IDS_AT = layout.WRITE_IDS_AT;
+export const WRITE_PARENTS_AT = layout.WRITE_PARENTS_AT;
 /** Places in a reader's own part. */
 export const READER_KEYS = layout.READER_KEYS;
 export const READER_HOLDERS = layout.READER_HOLDERS;

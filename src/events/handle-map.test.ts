@@ -13,7 +13,7 @@ function add(
   origin: KeyOrigin = "placed",
 ): number {
   const keys = BigUint64Array.from(handles, () => key);
-  return map.addAll({ handles: BigUint64Array.from(handles, BigInt), keys }, 0, origin);
+  return map.addAll({ handles: BigUint64Array.from(handles, BigInt), keys }, origin);
 }
 
 function remove(map: HandleMap, ...handles: readonly number[]): void {

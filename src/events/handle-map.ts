@@ -121,18 +121,19 @@ export class HandleMap {
   }
 
   /**
-   * Adds one copy of each block from position `start` on. Returns the first position that was not
-   * added, or their number: the map is full, or a claimed key is not the one that the handle has.
+   * Adds one copy of each block from position `start` to `end`. Returns the first position that was not
+   * added, or `end`: the map is full, or a claimed key is not the one that the handle has.
    * Cost: about 50 ns per block.
    */
-  addAll({ handles, keys, rows }: Blocks, start: number, origin: KeyOrigin): number {
+  addAll(
+    { handles, keys, rows }: Blocks,
+    origin: KeyOrigin,
+    start = 0,
+    end = handles.length,
+  ): number {
     const cell = this.#cell;
     const isClaimed = origin === "claimed";
-    if (start === 0) {
-      this.#slots.touch(handles);
-      if (isClaimed) this.#claimed.touch(keys);
-    }
-    for (let position = start; position < handles.length; position += 1) {
+    for (let position = start; position < end; position += 1) {
       cell.set(handles[position] ?? 0n);
       const low = cell.low;
       const high = cell.high;
@@ -151,7 +152,17 @@ export class HandleMap {
       else this.#revive(row, cell.low, cell.high);
       if (rows !== undefined) rows[position] = row;
     }
-    return handles.length;
+    return end;
+  }
+
+  /** Loads what adding blocks with these handles will need: done for many at once, it saves waiting. */
+  touch(handles: BigUint64Array): void {
+    this.#slots.touch(handles);
+  }
+
+  /** The same for their keys, which they claim. */
+  touchClaims(keys: BigUint64Array): void {
+    this.#claimed.touch(keys);
   }
 
   /** The rows of blocks, where they have one. */
@@ -202,7 +213,7 @@ export class HandleMap {
       this.#restoreRows(blocks, rows, copies);
       return;
     }
-    for (let at = 0; at < handles.length; at += 1) at = this.addAll(blocks, at, "placed");
+    for (let at = 0; at < handles.length; at += 1) at = this.addAll(blocks, "placed", at);
     for (let at = 0; at < handles.length; at += 1) {
       const more = (copies[at] ?? 1) - 1;
       if (more === 0) continue;

@@ -4,25 +4,22 @@
  * Pure: state in memory only. Events have to come in the engine's order; see sequencer.ts.
  */
 import { engineKey } from "../core/ids.ts";
-import { Slab } from "../core/slab.ts";
 import type { HolderCursor } from "../indexer/holder-state.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
-import { loraNamespace } from "../keys/namespace.ts";
 import { type Tier, tierOfMedium } from "../tiers/tier.ts";
 import { ConnectorRule } from "./connector-rule.ts";
 import { CopyLanes, type LanePlace } from "./copy-lanes.ts";
 import { GroupRule } from "./group-rule.ts";
 import { type Blocks, HandleMap } from "./handle-map.ts";
 import { type EndedHints, HINT_LIFE_MS, Hints } from "./hints.ts";
+import { firstOf, KeyClaims } from "./key-claims.ts";
 import type { KeyedEvent, KeyedStored, LossReason } from "./keyed-batch.ts";
 import type { BlockRemoved, BlockStored, KvEvent, KvEventBatch } from "./kv-event.ts";
 import { type LeftOut, LeftOutCounts } from "./left-out.ts";
 import { Orphans } from "./orphans.ts";
 import { endOfRemovals, joinedRemovals } from "./removal-runs.ts";
+import { endOfStores, joinedHandles, storesOf } from "./store-runs.ts";
 import { extrasOfStored } from "./stored-extras.ts";
-
-/** Where the keys of all holders' batches lie. */
-const slab = new Slab();
 
 export interface HolderKeyerDeps {
   readonly model: string;
@@ -34,9 +31,8 @@ export interface HolderKeyerDeps {
 }
 
 export class HolderKeyer {
-  readonly #model: string;
-  readonly #hasher: BlockHasher;
   readonly #handles = new HandleMap();
+  readonly #claims: KeyClaims;
   readonly #orphans = new Orphans();
   readonly #groups = new GroupRule();
   readonly #leftOut = new LeftOutCounts();
@@ -49,8 +45,7 @@ export class HolderKeyer {
   #engineMs = 0;
 
   constructor(deps: HolderKeyerDeps) {
-    this.#model = deps.model;
-    this.#hasher = deps.hasher;
+    this.#claims = new KeyClaims({ ...deps, handles: this.#handles });
     this.#hints = new Hints(deps.hintLifeMs ?? HINT_LIFE_MS);
     this.#lanes = new CopyLanes(this.#handles, this.#hints);
     this.#rule = new ConnectorRule(deps.isConnector ?? false);
@@ -136,8 +131,11 @@ export class HolderKeyer {
     for (let start = 0; start < events.length; ) {
       const event = events[start];
       if (event === undefined) break;
-      const end = event.type === "removed" ? endOfRemovals(events, start) : start + 1;
-      this.#key(end === start + 1 ? event : joinedRemovals(events, start, end), keyed);
+      const end =
+        event.type === "removed" ? endOfRemovals(events, start) : endOfStores(events, start);
+      if (end === start + 1) this.#key(event, keyed);
+      else if (event.type === "removed") this.#key(joinedRemovals(events, start, end), keyed);
+      else this.#keyStores(storesOf(events, start, end), keyed);
       start = end;
     }
     return keyed;
@@ -164,8 +162,7 @@ export class HolderKeyer {
       case "stored":
         if (this.#rule.isHint(event)) this.#keyHint(event, keyed);
         else {
-          const isNewIdentity = this.#rule.noteOwn(event);
-          if (isNewIdentity) keyed.push(...this.#removalsOf(this.#hints.takeAll()));
+          this.#noteOwn(event, keyed);
           this.#keyStored(event, keyed);
           if (event.caveat === "token-pairs") keyed.push(lost(event.caveat));
         }
@@ -275,22 +272,51 @@ export class HolderKeyer {
       keyed.push(lost("length-mismatch"));
       return;
     }
-    const lora = loraNamespace(event.loraName, event.loraId);
-    const parent =
-      event.parent === null
-        ? this.#hasher.rootKey({ model: this.#model, lora, blockSizeTokens })
-        : this.#handles.keyOf(event.parent);
+    const parent = this.#claims.parentKey(event);
     if (parent === null) {
       keyed.push(this.#holdOrphan(event));
       return;
     }
-    const input = { parent, tokens, blockSizeTokens };
-    const keys = slab.u64(handles.length);
-    this.#hasher.chainKeysInto(extras === null ? input : { ...input, extras }, keys, 0);
-    const { tier } = place;
-    const rows = slab.u32(handles.length);
-    const stored = { type: "stored", tier, handles, keys, parent, rows, blockSizeTokens } as const;
-    this.#storeClaimed(stored, place, { tokens, extras }, keyed);
+    const claimed = this.#claims.begin(place.tier, handles, blockSizeTokens);
+    const isAdded = this.#claims.claim({ ...event, parent, extras }, claimed, 0);
+    this.#store(isAdded ? claimed : null, place, keyed);
+  }
+
+  /** A run of stores, as long as each is what it seems to be; see store-runs.ts. */
+  #keyStores(run: readonly BlockStored[], keyed: KeyedEvent[]): void {
+    const [first] = run;
+    if (first === undefined) return;
+    const { medium, blockSizeTokens } = first;
+    const tier = tierOfMedium(medium);
+    const isEach = tier === "unknown" || this.#orphans.size > 0 || this.#rule.isHint(first);
+    const group = isEach ? undefined : this.#groupOf(first, keyed);
+    if (tier === "unknown" || group === undefined) {
+      for (const event of isEach ? run : run.slice(1)) this.#key(event, keyed);
+      return;
+    }
+    this.#noteOwn(first, keyed);
+    const place = { tier, medium, group, isHint: false };
+    const claimed = this.#claims.begin(tier, joinedHandles(run), blockSizeTokens);
+    let taken = 0;
+    for (const [number, event] of run.entries()) {
+      const parent = this.#claims.parentKey(event);
+      const isAdded =
+        parent !== null && this.#claims.claim({ ...event, parent, extras: null }, claimed, taken);
+      if (!isAdded) {
+        this.#store(firstOf(claimed, taken), place, keyed);
+        if (parent !== null) this.#store(null, place, keyed);
+        for (const rest of run.slice(parent === null ? number : number + 1)) this.#key(rest, keyed);
+        return;
+      }
+      taken += event.handles.length;
+    }
+    this.#store(claimed, place, keyed);
+  }
+
+  /** A store of the engine itself: the first that tells of an identity ends the hints without one. */
+  #noteOwn(event: BlockStored, keyed: KeyedEvent[]): void {
+    const isNewIdentity = this.#rule.noteOwn(event);
+    if (isNewIdentity) keyed.push(...this.#removalsOf(this.#hints.takeAll()));
   }
 
   /** The holder is DEGRADED meanwhile: something it has is not in the index. */
@@ -305,7 +331,7 @@ export class HolderKeyer {
     const known = handles.filter(isKnown);
     const keys = known.map((handle) => this.#handles.keyOf(engineKey(handle)) ?? 0n);
     const { tier } = place;
-    const rows = slab.u32(known.length);
+    const rows = this.#handles.rowsOf(known);
     const stored = {
       type: "stored",
       tier,
@@ -314,50 +340,24 @@ export class HolderKeyer {
       rows,
       blockSizeTokens: 0,
     } as const;
-    this.#store(stored, 0, place, keyed);
+    const isAdded = this.#handles.addAll(stored, "placed") === known.length;
+    this.#store(isAdded ? stored : null, place, keyed);
     if (known.length < handles.length) keyed.push(lost("unknown-handle"));
   }
 
-  /**
-   * Stores blocks that claim their keys. A handle that is known keeps its key: vLLM's events of lower
-   * tiers tell neither salt nor images, which the GPU's event of the same block had told. The blocks
-   * behind follow from that.
-   */
-  #storeClaimed(
-    stored: KeyedStored,
-    place: LanePlace,
-    told: { readonly tokens: Uint32Array; readonly extras: readonly (string | null)[] | null },
-    keyed: KeyedEvent[],
-  ): void {
-    const { handles, keys, blockSizeTokens } = stored;
-    let position = this.#handles.addAll(stored, 0, "claimed");
-    while (position < handles.length) {
-      const parent = this.#handles.keyOf(engineKey(handles[position] ?? 0n));
-      // The map is full.
-      if (parent === null || parent === keys[position]) break;
-      keys[position] = parent;
-      const tokens = told.tokens.subarray((position + 1) * blockSizeTokens);
-      const rest = { parent, tokens, blockSizeTokens };
-      const extras = told.extras?.slice(position + 1);
-      this.#hasher.chainKeysInto(extras == null ? rest : { ...rest, extras }, keys, position + 1);
-      position = this.#handles.addAll(stored, position, "claimed");
-    }
+  /** Tells of blocks that are in the map; null: there was no room for all of them. */
+  #store(stored: KeyedStored | null, place: LanePlace, keyed: KeyedEvent[]): void {
     const shared = this.#handles.takeShared();
     if (shared.length > 0) keyed.push({ type: "ambiguous", keys: BigUint64Array.from(shared) });
-    this.#store(stored, position, place, keyed);
-  }
-
-  /** Stores blocks, of which those before position `start` are in the map. */
-  #store(stored: KeyedStored, start: number, place: LanePlace, keyed: KeyedEvent[]): void {
-    const { handles } = stored;
-    if (this.#handles.addAll(stored, start, "placed") < handles.length) {
+    if (stored === null) {
       keyed.push(lost("handles-full"));
       return;
     }
+    if (stored.handles.length === 0) return;
     if (place.isHint) keyed.push(stored);
     else this.#lanes.stored(place, stored, keyed);
     if (this.#orphans.size === 0) return;
-    const waiting = Array.from(handles, (handle) => this.#orphans.take(engineKey(handle)));
+    const waiting = Array.from(stored.handles, (handle) => this.#orphans.take(engineKey(handle)));
     for (const each of waiting.flat()) this.#key(each, keyed);
   }
 

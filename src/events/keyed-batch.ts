@@ -3,7 +3,7 @@
  *
  * Token ids are gone at this point: they never enter NATS or LMDB.
  */
-import type { BlockKey, Holder } from "../core/ids.ts";
+import type { Holder } from "../core/ids.ts";
 import type { Tier } from "../tiers/tier.ts";
 
 export interface KeyedStored {
@@ -12,8 +12,8 @@ export interface KeyedStored {
   /** Engine handles and our keys, position by position. */
   readonly handles: BigUint64Array;
   readonly keys: BigUint64Array;
-  /** Key before the first: the index puts the blocks behind it. It is not logged. */
-  readonly parent?: BlockKey;
+  /** Keys before them, 0 for a block that follows the one before it here. They are not logged. */
+  readonly parents?: BigUint64Array;
   /** Rows of the relay's handle map, which the residency takes over. They are not logged. */
   readonly rows?: Uint32Array;
   /** 0 when the blocks were placed by their handles alone. */

@@ -214,7 +214,7 @@ function logged(batch: KeyedBatch): KeyedBatch {
   // Parents and rows are for the same process, and stay out of the log.
   const events = batch.events.map((event) => {
     if (event.type === "removed") return { ...event, rows: undefined };
-    return event.type === "stored" ? { ...event, parent: undefined, rows: undefined } : event;
+    return event.type === "stored" ? { ...event, parents: undefined, rows: undefined } : event;
   });
   expect(decoded).toEqual({ ok: true, value: [{ ...batch, events }] });
   return decoded.ok ? (decoded.value[0] ?? batch) : batch;

@@ -97,9 +97,11 @@ export function blockIndexContract(createIndex: () => BlockIndex): void {
             copies.set(entry, Math.max(0, (copies.get(entry) ?? 0) + (isStore ? 1 : -1)));
           }
           const keys = BigUint64Array.from(depths, (each) => BigInt(each + 100));
-          const parent = BigInt(depth + 99);
+          const parents = BigUint64Array.from(depths, (each) =>
+            BigInt(each % 3 === 0 ? each + 99 : 0),
+          );
           if (batchBlocks > 0 && isStore) {
-            index.storeMany(holder, tier, keys, parent);
+            index.storeMany(holder, tier, keys, parents);
             expect(index.repeated).toEqual(repeated);
           } else if (batchBlocks > 0) index.removeMany(holder, tier, keys);
           else index[isStore ? "store" : "remove"](holder, tier, blockKey(keys[0] ?? 0n));

@@ -56,11 +56,11 @@ export interface IndexWriter {
   store(holder: Holder, tier: Tier, key: BlockKey): number;
   remove(holder: Holder, tier: Tier, key: BlockKey): void;
   /**
-   * The keys of one event, in the order of their chain; to readers they appear at once, up to 4,096 of
-   * them. `parent`: the key before the first one, where it is known, so that they are put behind it in
-   * memory.
+   * Keys of chains, in their order; to readers they appear at once, up to 4,096 of them. `parents`: the
+   * key before each, where it is known, so that it is put behind that in memory; 0 for one that follows
+   * the key before it here.
    */
-  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array, parent?: bigint): number;
+  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array, parents?: BigUint64Array): number;
   /** Places of those keys of the last storeMany that its holder had already, in whatever tier. */
   readonly repeated: readonly number[];
   removeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void;

@@ -25,8 +25,8 @@ export class EvictionWatch implements IndexWriter {
     this.#board.removed(holder.endpointId, this.#cell.low, this.#cell.high);
   }
 
-  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array, parent?: bigint): number {
-    return this.#next.storeMany(holder, tier, keys, parent);
+  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array, parents?: BigUint64Array): number {
+    return this.#next.storeMany(holder, tier, keys, parents);
   }
 
   get repeated(): readonly number[] {

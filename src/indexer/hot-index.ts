@@ -17,8 +17,6 @@ import { TableReader } from "./table-reader.ts";
 const BLOCKS_MAX_DEFAULT = 16_000_000;
 /** No slot: all holders that have one have entries. */
 const NO_SLOT = -1;
-/** The key before the first one is not known. */
-const NO_PARENT = 0n;
 const NO_PLACES: readonly number[] = [];
 /** Up to here a loop copies faster than a call of `set`. */
 const COPIED_BY_LOOP = 16;
@@ -29,6 +27,7 @@ export class HotIndex implements BlockIndex, EvictionGuide {
   readonly #reader: TableReader;
   readonly #names: HolderNames;
   readonly #keys: BigUint64Array;
+  readonly #parents: BigUint64Array;
   /** Stores that the table refused. */
   readonly #refused: Uint32Array;
   readonly #slots = new Map<string, number>();
@@ -52,8 +51,9 @@ export class HotIndex implements BlockIndex, EvictionGuide {
     this.#names = new HolderNames(this.#handle, this.#wasm);
     const { buffer } = this.#handle.memory;
     const { WRITE_KEYS_AT, WRITE_KEYS_MAX, REFUSED_AT, ENTRIES_AT, HOLDERS_MAX } = this.#wasm;
-    const { REPEATED_AT, WRITE_IDS_AT } = this.#wasm;
+    const { REPEATED_AT, WRITE_IDS_AT, WRITE_PARENTS_AT } = this.#wasm;
     this.#keys = new BigUint64Array(buffer, WRITE_KEYS_AT.value, WRITE_KEYS_MAX.value);
+    this.#parents = new BigUint64Array(buffer, WRITE_PARENTS_AT.value, WRITE_KEYS_MAX.value);
     this.#refused = new Uint32Array(buffer, REFUSED_AT.value, 1);
     this.#entries = new Uint32Array(buffer, ENTRIES_AT.value, TIERS.length);
     this.#repeatedCount = new Uint32Array(buffer, REPEATED_AT.value, 1);
@@ -76,7 +76,7 @@ export class HotIndex implements BlockIndex, EvictionGuide {
     this.removeMany(holder, tier, this.#single);
   }
 
-  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array, parent = NO_PARENT): number {
+  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array, parents?: BigUint64Array): number {
     const slot = this.#slotOf.get(holder) ?? this.#slotByName(holder) ?? this.#newSlot(holder);
     this.#repeated = NO_PLACES;
     if (slot === NO_SLOT) {
@@ -87,8 +87,10 @@ export class HotIndex implements BlockIndex, EvictionGuide {
     const entries = this.#entries[order] ?? 0;
     const refused = this.#refused[0] ?? 0;
     for (let start = 0; start < keys.length; start += this.#keys.length) {
-      const before = start === 0 ? parent : (keys[start - 1] ?? NO_PARENT);
-      this.#wasm.storeMany(4 * slot + order, this.#load(keys, start), before);
+      const count = this.#load(this.#keys, keys, start);
+      // What lies in the next chunk goes on behind the last one.
+      if (parents !== undefined) this.#load(this.#parents, parents, start);
+      this.#wasm.storeMany(4 * slot + order, count, parents !== undefined);
       const repeated = this.#repeatedCount[0] ?? 0;
       if (repeated > 0) this.#noteRepeated(start, repeated);
     }
@@ -106,7 +108,7 @@ export class HotIndex implements BlockIndex, EvictionGuide {
     const order = tierOrder(tier);
     const entries = this.#entries[order] ?? 0;
     for (let start = 0; start < keys.length; start += this.#keys.length) {
-      this.#wasm.removeMany(4 * slot + order, this.#load(keys, start));
+      this.#wasm.removeMany(4 * slot + order, this.#load(this.#keys, keys, start));
     }
     this.#held[slot] = (this.#held[slot] ?? 0) + (this.#entries[order] ?? 0) - entries;
   }
@@ -151,11 +153,11 @@ export class HotIndex implements BlockIndex, EvictionGuide {
     this.#repeated = [...this.#repeated, ...Array.from(places, (place) => start + place)];
   }
 
-  /** Copies a chunk of keys to where the table reads them; returns how many. */
-  #load(keys: BigUint64Array, start: number): number {
-    const length = Math.min(keys.length - start, this.#keys.length);
-    if (length > COPIED_BY_LOOP) this.#keys.set(keys.subarray(start, start + length));
-    else for (let at = 0; at < length; at += 1) this.#keys[at] = keys[start + at] ?? 0n;
+  /** Copies a chunk of words to where the table reads them; returns how many. */
+  #load(target: BigUint64Array, from: BigUint64Array, start: number): number {
+    const length = Math.min(from.length - start, target.length);
+    if (length > COPIED_BY_LOOP) target.set(from.subarray(start, start + length));
+    else for (let at = 0; at < length; at += 1) target[at] = from[start + at] ?? 0n;
     return length;
   }
 

@@ -34,13 +34,14 @@ export class IndexEntries {
   }
 
   /** Returns how many the index refused: the engine has them, and nobody will find them. */
-  enter(owner: Owner, tier: Tier, keys: BigUint64Array, parent?: bigint): number {
+  enter(owner: Owner, tier: Tier, keys: BigUint64Array, parents?: BigUint64Array): number {
     this.#repeated = NO_KEYS;
     if (keys.length === 0) return 0;
     this.total += keys.length;
     const told = owner.ambiguous.size === 0 ? keys : owner.ambiguous.without(keys);
     if (told.length === 0) return 0;
-    const refused = this.#index.storeMany(owner.holder, tier, told, parent);
+    const toldParents = told.length === parents?.length ? parents : undefined;
+    const refused = this.#index.storeMany(owner.holder, tier, told, toldParents);
     const { repeated } = this.#index;
     if (repeated.length > 0) this.#repeated = counted(repeated.map((place) => told[place] ?? 0n));
     return refused;

@@ -5,7 +5,7 @@
  * de-duplicate: a block stored twice must be removed twice before it is gone. Every holder has its
  * own table, so that a holder that goes away is dropped by its own list.
  */
-import type { BlockKey, Holder } from "../core/ids.ts";
+import type { Holder } from "../core/ids.ts";
 import { TIERS, type Tier, tierOrder } from "../tiers/tier.ts";
 import type { IndexWriter } from "./block-index.ts";
 import { COPIES_MAX } from "./copy-counts.ts";
@@ -65,8 +65,8 @@ export class Residency {
 
   /**
    * Adds one copy of each block; others are evicted for them where the index is full. Returns how many
-   * blocks of this holder are lost by that: refused, or evicted. `parent` is the key before the first
-   * one, where it is known; `rows` those of the relay's handle map, where that tells all events of this
+   * blocks of this holder are lost by that: refused, or evicted. `parents` are the keys before
+   * them, as of IndexWriter; `rows` those of the relay's handle map, where that tells all events of this
    * holder here, in their order.
    */
   stored(
@@ -74,7 +74,7 @@ export class Residency {
     tier: Tier,
     handles: BigUint64Array,
     keys: BigUint64Array,
-    { parent, rows }: { readonly parent?: BlockKey; readonly rows?: Uint32Array } = {},
+    { parents, rows }: { readonly parents?: BigUint64Array; readonly rows?: Uint32Array } = {},
   ): number {
     const tenant = this.#tenants.of(holder);
     if (tier !== "gpu") tenant.hasSeenLowerTiers = true;
@@ -109,7 +109,7 @@ export class Residency {
       if (before < COPIES_MAX) table.setCopies(row, order, before + 1);
       if (before === 0) batch.push(table.keyLow(row), table.keyHigh(row));
     }
-    lost += this.#entries.enter(tenant, tier, batch.keys, parent);
+    lost += this.#entries.enter(tenant, tier, batch.keys, parents);
     if (this.#entries.repeated.size > 0) this.#findShared(tenant, tier, handles, rows);
     return lost;
   }

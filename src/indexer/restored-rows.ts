@@ -46,9 +46,10 @@ export class RestoredRows {
     table.loadPage(page, rows);
     const first = page * PAGE_ROWS;
     // The page goes on where the one before ended, and so do its chains.
-    const parent = first === 0 ? undefined : table.record(first - 1).key;
+    const parents = new BigUint64Array(rows.rows);
+    parents[0] = first === 0 ? 0n : table.record(first - 1).key;
     if (rows.copies.every((copies) => copies === ONE_GPU_COPY)) {
-      const refused = this.#entries.enter(tenant, "gpu", rows.keys, parent);
+      const refused = this.#entries.enter(tenant, "gpu", rows.keys, parents);
       for (const key of this.#entries.repeated.keys()) this.#entries.disown(tenant, key);
       return refused;
     }
@@ -59,7 +60,12 @@ export class RestoredRows {
         if (table.copies(row, order) > 0) this.#batch.push(table.keyLow(row), table.keyHigh(row));
       }
       if (this.#batch.length > 0 && tier !== "gpu") tenant.hasSeenLowerTiers = true;
-      refused += this.#entries.enter(tenant, tier, this.#batch.keys, parent);
+      refused += this.#entries.enter(
+        tenant,
+        tier,
+        this.#batch.keys,
+        parents.subarray(0, this.#batch.length),
+      );
       if (this.#entries.repeated.size === 0) continue;
       for (let row = first; row < first + rows.rows; row += 1) {
         // Of a row's entries the first one tells.

@@ -24,7 +24,7 @@ export interface TableWasm {
   init(): void;
   addReader(): number;
   readerAt(reader: number): number;
-  storeMany(code: number, count: number, parent: bigint): void;
+  storeMany(code: number, count: number, areParentsTold: boolean): void;
   removeMany(code: number, count: number): void;
   match(reader: number, count: number): number;
   residency(reader: number, key: bigint): number;
@@ -43,6 +43,7 @@ export interface TableWasm {
   readonly NAMES_AT: Place;
   readonly WRITE_KEYS_AT: Place;
   readonly WRITE_IDS_AT: Place;
+  readonly WRITE_PARENTS_AT: Place;
   readonly READER_KEYS: Place;
   readonly READER_HOLDERS: Place;
   readonly READER_PROGRESS: Place;

@@ -83,8 +83,10 @@ export const NEAR_AT: usize = BUCKETS_AT + (4 << BUCKETS_LOG);
 export const WRITE_KEYS_AT: usize = NEAR_AT + 4 * HOLDERS_MAX;
 /** The ids of the keys that are removed; or which of the stored keys their holder had already. */
 export const WRITE_IDS_AT: usize = WRITE_KEYS_AT + 8 * WRITE_KEYS_MAX;
+/** The keys before those that are stored, 0 for one that follows the one before it here. */
+export const WRITE_PARENTS_AT: usize = WRITE_IDS_AT + 4 * WRITE_KEYS_MAX;
 /** Pages whose version is odd until the end of a write; a call with compaction touches two a key. */
-export const LOCKED_AT: usize = WRITE_IDS_AT + 4 * WRITE_KEYS_MAX;
+export const LOCKED_AT: usize = WRITE_PARENTS_AT + 8 * WRITE_KEYS_MAX;
 const LOCKED_BYTES: usize = 1 << 20;
 /** A set that is being put together. */
 export const DRAFT_AT: usize = LOCKED_AT + LOCKED_BYTES;

@@ -10,6 +10,7 @@ import {
   setAt,
   WRITE_IDS_AT,
   WRITE_KEYS_AT,
+  WRITE_PARENTS_AT,
 } from "./layout";
 import { allocate, lock, release as releaseId, unlockAll } from "./pages";
 import {
@@ -26,17 +27,15 @@ import {
 import { find, insertSlot, NONE, removeSlot, touchSlots } from "./slots";
 
 /**
- * Stores the first `count` keys at WRITE_KEYS_AT under a code. `parent` is the key before them in
- * their chain, 0 where it is not known: they are then put behind what the holder stored last. Which of
- * them the holder had already, in whatever tier, is told at WRITE_IDS_AT.
+ * Stores the first `count` keys at WRITE_KEYS_AT under a code. At WRITE_PARENTS_AT are the keys before
+ * them in their chains, if `areParentsTold`; otherwise they are put behind what the holder stored last.
+ * Which of them the holder had already, in whatever tier, is told at WRITE_IDS_AT.
  */
-export function storeMany(code: u32, count: u32, parent: u64): void {
+export function storeMany(code: u32, count: u32, areParentsTold: bool): void {
   const nearAt = NEAR_AT + (<usize>(code >> 2) << 2);
   let near = load<u32>(nearAt) - 1;
-  if (parent != 0) {
-    const before = findNear(parent, near);
-    if (before != NONE) near = before;
-  }
+  if (areParentsTold && count > 1) touchSlots(WRITE_PARENTS_AT, count);
+  let chainEnd: u32 = areParentsTold ? 0 : count;
   // Blocks that are stored together mostly share their set: the step from it is taken once.
   let fromBefore = NO_SET;
   let toBefore = NO_SET;
@@ -45,6 +44,12 @@ export function storeMany(code: u32, count: u32, parent: u64): void {
   let stored: u32 = 0;
   let touchedEnd: u32 = 0;
   for (let i: u32 = 0; i < count; i += 1) {
+    if (i >= chainEnd) {
+      chainEnd = endOfChain(i, count);
+      const parent = load<u64>(WRITE_PARENTS_AT + (<usize>i << 3));
+      const before = parent == 0 ? NONE : findNear(parent, near);
+      if (before != NONE) near = before;
+    }
     const key = load<u64>(WRITE_KEYS_AT + (<usize>i << 3));
     let id = beside(key, near);
     if (id == NONE) {
@@ -61,7 +66,7 @@ export function storeMany(code: u32, count: u32, parent: u64): void {
     }
     if (toBefore == NO_SET) continue;
     if (id == NONE) {
-      id = insert(key, near, count - i, toBefore);
+      id = insert(key, near, chainEnd - i, toBefore);
       if (id == NONE) continue;
     } else {
       lock(id / 64);
@@ -78,6 +83,13 @@ export function storeMany(code: u32, count: u32, parent: u64): void {
   countEntries(code, stored);
   if (stored < count) store<u32>(REFUSED, load<u32>(REFUSED) + count - stored);
   unlockAll();
+}
+
+/** Where the chain ends that begins at `start`: where another parent is told. */
+function endOfChain(start: u32, count: u32): u32 {
+  let end = start + 1;
+  while (end < count && load<u64>(WRITE_PARENTS_AT + (<usize>end << 3)) == 0) end += 1;
+  return end;
 }
 
 /** Removes the first `count` keys at WRITE_KEYS_AT under a code; unknown ones change nothing. */

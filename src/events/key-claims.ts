@@ -1,0 +1,96 @@
+/**
+ * Token ids -> keys of one holder's blocks, which their handles claim in the handle map.
+ *
+ * A handle that is known keeps its key: vLLM's events of lower tiers tell neither salt nor images, which
+ * the GPU's event of the same block had told. The blocks behind it follow from that.
+ */
+import { type BlockKey, engineKey } from "../core/ids.ts";
+import { Slab } from "../core/slab.ts";
+import type { BlockHasher } from "../keys/block-hasher.ts";
+import { loraNamespace } from "../keys/namespace.ts";
+import type { Tier } from "../tiers/tier.ts";
+import type { HandleMap } from "./handle-map.ts";
+import type { KeyedStored } from "./keyed-batch.ts";
+import type { BlockStored } from "./kv-event.ts";
+
+/** Where keys and rows of all holders' batches lie. */
+const slab = new Slab();
+
+/** Blocks that are being claimed: their arrays are filled, event by event. */
+export type Claimed = Required<KeyedStored>;
+
+export interface ClaimingEvent extends Pick<BlockStored, "handles" | "tokens" | "blockSizeTokens"> {
+  readonly parent: BlockKey;
+  /** Null: none of them has any. */
+  readonly extras: readonly (string | null)[] | null;
+}
+
+export class KeyClaims {
+  readonly #model: string;
+  readonly #hasher: BlockHasher;
+  readonly #handles: HandleMap;
+
+  constructor(deps: {
+    readonly model: string;
+    readonly hasher: BlockHasher;
+    readonly handles: HandleMap;
+  }) {
+    this.#model = deps.model;
+    this.#hasher = deps.hasher;
+    this.#handles = deps.handles;
+  }
+
+  /** Key of the block before an event's first one, or the root of its namespace; null: not known. */
+  parentKey({ parent, loraName, loraId, blockSizeTokens }: BlockStored): BlockKey | null {
+    if (parent !== null) return this.#handles.keyOf(parent);
+    const lora = loraNamespace(loraName, loraId);
+    return this.#hasher.rootKey({ model: this.#model, lora, blockSizeTokens });
+  }
+
+  /** Blocks of which nothing is claimed yet. */
+  begin(tier: Tier, handles: BigUint64Array, blockSizeTokens: number): Claimed {
+    this.#handles.touch(handles);
+    const blocks = handles.length;
+    const [keys, parents, rows] = [slab.u64(blocks), slab.u64(blocks), slab.u32(blocks)];
+    return { type: "stored", tier, handles, keys, parents, rows, blockSizeTokens };
+  }
+
+  /** Adds an event's blocks, which begin at `start` of `claimed`. False: the map is full. */
+  claim(event: ClaimingEvent, claimed: Claimed, start: number): boolean {
+    const { handles, tokens, blockSizeTokens, extras } = event;
+    const { keys, parents } = claimed;
+    const end = start + handles.length;
+    this.#hash(event, keys, start);
+    this.#handles.touchClaims(handles.length === keys.length ? keys : keys.subarray(start, end));
+    parents[start] = event.parent;
+    let position = this.#handles.addAll(claimed, "claimed", start, end);
+    while (position < end) {
+      const parent = this.#handles.keyOf(engineKey(claimed.handles[position] ?? 0n));
+      if (parent === null || parent === keys[position]) return false;
+      keys[position] = parent;
+      const depth = position + 1 - start;
+      const rest = { handles, blockSizeTokens, tokens: tokens.subarray(depth * blockSizeTokens) };
+      this.#hash({ ...rest, parent, extras: extras?.slice(depth) ?? null }, keys, position + 1);
+      position = this.#handles.addAll(claimed, "claimed", position, end);
+    }
+    return true;
+  }
+
+  #hash(event: ClaimingEvent, keys: BigUint64Array, start: number): void {
+    const { parent, tokens, blockSizeTokens, extras } = event;
+    const input = { parent, tokens, blockSizeTokens };
+    this.#hasher.chainKeysInto(extras === null ? input : { ...input, extras }, keys, start);
+  }
+}
+
+/** The first `blocks` of them. */
+export function firstOf(claimed: Claimed, blocks: number): Claimed {
+  const { handles, keys, parents, rows } = claimed;
+  return {
+    ...claimed,
+    handles: handles.subarray(0, blocks),
+    keys: keys.subarray(0, blocks),
+    parents: parents.subarray(0, blocks),
+    rows: rows.subarray(0, blocks),
+  };
+}
