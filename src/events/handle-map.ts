@@ -22,7 +22,6 @@ export const TOMBSTONES_MAX = 65_536;
 
 /** Tombstones whose slots are loaded at once before they are freed: few enough to stay in the cache. */
 const FREED_AHEAD = 32;
-
 /** Rows before the first growth. */
 const CAPACITY_MIN = 64;
 /** Columns up to this many rows double, longer ones grow by GROWTH. */
@@ -160,7 +159,7 @@ export class HandleMap {
     this.#slots.touch(handles);
   }
 
-  /** The same for their keys, which they claim. */
+  /** The same for their keys. */
   touchClaims(keys: BigUint64Array): void {
     this.#claimed.touch(keys);
   }

@@ -150,6 +150,8 @@ export class HolderTable {
     if (row >= ROWS_MAX) return NO_ROW;
     if (row >= this.#rowEnd) {
       if (row >= this.#capacity) this.reserve(grownCapacity(row));
+      // The store has every page up to the last one, also those in which nothing was named.
+      for (let passed = this.#rowEnd; passed < row; passed += PAGE_ROWS) this.#touch(passed);
       this.#rowEnd = row + 1;
     }
     this.#handles[2 * row] = low;

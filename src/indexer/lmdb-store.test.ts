@@ -111,6 +111,24 @@ describe("restoring", () => {
     );
   });
 
+  it("gives back rows that a relay has named far behind the first page", async () => {
+    const folder = newFolder();
+    const first = openStore(folder);
+    const words = BigUint64Array.of(1n, 2n, 3n);
+    const rows = Uint32Array.of(238, 1000, 500);
+    first.residency.stored(podB, "gpu", words, words, { rows });
+    first.residency.setCursor(podB, cursorAt(5));
+    flushTo(first.store, first.residency);
+    await first.store.close();
+    const second = openStore(folder);
+    expect(second.outcome).toMatchObject({ blocks: 3, holdersDamaged: 0, pagesDamaged: 0 });
+    expect(second.residency.cursorOf(podB)).toEqual(cursorAt(5));
+    const found: number[] = [];
+    for (const held of second.residency.heldRows(podB)) found.push(...held.rows);
+    expect(found).toEqual([238, 500, 1000]);
+    await second.store.close();
+  });
+
   it("forgets a holder's rows and cursor when it left, and does not mix it up when it returns", async () => {
     const folder = newFolder();
     const first = openStore(folder);
