@@ -13,7 +13,7 @@ const EVENT = "event:";
 const DATA = "data:";
 const COMMENT = ":";
 /** Characters of a line that tell what it is. */
-const LINE_CHARS_MAX = 64;
+const LINE_HEAD_CHARS = 64;
 const LINE_FEED = 0x0a;
 
 export class FirstToken {
@@ -30,9 +30,9 @@ export class FirstToken {
     while (at < bytes.length && !this.#isSeen) {
       const found = bytes.indexOf(LINE_FEED, at);
       const end = found === -1 ? bytes.length : found;
-      const room = LINE_CHARS_MAX - this.#line.length;
+      const room = LINE_HEAD_CHARS - this.#line.length;
       this.#line += bytes.toString("latin1", at, Math.min(end, at + room));
-      const isWhole = found !== -1 || this.#line.length === LINE_CHARS_MAX;
+      const isWhole = found !== -1 || this.#line.length === LINE_HEAD_CHARS;
       this.#isSeen = isWhole ? this.#onLine(this.#line.trim()) : isElse(this.#line);
       if (found !== -1) this.#line = "";
       at = end + 1;
