@@ -202,13 +202,25 @@ describe("a tokenizer whose pieces depend on their place", () => {
   it("goes to an engine, where the library finds a token that the engine does not", async () => {
     cpSync(tokenizerFolder("qwen2_5"), folder, { recursive: true });
     const json = JSON.parse(readFileSync(join(folder, "tokenizer.json"), "utf8"));
-    const word = { id: 151_900, content: "foo", single_word: true, special: false };
+    const word = { id: 151_900, content: "kvatlasfoo", single_word: true, special: false };
     const added_tokens = [...json.added_tokens, { ...word, lstrip: false, normalized: false }];
     writeFileSync(join(folder, "tokenizer.json"), JSON.stringify({ ...json, added_tokens }));
     const tokenizer = await start(folder);
-    const found = await tokenizer.tokenize(textRequest("foobar"), NEVER);
+    const found = await tokenizer.tokenize(textRequest("a kvatlasfoo b"), NEVER);
     expect(found).toMatchObject({ ok: false, reason: ASKED });
-    await made(tokenizer, textRequest("fo obar"));
+    await made(tokenizer, textRequest("a kvatlas b"));
+    await tokenizer.stop();
+  });
+
+  it("goes to an engine, where an added token is in the vocabulary by another id", async () => {
+    cpSync(tokenizerFolder("qwen2_5"), folder, { recursive: true });
+    const json = JSON.parse(readFileSync(join(folder, "tokenizer.json"), "utf8"));
+    const moved = { id: 151_900, content: "foo", single_word: false, special: false };
+    const added_tokens = [...json.added_tokens, { ...moved, lstrip: false, normalized: false }];
+    writeFileSync(join(folder, "tokenizer.json"), JSON.stringify({ ...json, added_tokens }));
+    const tokenizer = await start(folder);
+    const found = await tokenizer.tokenize(textRequest("bar"), NEVER);
+    expect(found).toMatchObject({ ok: false, reason: ASKED });
     await tokenizer.stop();
   });
 

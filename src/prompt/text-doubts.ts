@@ -1,5 +1,5 @@
 /** Texts that the tokenizer library does not take apart as the engine's does. Pure. */
-import type { Fields } from "./prompt-fields.ts";
+import { type Fields, isFields } from "./prompt-fields.ts";
 import { addedTokens, escaped, steps } from "./text-cuts.ts";
 
 export interface TextDoubt {
@@ -17,6 +17,19 @@ export function textDoubts(tokenizer: Fields): TextDoubt[] {
         [{ pattern: escaped(content), name: `added token ${JSON.stringify(content)}, single_word` }]
       : [],
   );
+  const { model } = tokenizer;
+  const vocabulary = isFields(model) && isFields(model["vocab"]) ? model["vocab"] : {};
+  const moved = addedTokens(tokenizer).find(
+    ({ content, id }) =>
+      typeof content === "string" &&
+      Object.hasOwn(vocabulary, content) &&
+      vocabulary[content] !== id,
+  );
+  if (moved !== undefined) {
+    // The engine's then takes the vocabulary's id, and gives others to the added tokens behind it.
+    const name = `added token ${JSON.stringify(moved["content"])}, by another id in the vocabulary`;
+    words.push({ pattern: "", name });
+  }
   const isSplit = steps(tokenizer["pre_tokenizer"], "pretokenizers").some(
     ({ type, use_regex: isRegex }) => type === "ByteLevel" && isRegex !== false,
   );
