@@ -322,9 +322,10 @@ function skipExtras(from: usize): usize {
 function skipExtra(at: usize): usize {
   const head = <u32>load<u8>(at);
   if (head < 0x80 || head >= 0xe0 || head == NIL) return at + 1;
-  if ((head & 0xe0) == 0xa0) return at + 1 + (head & 0x1f);
-  // Text and bytes of 8 bits' length, integers of 1, 2, 4 and 8 bytes.
-  if (head == 0xd9 || head == 0xc4) return at + 2 + <usize>load<u8>(at, 1);
+  if ((head & 0xe0) == 0xa0) return skipText(at + 1, head & 0x1f);
+  if (head == 0xd9) return skipText(at + 2, load<u8>(at, 1));
+  if (head == 0xc4) return at + 2 + <usize>load<u8>(at, 1);
+  // Integers of 1, 2, 4 and 8 bytes.
   if (head >= 0xcc && head <= 0xcf) return at + 1 + (1 << (head - 0xcc));
   return head >= 0xd0 && head <= 0xd3 ? at + 1 + (1 << (head - 0xd0)) : BEYOND;
 }
@@ -348,11 +349,14 @@ function copyText(from: usize, to: usize): usize {
   const length = load<u32>(LENGTH_AT);
   const known = words.knownOf(at, length);
   if (known != 0) store<u32>(to, known);
-  else {
-    for (let each: usize = 0; each < length; each += 1) {
-      if (load<u8>(at + each) >= 0x80) return BEYOND;
-    }
-    store<u32>(to, (<u32>(at - PAYLOAD_AT) << 8) | length);
+  else store<u32>(to, (<u32>(at - PAYLOAD_AT) << 8) | length);
+  return skipText(at, length);
+}
+
+/** Text beyond ASCII is unusual: where it is cut, what the decoder makes of it depends on what follows. */
+function skipText(at: usize, length: u32): usize {
+  for (let each: usize = 0; each < length; each += 1) {
+    if (load<u8>(at + each) >= 0x80) return BEYOND;
   }
   return at + length;
 }

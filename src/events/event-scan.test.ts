@@ -164,7 +164,7 @@ describe("scan of common forms", () => {
   });
 
   it("tells each block's extras apart, however alike they are to the last ones", () => {
-    const names = [["a"], ["a"], ["b"], ["a", null], null, ["é"], ["a"]];
+    const names = [["a"], ["a"], ["b"], ["a", null], null, ["c", 1], ["a"]];
     const events = names.map((extra) => [
       ...["BlockStored", [1n], null, [7, 8], 2, 5, "GPU", "a"],
       [extra],
@@ -177,6 +177,18 @@ describe("scan of common forms", () => {
     const first = scanBatch(reused, ARRAYS, TS_MAX);
     reused.fill(0x62);
     expect(scanBatch(encoder.encode([0.5, [events[0]], 0]), ARRAYS, TS_MAX)).toEqual(first);
+  });
+
+  it("says what the general decoder says of text that ends inside a character", () => {
+    const event = ["BlockStored", [1n], null, [7], 1, 5, "GPU", "a", [["abc"]]];
+    const payload = Buffer.from(encoder.encode([0.5, [event, event], 0]));
+    for (const byte of [0xc3, 0xe2, 0xf0]) {
+      const cut = Buffer.from(payload);
+      cut[payload.lastIndexOf("abc") + 2] = byte;
+      expectSame(cut);
+      cut[payload.indexOf("abc") + 2] = byte;
+      expectSame(cut);
+    }
   });
 
   it("leaves what it read alone when it reads on", () => {
