@@ -14,6 +14,10 @@ const stored = (handle: number, parent: number | null = null, fields: object = {
   ...{ type: "BlockStored", block_hashes: [handle], parent_block_hash: parent },
   ...{ token_ids: [handle, handle + 100], block_size: 2, medium: "GPU", ...fields },
 });
+const removed = (handle: number, medium = "GPU"): object => ({
+  ...{ type: "BlockRemoved", block_hashes: [handle], medium },
+});
+const cleared = { type: "AllBlocksCleared" };
 /** The prompt of these blocks. */
 const prompt = (...blocks: number[]): { readonly tokenIds: number[] } => ({
   tokenIds: blocks.flatMap((block) => [block, block + 100]),
@@ -109,5 +113,42 @@ describe("events of kinds that this version does not know", () => {
   it("are not those that cannot be read, which do", () => {
     const applied = apply([[["BlockStored", "no list"], stored(1)]], prompt(1));
     expect(applied).toMatchObject({ state: "DEGRADED", reason: "skipped-event" });
+  });
+});
+
+describe("a store whose parent was not told", () => {
+  const child = stored(2, 1);
+
+  it("makes the state DEGRADED while it waits, and no longer", () => {
+    const waiting = { state: "DEGRADED", reason: "unknown-parent" };
+    expect(apply([[child]], prompt(1, 2))).toMatchObject({ ...waiting, tokens: { gpu: 0 } });
+    expect(apply([[child], [stored(5)]], prompt(1, 2))).toMatchObject(waiting);
+    expect(apply([[child], [stored(1)]], prompt(1, 2))).toMatchObject(exact({ gpu: 4 }));
+    expect(apply([[child, stored(1)]], prompt(1, 2))).toMatchObject(exact({ gpu: 4 }));
+    expect(apply([[child, stored(3, 4)], [stored(1)]], prompt(1, 2))).toMatchObject({
+      ...waiting,
+      tokens: { gpu: 4 },
+    });
+  });
+
+  it("waits no longer where it was removed, or all was cleared", () => {
+    expect(apply([[child], [removed(2)]], prompt(1, 2))).toMatchObject(exact({ gpu: 0 }));
+    expect(apply([[child], [removed(2), stored(1)]], prompt(1, 2))).toMatchObject(
+      exact({ gpu: 2 }),
+    );
+    expect(apply([[child], [cleared]], prompt(1, 2))).toMatchObject(exact({ gpu: 0 }));
+  });
+
+  it("hides no other cause, which stays", () => {
+    const gap = { state: "DEGRADED", reason: "gap" };
+    const said = [
+      { seq: 0, events: [] },
+      { seq: 40, events: [child] },
+      { seq: 41, events: [stored(1)] },
+    ];
+    expect(applyAll(said.slice(0, 2), prompt(1, 2))[0]).toMatchObject(gap);
+    expect(applyAll(said, prompt(1, 2))[0]).toMatchObject({ ...gap, tokens: { gpu: 4 } });
+    const skipped = apply([[child], [["BlockStored", 1]], [stored(1)]], prompt(1, 2));
+    expect(skipped).toMatchObject({ state: "DEGRADED", reason: "skipped-event" });
   });
 });

@@ -141,7 +141,7 @@ describe("a holder's state", () => {
       [batch(1, [lost("skipped-event")]), "skipped-event"],
       [batch(2, [lost("no-removals")]), "skipped-event"],
       [batch(4, [lost("no-removals"), lost("length-mismatch")]), "gap"],
-      [batch(5, [lost("unknown-parent"), lost("token-pairs")]), "unknown-parent"],
+      [batch(5, [lost("unknown-parent"), lost("token-pairs")]), "gap"],
     ] as const;
     for (const [each, reason] of reasons) {
       applier.accept(each);
@@ -227,11 +227,25 @@ describe("a holder's state", () => {
 
   it("is DEGRADED by a loss, and the other events of the batch are applied", () => {
     const { applier, residency, index, meter } = parts();
-    const lost: KeyedEvent = { type: "lost", reason: "unknown-parent" };
+    const lost: KeyedEvent = { type: "lost", reason: "unknown-handle" };
     applier.accept(batch(0, [stored([1]), lost, stored([2])]));
-    expect(residency.cursorOf(holder)).toMatchObject({ reason: "unknown-parent" });
+    expect(residency.cursorOf(holder)).toMatchObject({ reason: "unknown-handle" });
     expect([tiersOf(index, 1), tiersOf(index, 2)]).toEqual([["gpu"], ["gpu"]]);
-    expect(refusedFor(meter, "unknown-parent")).toBe(1);
+    expect(refusedFor(meter, "unknown-handle")).toBe(1);
+  });
+
+  it("is DEGRADED as long as batches say that stores wait, which hides no other cause", () => {
+    const { applier, residency } = parts();
+    const waits: KeyedEvent = { type: "lost", reason: "unknown-parent" };
+    const stateAfter = (next: KeyedBatch): unknown => {
+      applier.accept(next);
+      return residency.cursorOf(holder)?.reason;
+    };
+    expect(stateAfter(batch(0, [waits]))).toBe("unknown-parent");
+    expect(stateAfter(batch(1, [waits]))).toBe("unknown-parent");
+    expect(stateAfter(batch(2, [stored([1])]))).toBeNull();
+    expect(stateAfter(batch(5, [waits]))).toBe("gap");
+    expect(stateAfter(batch(6))).toBe("gap");
   });
 
   it("is kept for each rank by itself", () => {

@@ -17,8 +17,9 @@ import {
   type KeyedEvent,
   type KeyedSink,
   type KeyedStored,
+  type LossReason,
 } from "./keyed-batch.ts";
-import { isShownBefore } from "./loss-rank.ts";
+import { isExpected, isShownBefore } from "./loss-rank.ts";
 
 export interface ApplierDeps {
   readonly residency: Residency;
@@ -36,7 +37,12 @@ const NO_SIZES: readonly number[] = [];
 const TRUNCATED = { state: "DEGRADED", reason: "log-truncated" } as const;
 const CATCHING_UP = { state: "DEGRADED", reason: "catching-up" } as const;
 /** Ended by a batch that goes on where the last one ended. */
-const PASSING: ReadonlySet<string | null> = new Set([TRUNCATED.reason, CATCHING_UP.reason]);
+const WAITING: LossReason = "unknown-parent";
+const PASSING: ReadonlySet<string | null> = new Set([
+  TRUNCATED.reason,
+  CATCHING_UP.reason,
+  WAITING,
+]);
 
 export class Applier implements KeyedSink {
   readonly #deps: ApplierDeps;
@@ -72,9 +78,7 @@ export class Applier implements KeyedSink {
     for (const event of batch.events) {
       if (event.type === "stored") blockSizesTokens = withSizeOf(event, blockSizesTokens);
       const loss = this.#apply(batch.holder, event, blockSizesTokens);
-      if (loss !== null && (state.reason === null || isShownBefore(loss, state.reason))) {
-        state = { state: "DEGRADED", reason: loss };
-      }
+      if (loss !== null && isShown(loss, state.reason)) state = { state: "DEGRADED", reason: loss };
       if (event.type === "ignored-group") ignoredGroups = [...ignoredGroups, event.group];
       if (event.type === "lane" && lanes.length < LANES_MAX) lanes = [...lanes, event.name];
     }
@@ -186,7 +190,10 @@ export class Applier implements KeyedSink {
         return hasLowerTiers ? "lower-tiers" : null;
       }
       case "lost":
-        meter.count("kvatlas_events_refused_total", { reason: event.reason });
+        // What waits was counted when it came.
+        if (event.reason !== WAITING) {
+          meter.count("kvatlas_events_refused_total", { reason: event.reason });
+        }
         return event.reason;
     }
   }
@@ -203,6 +210,12 @@ export class Applier implements KeyedSink {
 function withSizeOf({ blockSizeTokens }: KeyedStored, sizes: readonly number[]): readonly number[] {
   const isNews = blockSizeTokens > 0 && !sizes.includes(blockSizeTokens);
   return isNews && sizes.length < BLOCK_SIZES_MAX ? [...sizes, blockSizeTokens] : sizes;
+}
+
+/** What passes hides nothing that stays, but for what the relay says again behind it. */
+function isShown(loss: string, standing: string | null): boolean {
+  if (standing === null || standing === WAITING) return true;
+  return isShownBefore(loss, standing) && (loss !== WAITING || isExpected(standing));
 }
 
 /** What a relay said by itself after the last batch: hints that are over. Said twice, it changes nothing. */

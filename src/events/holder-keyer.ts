@@ -3,7 +3,7 @@
  *
  * Pure: state in memory only. Events have to come in the engine's order; see sequencer.ts.
  */
-import { engineKey } from "../core/ids.ts";
+import { type BlockKey, engineKey } from "../core/ids.ts";
 import type { HolderCursor } from "../indexer/holder-state.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
 import { type Tier, tierOfMedium } from "../tiers/tier.ts";
@@ -12,10 +12,12 @@ import { CopyLanes, type LanePlace } from "./copy-lanes.ts";
 import { GroupRule } from "./group-rule.ts";
 import { type Blocks, HandleMap } from "./handle-map.ts";
 import { type EndedHints, HINT_LIFE_MS, Hints } from "./hints.ts";
+import { IdentityRule } from "./identity-rule.ts";
 import { firstOf, KeyClaims } from "./key-claims.ts";
-import type { KeyedEvent, KeyedStored, LossReason } from "./keyed-batch.ts";
+import { hasLost, type KeyedEvent, type KeyedStored, lost } from "./keyed-batch.ts";
 import type { BlockRemoved, BlockStored, KvEvent, KvEventBatch } from "./kv-event.ts";
 import { type LeftOut, LeftOutCounts } from "./left-out.ts";
+import { ExpectedLosses } from "./loss-rank.ts";
 import { Orphans } from "./orphans.ts";
 import { endOfRemovals, joinedRemovals } from "./removal-runs.ts";
 import { endOfStores, joinedHandles, storesOf } from "./store-runs.ts";
@@ -36,8 +38,8 @@ export class HolderKeyer {
   readonly #orphans = new Orphans();
   readonly #groups = new GroupRule();
   readonly #leftOut = new LeftOutCounts();
-  /** Salts or images may have been told in this life: a lower tier's store that tells none leaves them out. */
-  #areExtrasTold = false;
+  readonly #identities = new IdentityRule();
+  readonly #expected = new ExpectedLosses();
   readonly #hints: Hints;
   readonly #lanes: CopyLanes;
   readonly #rule: ConnectorRule;
@@ -53,7 +55,7 @@ export class HolderKeyer {
 
   /** What an earlier relay told once in this life. */
   restoreLife({ ignoredGroups, lanes = [] }: Pick<HolderCursor, "ignoredGroups" | "lanes">): void {
-    this.#areExtrasTold = true;
+    this.#identities.setTold();
     for (const group of ignoredGroups) this.#groups.ignore(group);
     this.#groups.setApart(this.#lanes.restoreNames(lanes));
   }
@@ -73,7 +75,12 @@ export class HolderKeyer {
     return pending;
   }
 
-  /** Some of that was not heard. */
+  /** Stores that wait for their parents. */
+  get orphans(): Pick<Orphans, "isWaiting" | "setElsewhere"> {
+    return this.#orphans;
+  }
+
+  /** Some of what was told once was not heard. */
   missedSomeOfLife(): void {
     this.#lanes.setUnclear();
   }
@@ -117,13 +124,19 @@ export class HolderKeyer {
     this.#lanes.clear();
     this.#hints.clear();
     this.#rule.clear();
-    this.#areExtrasTold = false;
+    this.#identities.clear();
+    this.#expected.clear();
     this.#engineMs = 0;
   }
 
   /** `batch` null: a message that could not be decoded; only its loss is reported. */
   keyEvents(batch: KvEventBatch | null): KeyedEvent[] {
-    if (batch === null) return [lost("undecodable")];
+    const wasWaiting = this.#orphans.isWaiting;
+    const keyed = batch === null ? [lost("undecodable")] : this.#keyBatch(batch);
+    return this.#expected.closed(keyed, { wasWaiting, isWaiting: this.#orphans.isWaiting });
+  }
+
+  #keyBatch(batch: KvEventBatch): KeyedEvent[] {
     const { events } = batch;
     this.#engineMs = Math.max(this.#engineMs, batch.ts * 1000);
     const ended = this.#hints.size === 0 ? [] : this.#hints.takeEnded(this.#engineMs);
@@ -143,8 +156,9 @@ export class HolderKeyer {
 
   /** Follows events that an earlier relay keyed. */
   adoptEvents(events: readonly KeyedEvent[]): void {
-    const hasHints = events.some((each) => each.type === "lost" && each.reason === "no-removals");
-    this.#areExtrasTold = true;
+    const hasHints = hasLost(events, "no-removals");
+    this.#identities.setTold();
+    this.#orphans.setElsewhere(hasLost(events, "unknown-parent"));
     for (const event of events) {
       this.#adoptEvent(event);
       if (event.type !== "stored") continue;
@@ -216,6 +230,10 @@ export class HolderKeyer {
     if (excess.length > 0) keyed.push(...excess, lost("hints-full"));
   }
 
+  #keyOf(handle: bigint): BlockKey | null {
+    return this.#handles.keyOf(engineKey(handle));
+  }
+
   #removalsOf(ended: readonly EndedHints[]): KeyedEvent[] {
     return ended.map(({ tier, handles }) => {
       const rows = this.#handles.removeAll(handles);
@@ -239,6 +257,7 @@ export class HolderKeyer {
   }
 
   #keyStored(event: BlockStored, keyed: KeyedEvent[]): void {
+    this.#identities.note(event);
     const group = this.#groupOf(event, keyed);
     if (group === undefined) return;
     const { medium } = event;
@@ -248,33 +267,24 @@ export class HolderKeyer {
       return;
     }
     const place = { tier, medium, group, isHint: false };
-    if (event.tokens.length === 0 || this.#isIdentityUntold(event))
+    if (this.#identities.isByHandle(event, (handle) => this.#keyOf(handle) !== null))
       this.#placeByHandle(event, place, keyed);
     else this.#placeByTokens(event, place, keyed);
-  }
-
-  /** Whether its tokens make no key, or are not needed for one: the blocks' events in the GPU had told more. */
-  #isIdentityUntold({ caveat, handles }: BlockStored): boolean {
-    if (caveat !== "no-identity") return false;
-    return (
-      this.#areExtrasTold || handles.every((each) => this.#handles.keyOf(engineKey(each)) !== null)
-    );
   }
 
   #placeByTokens(event: BlockStored, place: LanePlace, keyed: KeyedEvent[]): void {
     const { handles, tokens, blockSizeTokens } = event;
     const extras = extrasOfStored(event);
-    // SGLang's salt is not among the extra keys: it is told of every tier.
-    if (event.extraKeys !== null && extras?.some((each) => each !== null))
-      this.#areExtrasTold = true;
-    const areExtrasFitting = extras === null || extras.length === handles.length;
-    if (tokens.length !== handles.length * blockSizeTokens || !areExtrasFitting) {
+    const isFitting = extras === null || extras.length === handles.length;
+    if (tokens.length !== handles.length * blockSizeTokens || !isFitting) {
       keyed.push(lost("length-mismatch"));
       return;
     }
     const parent = this.#claims.parentKey(event);
     if (parent === null) {
-      keyed.push(this.#holdOrphan(event));
+      const isHeld = event.parent !== null && this.#orphans.hold(event, event.parent);
+      if (isHeld) this.#leftOut.count("unknown-parent");
+      else keyed.push(lost("orphans-full"));
       return;
     }
     const claimed = this.#claims.begin(place.tier, handles, blockSizeTokens);
@@ -319,17 +329,10 @@ export class HolderKeyer {
     if (isNewIdentity) keyed.push(...this.#removalsOf(this.#hints.takeAll()));
   }
 
-  /** The holder is DEGRADED meanwhile: something it has is not in the index. */
-  #holdOrphan(event: BlockStored): KeyedEvent {
-    const isHeld = event.parent !== null && this.#orphans.hold(event, event.parent);
-    return lost(isHeld ? "unknown-parent" : "orphans-full");
-  }
-
   /** Offload events carry handles only: their blocks are placed where they are known. */
   #placeByHandle({ handles }: BlockStored, place: LanePlace, keyed: KeyedEvent[]): void {
-    const isKnown = (handle: bigint): boolean => this.#handles.keyOf(engineKey(handle)) !== null;
-    const known = handles.filter(isKnown);
-    const keys = known.map((handle) => this.#handles.keyOf(engineKey(handle)) ?? 0n);
+    const known = handles.filter((each) => this.#keyOf(each) !== null);
+    const keys = known.map((each) => this.#keyOf(each) ?? 0n);
     const { tier } = place;
     const rows = this.#handles.rowsOf(known);
     const stored = {
@@ -390,8 +393,4 @@ export class HolderKeyer {
       this.restoreHandles(event, new Uint32Array(event.handles.length).fill(1));
     }
   }
-}
-
-function lost(reason: LossReason): KeyedEvent {
-  return { type: "lost", reason };
 }

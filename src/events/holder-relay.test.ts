@@ -85,8 +85,8 @@ describe("keys", () => {
 
   it("of blocks under a parent never seen are not made up", () => {
     expect(relayAll(newRelay(), stored([3], parent(2)), stored([1]))).toMatchObject([
-      { type: "lost", reason: "unknown-parent" },
       { type: "stored" },
+      { type: "lost", reason: "unknown-parent" },
     ]);
   });
 

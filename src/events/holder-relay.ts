@@ -62,6 +62,7 @@ export class HolderRelay {
     this.#isWounded = cursor.state !== "EXACT";
     this.#keyer.forget();
     this.#keyer.restoreLife(cursor);
+    this.#keyer.orphans.setElsewhere(cursor.reason === "unknown-parent");
   }
 
   restoreHandles(blocks: Blocks, copies: Uint32Array): void {
@@ -98,7 +99,7 @@ export class HolderRelay {
   /** Something is missing that the engine's replay could tell. */
   get isWounded(): boolean {
     const isLeftOpen = this.#isCatchingUp && this.#seq >= 0 && !this.#sequencer.isReplaying;
-    return this.#isWounded || isLeftOpen;
+    return this.#isWounded || this.#keyer.orphans.isWaiting || isLeftOpen;
   }
 
   get epoch(): number {
@@ -213,8 +214,9 @@ export class HolderRelay {
   }
 }
 
+/** Stores that wait are asked about while they do. */
 function isWound(event: KeyedEvent): boolean {
-  return event.type === "lost" && isHealable(event.reason);
+  return event.type === "lost" && event.reason !== "unknown-parent" && isHealable(event.reason);
 }
 
 function isCatchingUp({ events }: KeyedBatch): boolean {

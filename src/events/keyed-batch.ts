@@ -60,7 +60,7 @@ export interface KeyedCleared {
  * Why something an engine said did not reach the index:
  * - undecodable: a message that could not be decoded
  * - skipped-event: an event of a known message that could not be used
- * - unknown-parent: blocks whose parent was not seen: held until it is
+ * - unknown-parent: blocks whose parent was not seen wait for it: said with each batch while they do
  * - orphans-full: such blocks beyond what is held
  * - lower-tiers: all blocks were cleared, and what lower tiers still hold is not said
  * - unknown-handle: blocks moved between tiers that were never seen
@@ -153,4 +153,12 @@ export interface KeyedSink {
 export function isNote({ events }: KeyedBatch): boolean {
   const [first] = events;
   return first?.type === "aside" || (first?.type === "catching-up" && first.isNote);
+}
+
+export function lost(reason: LossReason): KeyedLost {
+  return { type: "lost", reason };
+}
+
+export function hasLost(events: readonly KeyedEvent[], reason: LossReason): boolean {
+  return events.some((event) => event.type === "lost" && event.reason === reason);
 }

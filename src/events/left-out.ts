@@ -1,11 +1,13 @@
-/** Events that leave a holder as well known as it was, though they were not taken as they are: counted. */
+/** Events that were not taken as they are, and are counted: by themselves they cost no knowledge. */
 
 /**
  * - other-group: of a group that is not indexed
  * - unknown-tag: of a kind that this version does not know
+ * - unknown-parent: blocks whose parent was not seen: they wait for it, and while they do that is said
+ *   with each batch
  * - hash-only: hashes and tokens that do not fit together, of blocks that are known by their hashes
  */
-export type LeftOutReason = "other-group" | "unknown-tag" | "hash-only";
+export type LeftOutReason = "other-group" | "unknown-tag" | "unknown-parent" | "hash-only";
 
 export type LeftOut = ReadonlyMap<LeftOutReason, number>;
 

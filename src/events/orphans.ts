@@ -27,9 +27,22 @@ export class Orphans {
   readonly #copies = new Map<Tier, Map<EngineKey, Orphan[]>>();
   #orphans = 0;
   #tokens = 0;
+  #areElsewhere = false;
 
   get size(): number {
     return this.#orphans;
+  }
+
+  /** Whether any waits: here, or where they are out of reach. */
+  get isWaiting(): boolean {
+    if (this.#orphans === 0) return this.#areElsewhere;
+    // Of some that still wait for the sake of others, all was removed.
+    return this.#areElsewhere || [...this.#copies.values()].some(({ size }) => size > 0);
+  }
+
+  /** Whether an earlier relay held some, which nobody brings home any more. */
+  setElsewhere(areElsewhere: boolean): void {
+    this.#areElsewhere = areElsewhere;
   }
 
   /** False when there is no room. */
@@ -101,6 +114,7 @@ export class Orphans {
     this.#copies.clear();
     this.#orphans = 0;
     this.#tokens = 0;
+    this.#areElsewhere = false;
   }
 
   /** Its key is still wanted where others wait for one of its blocks. */

@@ -219,7 +219,7 @@ export class EventStream {
     const { clock } = this.#deps;
     this.#cancelHealing = clock.after(this.#healMs, () => {
       this.#cancelHealing = null;
-      this.#takeFrom(() => this.relay.heal());
+      if (this.relay.isWounded) this.#takeFrom(() => this.relay.heal());
     });
     this.#healMs = Math.min(HEAL_MS_MAX, 2 * this.#healMs);
   }

@@ -211,9 +211,11 @@ export class ChaosEngine {
   /** Blocks of the chain from `start` on enter the GPU: in each group, or for once in one alone. */
   #store(chain: readonly TruthBlock[], start: number): WireEvent[] {
     const stored = chain.slice(start);
+    // Behind one that was never told they have no keys.
+    const areKeysTold = start === 0 || this.#ever.has(chain[start - 1]?.handle ?? -1n);
     for (const block of stored) {
       this.#ever.set(block.handle, block);
-      this.claims.add(block);
+      if (areKeysTold) this.claims.add(block);
     }
     const isPaged = this.traits.engine === "sglang" && this.#chance.is(0.5);
     const runs = isPaged ? stored.map((block) => [block]) : [stored];
