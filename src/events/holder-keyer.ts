@@ -139,8 +139,10 @@ export class HolderKeyer {
   #keyBatch(batch: KvEventBatch): KeyedEvent[] {
     const { events } = batch;
     this.#engineMs = Math.max(this.#engineMs, batch.ts * 1000);
-    const ended = this.#hints.size === 0 ? [] : this.#hints.takeEnded(this.#engineMs);
-    const keyed = this.#removalsOf(ended);
+    // A batch without events may be a note, which is lost as what is said aside.
+    const isNone = this.#hints.size === 0;
+    const ended = isNone || events.length === 0 ? [] : this.#hints.takeEnded(this.#engineMs);
+    const keyed = events.length === 0 ? this.endHints(0) : this.#removalsOf(ended);
     for (let start = 0; start < events.length; ) {
       const event = events[start];
       if (event === undefined) break;
