@@ -88,6 +88,16 @@ describe("a full-duplex request", () => {
     expect(sent(picked(session, routeToA))).toHaveLength(1);
   });
 
+  it("waits no longer for a body where headers come again and say that none follows", () => {
+    for (const bodies of [[], [bodyMessage(Buffer.from("ab"), false)]]) {
+      const session = newSession();
+      feed(session, headersMessage({}), ...bodies);
+      const again = feed(session, headersMessage({}, { isEnd: true }));
+      expect(kinds(again)).toEqual(["count", "pick"]);
+      expect(sent(picked(session, routeToA))).toHaveLength(1 + bodies.length);
+    }
+  });
+
   it("answers trailers after the body, and leaves the end of stream to them", () => {
     const session = newSession();
     feed(session, headersMessage({}), bodyMessage(Buffer.from("ab"), false));

@@ -173,13 +173,7 @@ export class Session {
   }
 
   #onRequestHeaders(message: ProcessingRequest__Output): SessionOutput[] {
-    if (this.#state !== "waiting") {
-      const isAnswerPending = this.#state !== "routed" && this.#state !== "abandoned";
-      return [
-        { kind: "count", reason: "protocol-order" },
-        ...(isAnswerPending ? [] : [send({ request_headers: {} })]),
-      ];
-    }
+    if (this.#state !== "waiting") return this.#onHeadersAgain(message);
     const { pseudo, fields } = readHeaders(message.request_headers?.headers);
     this.#headers = { pseudo, fields: withoutRoutingHeaders(fields) };
     this.#isPrefillClaimed = fields.has(PREFILLER_KEY);
@@ -199,6 +193,15 @@ export class Session {
     if (message.request_headers?.end_of_stream === true) return this.#pick("headers");
     if (this.#mode === "headers-only") return this.#pick("headers");
     return this.#mode === "buffered" ? [send({ request_headers: {} })] : [];
+  }
+
+  #onHeadersAgain({ request_headers: headers }: ProcessingRequest__Output): SessionOutput[] {
+    const count = { kind: "count", reason: "protocol-order" } as const;
+    // They say that nothing follows: who waited for a body would wait for ever.
+    if (this.#state === "collecting" && headers?.end_of_stream === true)
+      return [count, ...this.#pick(this.#hasBody ? "body" : "headers")];
+    const isAnswered = this.#state === "routed" || this.#state === "abandoned";
+    return isAnswered ? [count, send({ request_headers: {} })] : [count];
   }
 
   #refusalByHeaders(message: HttpHeaders__Output | undefined): Refusal | null {
