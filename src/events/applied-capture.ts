@@ -19,6 +19,7 @@ import { createEventDecoder } from "./event-decoder.ts";
 import { readId } from "./event-fields.ts";
 import type { EventMessage } from "./frames.ts";
 import { HolderRelay, type RelayStep } from "./holder-relay.ts";
+import { ReorderWindow } from "./reorder-window.ts";
 import type { EngineMessage } from "./sequence.ts";
 import { withoutLora } from "./stored-extras.ts";
 
@@ -88,6 +89,7 @@ class PlayedCapture {
   readonly #residency = new Residency({ index: this.index, entriesMax: ENTRIES_MAX });
   readonly #applier: Applier;
   readonly #relays = new Map<number, HolderRelay>();
+  readonly #windows = new Map<number, ReorderWindow>();
   readonly #decoded: readonly EngineMessage[];
   readonly #replies: readonly EngineMessage[] | null;
 
@@ -109,8 +111,9 @@ class PlayedCapture {
     for (const message of this.#decoded) {
       // What cannot be decoded names no rank: it is taken for that of the message before.
       rank = rankOf(message) ?? rank;
-      this.#take(rank, this.#relayOf(rank).live(message));
+      this.#takeInOrder(rank, message);
     }
+    for (const [each, window] of this.#windows) this.#takeAll(each, window.flush());
   }
 
   /** Of the worst rank. */
@@ -141,6 +144,19 @@ class PlayedCapture {
     const relay = new HolderRelay({ holder, model: MODEL, hasher, canReplay });
     this.#relays.set(rank, relay);
     return relay;
+  }
+
+  /** An engine that can be asked again is asked at once. */
+  #takeInOrder(rank: number, message: EngineMessage): void {
+    const relay = this.#relayOf(rank);
+    const window = this.#windows.get(rank) ?? new ReorderWindow();
+    this.#windows.set(rank, window);
+    const isAsked = this.#replies !== null;
+    this.#takeAll(rank, isAsked ? [message] : window.take(message, relay.cursor));
+  }
+
+  #takeAll(rank: number, messages: readonly EngineMessage[]): void {
+    for (const message of messages) this.#take(rank, this.#relayOf(rank).live(message));
   }
 
   #noteNames({ batch }: EngineMessage): void {

@@ -152,3 +152,41 @@ describe("a store whose parent was not told", () => {
     expect(skipped).toMatchObject({ state: "DEGRADED", reason: "skipped-event" });
   });
 });
+
+describe("messages out of their order", () => {
+  const at = (seq: number, ts = 100 + seq): Said => ({
+    ...{ seq, ts },
+    events: [stored(seq + 1, seq === 0 ? null : seq)],
+  });
+  const whole = prompt(1, 2, 3, 4, 5, 6);
+
+  it("are put back into it, also the first one", () => {
+    for (const order of [
+      [0, 2, 1, 3, 4, 5],
+      [1, 0, 2, 3, 4, 5],
+      [0, 1, 4, 3, 2, 5],
+      [5, 4, 3, 2, 1, 0],
+    ]) {
+      const [applied] = applyAll(
+        order.map((seq) => at(seq)),
+        whole,
+      );
+      expect(applied, order.join()).toMatchObject(exact({ gpu: 12 }));
+    }
+  });
+
+  it("are not waited for beyond the end, nor for more than a few messages", () => {
+    const gap = { state: "DEGRADED", reason: "gap" };
+    expect(applyAll([at(0), at(2), at(0), at(1)], whole)[0]).toMatchObject(exact({ gpu: 6 }));
+    expect(applyAll([at(0), at(2)], whole)[0]).toMatchObject(gap);
+    const late = Array.from({ length: 20 }, (_, seq) => at(seq)).filter(({ seq }) => seq !== 1);
+    expect(applyAll([...late, at(1)], whole)[0]).toMatchObject(gap);
+  });
+
+  it("are of another life where they were said later than what they would go before", () => {
+    const said = [at(0), at(2), { ...at(1), ts: 200 }];
+    expect(applyAll(said, whole)[0]).toMatchObject({ state: "DEGRADED", tokens: { gpu: 0 } });
+    const restarted = [at(0), at(2), { seq: 0, ts: 200, events: [stored(9)] }];
+    expect(applyAll(restarted, prompt(9))[0]).toMatchObject(exact({ gpu: 2 }));
+  });
+});

@@ -12,7 +12,13 @@ import { HolderKeyer, type HolderKeyerDeps } from "./holder-keyer.ts";
 import { isNote, type KeyedBatch, type KeyedEvent } from "./keyed-batch.ts";
 import { type LeftOut, NONE_LEFT_OUT } from "./left-out.ts";
 import { isHealable } from "./loss-rank.ts";
-import type { Delivery, EngineMessage, SequenceDrop, SequencerStep } from "./sequence.ts";
+import type {
+  Delivery,
+  EngineMessage,
+  SequenceCursor,
+  SequenceDrop,
+  SequencerStep,
+} from "./sequence.ts";
 import { Sequencer } from "./sequencer.ts";
 
 export interface RelayStep {
@@ -104,6 +110,12 @@ export class HolderRelay {
 
   get epoch(): number {
     return this.#epoch;
+  }
+
+  /** The last message that was relayed; null: none was. */
+  get cursor(): SequenceCursor | null {
+    if (this.#epoch === 0) return null;
+    return { epoch: this.#epoch, seq: this.#seq, engineMs: this.#engineMs };
   }
 
   /** Something of what was handed over did not reach all readers. */
