@@ -30,6 +30,7 @@ import { type RequestMode, routeAnswer } from "./route-answer.ts";
 import type { SessionInput, SessionOutput, StreamOutcome } from "./session-io.ts";
 
 const EMPTY = Buffer.alloc(0);
+const OUT_OF_ORDER = { kind: "count", reason: "protocol-order" } as const;
 const NO_HEADERS: Headers = { pseudo: new Map(), fields: new Map() };
 
 type RequestState =
@@ -196,12 +197,11 @@ export class Session {
   }
 
   #onHeadersAgain({ request_headers: headers }: ProcessingRequest__Output): SessionOutput[] {
-    const count = { kind: "count", reason: "protocol-order" } as const;
     // They say that nothing follows: who waited for a body would wait for ever.
     if (this.#state === "collecting" && headers?.end_of_stream === true)
-      return [count, ...this.#pick(this.#hasBody ? "body" : "headers")];
+      return [OUT_OF_ORDER, ...this.#pick(this.#hasBody ? "body" : "headers")];
     const isAnswered = this.#state === "routed" || this.#state === "abandoned";
-    return isAnswered ? [count, send({ request_headers: {} })] : [count];
+    return isAnswered ? [OUT_OF_ORDER, send({ request_headers: {} })] : [OUT_OF_ORDER];
   }
 
   #refusalByHeaders(message: HttpHeaders__Output | undefined): Refusal | null {
@@ -229,9 +229,7 @@ export class Session {
 
   /** The request is already whole, or its body passes without being collected. */
   #onLateBody(chunk: Buffer): SessionOutput[] {
-    if (this.#mode === "duplex") {
-      return chunk.length === 0 ? [] : [{ kind: "count", reason: "protocol-order" }];
-    }
+    if (this.#mode === "duplex") return chunk.length === 0 ? [] : [OUT_OF_ORDER];
     if (this.#isPicking()) {
       this.#bodiesOwed += 1;
       return [];
