@@ -184,15 +184,14 @@ export class Session {
       : undefined;
     this.#subset = selection === undefined ? hint : narrowedSubset(hint, selection);
     const clientId = fields.get("x-request-id");
-    const claim = this.#options.claimRequestId(clientId);
-    this.#requestId = claim.requestId;
-    this.#isOwnId = claim.isOwn && clientId === undefined;
+    const { requestId, isOwn } = this.#options.claimRequestId(clientId);
+    this.#requestId = requestId;
+    this.#isOwnId = isOwn && clientId === undefined;
     this.#state = "collecting";
-
     const refusal = this.#refusalByHeaders(message.request_headers);
     if (refusal !== null) return this.#refuse(refusal);
-    if (message.request_headers?.end_of_stream === true) return this.#pick("headers");
-    if (this.#mode === "headers-only") return this.#pick("headers");
+    const isEnd = message.request_headers?.end_of_stream === true;
+    if (isEnd || this.#mode === "headers-only") return this.#pick("headers");
     return this.#mode === "buffered" ? [send({ request_headers: {} })] : [];
   }
 
