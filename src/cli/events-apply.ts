@@ -78,7 +78,8 @@ function parse<Value>(file: string, schema: z.ZodType<Value>): Value {
 
 function read(file: string): string {
   try {
-    return readFileSync(file, "utf8");
+    // Some editors begin a file with a byte order mark.
+    return readFileSync(file, "utf8").replace(/^\uFEFF/, "");
   } catch (cause) {
     throw new KvError("ERR_CAPTURE_INVALID", `${file}: ${messageOf(cause)}`, { cause });
   }

@@ -190,3 +190,13 @@ describe("messages out of their order", () => {
     expect(applyAll(restarted, prompt(9))[0]).toMatchObject(exact({ gpu: 2 }));
   });
 });
+
+describe("a store whose hashes and tokens do not fit together", () => {
+  const wrong = stored(1, null, { token_ids: [1, 2, 3] });
+
+  it("is one more copy of blocks that are known, and a loss where they are not", () => {
+    const again = apply([[stored(1)], [wrong], [removed(1)]], prompt(1));
+    expect(again).toMatchObject(exact({ gpu: 2 }));
+    expect(apply([[wrong]], prompt(1))).toMatchObject({ reason: "length-mismatch" });
+  });
+});

@@ -75,12 +75,10 @@ export class HolderKeyer {
     return pending;
   }
 
-  /** Stores that wait for their parents. */
   get orphans(): Pick<Orphans, "isWaiting" | "setElsewhere"> {
     return this.#orphans;
   }
 
-  /** Some of what was told once was not heard. */
   missedSomeOfLife(): void {
     this.#lanes.setUnclear();
   }
@@ -279,7 +277,10 @@ export class HolderKeyer {
     const extras = extrasOfStored(event);
     const isFitting = extras === null || extras.length === handles.length;
     if (tokens.length !== handles.length * blockSizeTokens || !isFitting) {
-      keyed.push(lost("length-mismatch"));
+      const isKnown = handles.every((each) => this.#keyOf(each) !== null);
+      if (isKnown) this.#leftOut.count("hash-only");
+      if (isKnown) this.#placeByHandle(event, place, keyed);
+      else keyed.push(lost("length-mismatch"));
       return;
     }
     const parent = this.#claims.parentKey(event);
