@@ -5,7 +5,7 @@
  */
 import { z } from "zod";
 import { ENGINE_DEFAULT, type EngineName } from "../core/engine-name.ts";
-import { type BlockKey, blockKey, endpointId, type Holder } from "../core/ids.ts";
+import { endpointId, type Holder } from "../core/ids.ts";
 import { silentLog } from "../core/log.ts";
 import { silentMeter } from "../core/meter.ts";
 import { HotIndex } from "../indexer/hot-index.ts";
@@ -13,11 +13,12 @@ import { Residency } from "../indexer/residency.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
 import { type ExtraKey, extraText, saltExtras } from "../keys/extra-keys.ts";
 import { loraNamespace } from "../keys/namespace.ts";
-import { TIERS, type Tier } from "../tiers/tier.ts";
+import type { Tier } from "../tiers/tier.ts";
 import { Applier } from "./applier.ts";
 import { createEventDecoder } from "./event-decoder.ts";
 import { readId } from "./event-fields.ts";
 import type { EventMessage } from "./frames.ts";
+import { heldPrefix } from "./held-prefix.ts";
 import { HolderRelay, type RelayStep } from "./holder-relay.ts";
 import { ReorderWindow } from "./reorder-window.ts";
 import type { EngineMessage } from "./sequence.ts";
@@ -188,35 +189,17 @@ function rankOf({ batch }: EngineMessage): number | null {
 /** The longest prefix that one rank holds. */
 function prefixTokens(prompt: Prompt, played: PlayedCapture): Record<Tier | "any", number> {
   const { index, hasher, blockSizes } = played;
-  const longest = { gpu: 0, cpu: 0, nvme: 0, shared: 0, any: 0 };
-  const chains = [...blockSizes].flatMap((blockSizeTokens) =>
-    lorasOf(prompt, played).map((lora) => ({ lora, blockSizeTokens })),
-  );
-  for (const { lora, blockSizeTokens } of chains) {
-    const root = hasher.rootKey({ model: MODEL, lora, blockSizeTokens });
-    const keys = promptKeys(prompt, { hasher, root, blockSizeTokens });
-    const places = [...keys].map((key) => index.residency(blockKey(key)));
-    for (const rank of played.ranks) {
-      const held = places.map(
-        (each) => new Set(each.flatMap((place) => (place.holder.rank === rank ? place.tier : []))),
-      );
-      const reach = (isHeld: (tiers: ReadonlySet<Tier>) => boolean): number => {
-        const gap = held.findIndex((tiers) => !isHeld(tiers));
-        return (gap === -1 ? held.length : gap) * blockSizeTokens;
-      };
-      for (const tier of TIERS) {
-        longest[tier] = Math.max(
-          longest[tier],
-          reach((tiers) => tiers.has(tier)),
-        );
-      }
-      longest.any = Math.max(
-        longest.any,
-        reach((tiers) => tiers.size > 0),
-      );
-    }
-  }
-  return longest;
+  const { tokenIds, loraName = null } = prompt;
+  const loras = lorasOf(prompt, played);
+  return heldPrefix({
+    tokens: Uint32Array.from(tokenIds),
+    extras: extrasOf(prompt).map((block) => extraText(withoutLora(block, loraName))),
+    blockSizesTokens: blockSizes,
+    roots: (blockSizeTokens) =>
+      loras.map((lora) => hasher.rootKey({ model: MODEL, lora, blockSizeTokens })),
+    index,
+    hasher,
+  });
 }
 
 /**
@@ -231,23 +214,6 @@ function lorasOf(
   if (loraId === null) return [lora];
   const names = lora === loraName ? [] : (loraNames.get(loraId) ?? []);
   return [...new Set([lora, loraNamespace(null, loraId), ...names])];
-}
-
-function promptKeys(
-  prompt: Prompt,
-  chain: {
-    readonly hasher: BlockHasher;
-    readonly root: BlockKey;
-    readonly blockSizeTokens: number;
-  },
-): BigUint64Array {
-  const { hasher, root, blockSizeTokens } = chain;
-  return hasher.chainKeys({
-    parent: root,
-    tokens: Uint32Array.from(prompt.tokenIds),
-    blockSizeTokens,
-    extras: extrasOf(prompt).map((block) => extraText(withoutLora(block, prompt.loraName ?? null))),
-  });
 }
 
 /** The salt is among the first block's extras where these are as an engine sent them. */

@@ -200,3 +200,29 @@ describe("a store whose hashes and tokens do not fit together", () => {
     expect(apply([[wrong]], prompt(1))).toMatchObject({ reason: "length-mismatch" });
   });
 });
+
+describe("chains whose block size changes", () => {
+  const ofSize = (handle: number, parent: number | null, tokens: readonly number[]): object =>
+    stored(handle, parent, { token_ids: tokens, block_size: tokens.length });
+  const tokenIds = [1, 2, 3, 4, 5, 6, 7, 8];
+
+  it.each([
+    { sizes: [2, 4], tokens: 6 },
+    { sizes: [4, 2], tokens: 6 },
+    { sizes: [2, 2, 4], tokens: 8 },
+    { sizes: [4, 2, 2], tokens: 8 },
+  ])("are followed through $sizes", ({ sizes, tokens }) => {
+    let from = 0;
+    const events = sizes.map((size, block) => {
+      const each = ofSize(block + 1, block === 0 ? null : block, tokenIds.slice(from, from + size));
+      from += size;
+      return each;
+    });
+    const last = sizes.length;
+    const [whole] = applyAll([{ seq: 0, events }], { tokenIds });
+    expect(whole).toMatchObject({ state: "EXACT", tokens: { gpu: tokens, any: tokens } });
+    const said = [{ seq: 0, events: [...events, removed(last)] }];
+    const [shorter] = applyAll(said, { tokenIds });
+    expect(shorter?.tokens.gpu).toBe(tokens - (sizes.at(-1) ?? 0));
+  });
+});
