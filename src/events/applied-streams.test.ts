@@ -3,6 +3,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { msgpackPayload } from "../../test/harness/event-samples.ts";
 import { type BlockHasher, createBlockHasher } from "../keys/block-hasher.ts";
 import { type AppliedPrompt, applyCapture, promptsSchema } from "./applied-capture.ts";
+import type { EventMessage } from "./frames.ts";
 
 let hasher: BlockHasher;
 beforeAll(async () => {
@@ -31,11 +32,13 @@ interface Said {
   readonly ts?: number;
 }
 
+const messageOf = ({ seq, events, ts = 100 + seq }: Said): EventMessage => ({
+  seq,
+  payload: events === null ? Uint8Array.of(0xc1) : msgpackPayload([ts, events, 0]),
+});
+
 function applyAll(said: readonly Said[], ...prompts: readonly object[]): AppliedPrompt[] {
-  const messages = said.map(({ seq, events, ts = 100 + seq }) => ({
-    seq,
-    payload: events === null ? Uint8Array.of(0xc1) : msgpackPayload([ts, events, 0]),
-  }));
+  const messages = said.map(messageOf);
   return applyCapture({ messages, prompts: promptsSchema.parse(prompts), replies: null, hasher });
 }
 
@@ -225,4 +228,15 @@ describe("chains whose block size changes", () => {
     const [shorter] = applyAll(said, { tokenIds });
     expect(shorter?.tokens.gpu).toBe(tokens - (sizes.at(-1) ?? 0));
   });
+});
+
+it("keeps what was heard where the replay begins behind it", () => {
+  const said = [0, 3, 4, 5].map((seq) => ({ seq, events: [stored(seq + 1)] }));
+  const [answer] = applyCapture({
+    messages: said.map(messageOf),
+    prompts: promptsSchema.parse([prompt(4)]),
+    replies: said.slice(2).map(messageOf),
+    hasher,
+  });
+  expect(answer).toMatchObject({ state: "DEGRADED", reason: "gap", tokens: { gpu: 2 } });
 });

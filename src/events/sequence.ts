@@ -118,3 +118,19 @@ export function isOfBefore(message: EngineMessage, cursor: SequenceCursor | null
   const engineMs = engineMsOf(message);
   return engineMs > 0 && engineMs < (cursor?.engineMs ?? 0);
 }
+
+/** Held live messages behind the cursor that an answer, which goes on with this one, no longer has. */
+export function heardBefore(
+  first: EngineMessage,
+  { held }: Replay,
+  cursor: SequenceCursor | null,
+): EngineMessage[] {
+  let seq = cursor?.seq ?? -1;
+  if (first.seq <= seq + 1) return [];
+  return held.filter((each) => {
+    const isRising = each.seq > seq && each.seq < first.seq;
+    const isHeard = isRising && !isOfBefore(each, cursor) && engineMsOf(each) <= engineMsOf(first);
+    if (isHeard) seq = each.seq;
+    return isHeard;
+  });
+}

@@ -17,6 +17,7 @@ import {
   type Delivery,
   type EngineMessage,
   engineMsOf,
+  heardBefore,
   hold,
   isOfBefore,
   NO_DELIVERIES,
@@ -193,7 +194,10 @@ export class Sequencer {
       this.#deliver(NOTHING_SAID, this.#epochNext(), { isNote: true });
     }
     if (replay.isLifeOpen) this.#placeFirst(message, replay);
-    else this.#placeReplayed(message);
+    else {
+      const heard = heardBefore(message, replay, this.#cursor);
+      for (const each of [...heard, message]) this.#placeReplayed(each);
+    }
   }
 
   /** Places what may be the first message of an answer that has to show the engine's life. */
@@ -211,8 +215,10 @@ export class Sequencer {
     } else {
       // The buffer begins behind the cursor: what it has is all that can be known, and of any life.
       replay.isLifeOpen = false;
-      const isUnproven = message.seq === cursor.seq + 1;
-      this.#deliver(message, this.#epochBehindHole(), { isUnproven });
+      const [first = message, ...rest] = [...heardBefore(message, replay, cursor), message];
+      const isUnproven = first.seq === cursor.seq + 1;
+      this.#deliver(first, this.#epochBehindHole(), { isUnproven });
+      for (const each of rest) this.#placeReplayed(each);
     }
   }
 
