@@ -35,7 +35,8 @@ export function isShownBefore(reason: string, standing: string): boolean {
 
 function rankOf(reason: string): number {
   if (EXPECTED.has(reason)) return 0;
-  return HEALABLE.has(reason) ? 2 : 1;
+  // Says why a life is known from its middle only.
+  return reason === "resync" || HEALABLE.has(reason) ? 2 : 1;
 }
 
 /** What a life has lost as expected of its engine: hidden while stores wait, and said again behind that. */
