@@ -240,3 +240,14 @@ it("keeps what was heard where the replay begins behind it", () => {
   });
   expect(answer).toMatchObject({ state: "DEGRADED", reason: "gap", tokens: { gpu: 2 } });
 });
+
+describe("a message that cannot be read, with a number that was said", () => {
+  it.each([
+    [[{ seq: 0, events: null }]],
+    [[...[1, 2].map((seq) => ({ seq, events: [] })), { seq: 1, events: null }]],
+    [[...[null, []].map((events, seq) => ({ seq, events }))]],
+  ])("degrades, and what is known stays: %#", (rest) => {
+    const [answer] = applyAll([{ seq: 0, events: [stored(1)] }, ...rest], prompt(1));
+    expect(answer).toMatchObject({ state: "DEGRADED", reason: "undecodable", tokens: { gpu: 2 } });
+  });
+});

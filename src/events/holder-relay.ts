@@ -9,7 +9,7 @@ import type { Tier } from "../tiers/tier.ts";
 import type { Blocks } from "./handle-map.ts";
 import type { HeldShare } from "./held-budget.ts";
 import { HolderKeyer, type HolderKeyerDeps } from "./holder-keyer.ts";
-import { isNote, type KeyedBatch, type KeyedEvent } from "./keyed-batch.ts";
+import { isNote, type KeyedBatch, type KeyedEvent, lost } from "./keyed-batch.ts";
 import { type LeftOut, NONE_LEFT_OUT } from "./left-out.ts";
 import { isHealable } from "./loss-rank.ts";
 import type {
@@ -148,7 +148,9 @@ export class HolderRelay {
   }
 
   live(message: EngineMessage): RelayStep {
-    return this.#relay(this.#sequencer.live(message));
+    const step = this.#relay(this.#sequencer.live(message));
+    const isUnread = message.batch === null && step.drops.includes("duplicate");
+    return isUnread ? { ...step, batches: [...step.batches, this.#unread()] } : step;
   }
 
   replayed(message: EngineMessage): RelayStep {
@@ -187,6 +189,14 @@ export class HolderRelay {
   /** Gives up what is known, because it may be wrong by a fault of this program. */
   giveUp(): RelayStep {
     return this.#startAnew({ isAsking: false });
+  }
+
+  /** Its number was said before, but nobody can read whether the rest was: it may be another life's. */
+  #unread(): KeyedBatch {
+    this.#isWounded = true;
+    const place = { epoch: this.#epoch, seq: this.#seq, engineMs: this.#engineMs };
+    const events = [{ type: "catching-up", isNote: true } as const, lost("undecodable")];
+    return { holder: this.holder, model: this.#model, ...place, events };
   }
 
   #startAnew(options: { readonly isAsking: boolean }): RelayStep {
