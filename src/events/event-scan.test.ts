@@ -1,6 +1,7 @@
 import { Encoder } from "@msgpack/msgpack";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { changedBytes } from "../../test/harness/changed-bytes.ts";
 import { goldenNames, loadMessages } from "../../test/harness/golden.ts";
 import { scanBatch } from "./event-scan.ts";
 import { EVENTS_MAX } from "./kv-event.ts";
@@ -52,26 +53,8 @@ describe("scan of common forms", () => {
   });
 
   it("says what the general decoder says of golden payloads changed anyhow", () => {
-    const change = fc.record({
-      at: fc.nat(),
-      byte: fc.integer({ min: 0, max: 255 }),
-      kind: fc.constantFrom("change", "insert", "cut"),
-    });
-    const mutated = fc.tuple(
-      fc.constantFrom(...payloads),
-      fc.array(change, { minLength: 1, maxLength: 4 }),
-    );
     fc.assert(
-      fc.property(mutated, ([payload, changes]) => {
-        const bytes = [...payload];
-        for (const { at, byte, kind } of changes) {
-          const place = at % bytes.length;
-          if (kind === "insert") bytes.splice(place, 0, byte);
-          else if (kind === "cut") bytes.splice(place, 1);
-          else bytes[place] = byte;
-        }
-        expectSame(Uint8Array.from(bytes));
-      }),
+      fc.property(changedBytes(payloads, 4), (changed) => expectSame(changed)),
       { numRuns: 1000 },
     );
   });

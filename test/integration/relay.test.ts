@@ -1,6 +1,7 @@
 /** Engines -> relay process -> NATS -> routers: restarts, lost logs, and replicas that start later. */
 import { connect } from "@nats-io/transport-node";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { HolderCursor, Residency } from "../../src/indexer/residency.ts";
 import { requireBinary } from "../harness/binaries.ts";
 import { type FleetRouter, holderOf, RelayedFleet, SPACE } from "../harness/relayed-fleet.ts";
 import { waitUntil } from "../harness/wait-until.ts";
@@ -26,6 +27,19 @@ async function snapshotWritten(router: FleetRouter): Promise<void> {
   const before = snapshots(router, "write", "written");
   const isWritten = (): boolean => snapshots(router, "write", "written") > before;
   await waitUntil("a snapshot is written", isWritten, WAIT_MS);
+}
+
+/** What a router knows, with something else said of each engine. */
+function withCursors(
+  { residency }: FleetRouter,
+  otherwise: (cursor: HolderCursor) => Partial<HolderCursor>,
+): Residency {
+  for (const holder of residency.holders()) {
+    const cursor = residency.cursorOf(holder);
+    if (cursor === null) throw new Error("nothing is known");
+    residency.setCursor(holder, { ...cursor, ...otherwise(cursor) });
+  }
+  return residency;
 }
 
 describe.skipIf(nats.isMissing)(`relay and routers${nats.note}`, { timeout: 60_000 }, () => {
@@ -96,12 +110,7 @@ describe.skipIf(nats.isMissing)(`relay and routers${nats.note}`, { timeout: 60_0
     await fleet.complete(1, 10);
     await fleet.isExact(router);
     await router.path.stop();
-    const { residency } = router;
-    for (const engine of fleet.engines) {
-      const cursor = residency.cursorOf(holderOf(engine));
-      if (cursor === null) throw new Error("nothing is known");
-      residency.setCursor(holderOf(engine), { ...cursor, ...CATCHING_UP });
-    }
+    const residency = withCursors(router, () => CATCHING_UP);
     await fleet.isExact(await fleet.startRouter({ residency }));
   });
 
@@ -110,12 +119,7 @@ describe.skipIf(nats.isMissing)(`relay and routers${nats.note}`, { timeout: 60_0
     await fleet.complete(1, 10);
     await fleet.isExact(router);
     await router.path.stop();
-    const { residency } = router;
-    for (const engine of fleet.engines) {
-      const cursor = residency.cursorOf(holderOf(engine));
-      if (cursor === null) throw new Error("nothing is known");
-      residency.setCursor(holderOf(engine), { ...cursor, epoch: 2 * cursor.epoch });
-    }
+    const residency = withCursors(router, ({ epoch }) => ({ epoch: 2 * epoch }));
     const later = await fleet.startRouter({ residency });
     await fleet.complete(11, 20);
     await fleet.isExact(later);
