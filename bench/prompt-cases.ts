@@ -68,7 +68,7 @@ function chatCases(hasher: BlockHasher): BenchCase[] {
         const request = { path: "/v1/chat/completions", headers: new Map(), body: next };
         const reading = await reader.read(request, NEVER);
         if (reading.tokens === null) throw new Error(`${reading.reason}: ${reading.detail}`);
-        reader.keysOf(reading, BLOCK);
+        reader.keyed(reading).keysOf(BLOCK);
       },
       stop: async (): Promise<void> => void (await started)?.chosen.stop(),
     };

@@ -141,11 +141,11 @@ it("is exact with blocks missing anywhere, by tier, with shared tiers, and anywh
       const answer = await ask();
       const matches = endpointMatches(
         view,
-        matchPrompt(
-          deps,
-          { tokens, lora: null, cacheSalt: null },
-          { endpoints, known: knowledge.known(endpoints, 0), nowMs: 0 },
-        ).sized,
+        matchPrompt(deps, prompt.keyed({ tokens, lora: null, cacheSalt: null }), {
+          endpoints,
+          known: knowledge.known(endpoints, 0),
+          nowMs: 0,
+        }).sized,
       );
       const decision = decide({
         ...{ fleet: view, subset: null, excluded: new Set(), states: new Map(), matches },

@@ -3,6 +3,7 @@ import type { Clock } from "../core/clock.ts";
 import { blockKey, type EndpointId } from "../core/ids.ts";
 import type { Fleet, FleetView } from "../fleet/fleet.ts";
 import type { HolderMatch, IndexReader, PrefixMatch } from "../indexer/block-index.ts";
+import type { PromptReader } from "../prompt/prompt-reader.ts";
 import type {
   BlockPlace,
   EndpointHolding,
@@ -25,6 +26,7 @@ import { type Supply, supplyOf } from "./prompt-supply.ts";
 
 export interface IndexAnswersDeps extends PromptMatchDeps {
   readonly index: IndexReader;
+  readonly prompt: Pick<PromptReader, "keyed">;
   readonly fleet: Pick<Fleet, "view">;
   readonly clock: Clock;
 }
@@ -95,7 +97,7 @@ export class IndexAnswers implements IndexQueries {
     query: PromptQuery,
     input: MatchInput,
   ): { sized: readonly SizedMatches[]; supply: Supply } {
-    const { index } = this.#deps;
+    const { index, prompt } = this.#deps;
     const prefixes: PrefixMatch[] = [];
     const match = (keys: BigUint64Array): HolderMatch[] => {
       const prefix = index.prefix(keys);
@@ -105,7 +107,7 @@ export class IndexAnswers implements IndexQueries {
     const deps = { ...this.#deps, index: { match } };
     const sized =
       query.kind === "tokens"
-        ? matchPrompt(deps, query, input).sized
+        ? matchPrompt(deps, prompt.keyed(query), input).sized
         : [matchKeys(deps, query, input)];
     const supply = supplyOf(
       prefixes.map((prefix, at) => ({ prefix, blockSizeTokens: sized[at]?.blockSizeTokens ?? 0 })),

@@ -65,7 +65,7 @@ async function routed(
   let outcome: PickOutcome;
   if (letters.state === "is-late") {
     abort.abort();
-    outcome = picker.pickByLoad(request);
+    outcome = await picker.pickByLoad(request);
     await picked;
   } else outcome = await picked;
   if (outcome.kind !== "route") throw new Error(outcome.reason);

@@ -28,7 +28,7 @@ it.each([
       "priority 7, objective batch, fairnessId team-a, ttftSloMs 250, tpotSloMs 40\n",
     );
     // By load alone the body was not read; the headers say what they say.
-    router.picker.pickByLoad({ ...request, requestId: "r2" });
+    await router.picker.pickByLoad({ ...request, requestId: "r2" });
     expect(router.decisions.find("r2")).toMatchObject({ wishes: { ...wishes, priority: null } });
   },
 );
@@ -50,7 +50,7 @@ it("gives the request the model's name that a header asks for, in its body and f
   const request = requestOf("r1", { prompt: [1, 2, 3] }, headers);
   const body = Buffer.from('{"model":"adapter","prompt":[1,2,3]}');
   expect(await picker.pick(request, NEVER, () => {})).toMatchObject({ kind: "route", body });
-  expect(picker.pickByLoad({ ...request, requestId: "r2" })).toMatchObject({ body });
+  expect(await picker.pickByLoad({ ...request, requestId: "r2" })).toMatchObject({ body });
 });
 
 it("takes a request for prefilled in time whose answer comes only when it is whole", async () => {
@@ -93,7 +93,7 @@ it("sends a split request to its decode endpoint, and takes its answer from ther
   const request = requestOf("r1", { prompt: [1, 2, 3] });
   const route = { kind: "route", endpointId: decode.id, prefillId: prefill.id };
   expect(await picker.pick(request, NEVER, () => {})).toEqual(route);
-  expect(picker.pickByLoad({ ...request, requestId: "r2" })).toEqual(route);
+  expect(await picker.pickByLoad({ ...request, requestId: "r2" })).toEqual(route);
   expect(decisions.find("r1")).toMatchObject({ decodeEndpoint: decode.id });
   picker.responseStarted("r1", 200, decode.id);
   picker.firstByte("r1");
@@ -114,8 +114,10 @@ it("names no prefill endpoint for a retry of a whole request", async () => {
     specOf("10.0.0.3:8000", { role: "decode" }),
   ];
   const { picker } = await routerOf(specs);
-  const outcomes = Array.from({ length: 8 }, (_, number) =>
-    picker.pickByLoad(requestOf(`r${number}`, { prompt: [1, 2, 3] })),
+  const outcomes = await Promise.all(
+    Array.from({ length: 8 }, (_, number) =>
+      picker.pickByLoad(requestOf(`r${number}`, { prompt: [1, 2, 3] })),
+    ),
   );
   const routes = outcomes.flatMap((each) => (each.kind === "route" ? [each] : []));
   expect(routes).toHaveLength(8);

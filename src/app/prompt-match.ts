@@ -3,7 +3,7 @@ import type { EndpointId } from "../core/ids.ts";
 import type { EndpointView } from "../fleet/fleet.ts";
 import type { HolderMatch, IndexReader } from "../indexer/block-index.ts";
 import { CHUNK_TOKENS } from "../prompt/byte-chunks.ts";
-import type { KeyedTokens, PromptReader } from "../prompt/prompt-reader.ts";
+import type { PromptKeys } from "../prompt/prompt-reader.ts";
 import type { MatchedBy } from "../router/decision-record.ts";
 import type { SizedPrompt } from "../router/dispatcher.ts";
 import type { KnownFleet, PodKnowledge } from "./pod-knowledge.ts";
@@ -12,7 +12,6 @@ import type { KnownHolders } from "./write-side.ts";
 export interface PromptMatchDeps {
   readonly index: Pick<IndexReader, "match">;
   readonly holders: KnownHolders;
-  readonly prompt: PromptReader;
   readonly knowledge: PodKnowledge;
 }
 
@@ -32,15 +31,15 @@ export interface MatchInput {
 
 export function matchPrompt(
   deps: PromptMatchDeps,
-  prompted: KeyedTokens,
+  prompt: PromptKeys,
   input: MatchInput,
 ): PromptMatch {
   const { approximated } = input.known;
-  deps.prompt.reuse();
+  prompt.reuse();
   const keysBySize = new Map<number, BigUint64Array>();
   const sized: SizedPrompt[] = [];
   for (const blockSizeTokens of new Set([...deps.holders.blockSizes(), ...approximated.values()])) {
-    const keys = deps.prompt.keysOf(prompted, blockSizeTokens);
+    const keys = prompt.keysOf(blockSizeTokens);
     keysBySize.set(blockSizeTokens, keys);
     sized.push(matchKeys(deps, { keys, blockSizeTokens }, input));
   }

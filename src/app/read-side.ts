@@ -15,6 +15,7 @@ import { Dispatcher } from "../router/dispatcher.ts";
 import type { FollowedFleet } from "./followed-fleet.ts";
 import { IndexAnswers } from "./index-answers.ts";
 import { KvPicker } from "./kv-picker.ts";
+import { LocalDecider } from "./local-decider.ts";
 import { ParityWatch } from "./parity-watch.ts";
 import { createPods, type Pods } from "./pods.ts";
 import type { WriteSide } from "./write-side.ts";
@@ -34,6 +35,7 @@ export interface ReadSideDeps {
 }
 
 export interface ReadSide {
+  readonly decider: LocalDecider;
   readonly picker: KvPicker;
   readonly pods: Pods;
   readonly parity: ParityWatch;
@@ -60,17 +62,21 @@ export async function createReadSide(config: Config, deps: ReadSideDeps): Promis
     ...{ ...ports, events, holders, evictions: deps.evictions, fleet, parity },
     assumedLifeMs: config.router.assumedLifeMs,
   });
-  const matching = { index, holders, prompt, fleet, clock, knowledge: pods.knowledge };
+  const matching = { index, holders, fleet, clock, knowledge: pods.knowledge };
   const decisions = new DecisionRing<DecisionRecord>(config.observe.decisionsMax);
+  const decider = new LocalDecider({
+    ...{ ...matching, ...pods, log, meter, flow: config.flow, decisions, onDispatch },
+    dispatcher: new Dispatcher({ ...followed, config: config.router, random }),
+  });
   return {
     pods,
     parity,
     decisions,
+    decider,
     picker: new KvPicker({
-      ...{ ...matching, ...pods, log, meter, flow: config.flow, decisions, onDispatch },
+      ...{ prompt, decider },
       modelRewrites: new Map(Object.entries(config.prompt.modelRewrites)),
-      dispatcher: new Dispatcher({ ...followed, config: config.router, random }),
     }),
-    queries: new IndexAnswers(matching),
+    queries: new IndexAnswers({ ...matching, prompt }),
   };
 }

@@ -66,7 +66,7 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
     stops.push(() => tokenizing.stop());
     const gossip = startGossip(config, { ...ports, random, fleet: followed.fleet });
     stops.push(() => gossip.stop());
-    const { pods, parity, picker, queries, decisions } = await createReadSide(config, {
+    const { pods, parity, decider, picker, queries, decisions } = await createReadSide(config, {
       ...{ ...ports, random, writeSide, evictions, followed, tokenizer: tokenizing.tokenizer },
       onDispatch: gossip.changed,
     });
@@ -89,7 +89,7 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
         followed.fleet.report(meter);
         await writeSide.report();
         pods.watch.report();
-        picker.report();
+        decider.report();
         return meter.text();
       },
       readyChecks,

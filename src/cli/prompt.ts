@@ -57,7 +57,7 @@ export async function showPrompts(files: readonly string[], flags: PromptFlags):
       if (reading.reason === "not-json") {
         throw new KvError("ERR_PROMPT_INVALID", `${file}: ${reading.detail}`);
       }
-      const keys = reader.keysOf(reading, blockSize);
+      const keys = reader.keyed(reading).keysOf(blockSize);
       await printLine(JSON.stringify({ file, path, ...readingLine(reading), ...keysLine(keys) }));
     }
   } finally {

@@ -120,7 +120,7 @@ export class GrpcStream implements CallEvents {
         void this.#pick(output.request);
         return;
       case "pick-by-load":
-        this.#pickByLoad(output.request);
+        void this.#pickByLoad(output.request);
         return;
       case "cancel-pick":
         this.#cancelPick();
@@ -187,10 +187,10 @@ export class GrpcStream implements CallEvents {
     this.#pickAbort = null;
   }
 
-  #pickByLoad(request: PickRequest): void {
+  async #pickByLoad(request: PickRequest): Promise<void> {
     let outcome: PickOutcome;
     try {
-      outcome = this.#deps.picker.pickByLoad(request);
+      outcome = await this.#deps.picker.pickByLoad(request);
     } catch (reason) {
       this.#deps.log.error(
         { request_id: request.requestId, error: messageOf(reason) },

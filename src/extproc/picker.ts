@@ -87,8 +87,8 @@ export interface Picker {
    * request waits on purpose, within the picker's own bounds; the deadline no longer holds.
    */
   pick(request: PickRequest, signal: AbortSignal, onHeld: () => void): Promise<PickOutcome>;
-  /** Synchronous, and without the prompt's tokens: when `pick` missed the deadline or threw. */
-  pickByLoad(request: PickRequest): PickOutcome;
+  /** Without waiting for the prompt's tokens: when `pick` missed the deadline or threw. */
+  pickByLoad(request: PickRequest): PickOutcome | Promise<PickOutcome>;
   /** `servedBy` is the endpoint that answered, when the gateway reports it. */
   responseStarted(requestId: string, status: number, servedBy: string | null): void;
   /** Of what is generated: what a stream tells before that does not count (first-token.ts). */

@@ -71,7 +71,7 @@ describe("prompt reader", () => {
     const reading = await read(prompts, "/v1/completions", body({ prompt: tokens }), NEVER);
     expect(reading).toMatchObject({ source: "given", inputTokens: 40, lora: null });
     expect(reading.tokens).toEqual(Uint32Array.from(tokens.slice(0, 16)));
-    expect(prompts.keysOf(reading, 16)).toHaveLength(1);
+    expect(prompts.keyed(reading).keysOf(16)).toHaveLength(1);
   });
 
   it("asks an engine for the ids of a text once, and remembers them", async () => {
@@ -146,7 +146,7 @@ describe("prompt reader", () => {
     const tokens = Array.from({ length: 16 }, (_, position) => position);
     const keyOf = async (fields: object): Promise<bigint | undefined> => {
       const request = body({ prompt: tokens, ...fields });
-      return prompts.keysOf(await read(prompts, "/v1/completions", request, NEVER), 16)[0];
+      return prompts.keyed(await read(prompts, "/v1/completions", request, NEVER)).keysOf(16)[0];
     };
     const keys = await Promise.all([
       keyOf({ model: "base" }),

@@ -51,6 +51,14 @@ export interface PromptReading {
 /** What a prompt's keys are made of. */
 export type KeyedTokens = Pick<PromptReading, "tokens" | "lora" | "cacheSalt">;
 
+/** Keys of one prompt's full blocks. */
+export interface PromptKeys {
+  /** They last until `reuse`. */
+  keysOf(blockSizeTokens: number): BigUint64Array;
+  /** Keys of any prompt that were given so far are not needed any more. */
+  reuse(): void;
+}
+
 export interface PromptReaderDeps {
   /** Tokens of a prompt that are keyed. */
   readonly tokensMax: number;
@@ -119,17 +127,17 @@ export class PromptReader {
     return this.#reading(parsed, withoutTokens(parsed.request.body.length, late));
   }
 
-  /** Keys of the prompt's full blocks; empty when its tokens are not known. They last until `reuse`. */
-  keysOf(reading: KeyedTokens, blockSizeTokens: number): BigUint64Array {
-    const { tokens, lora, cacheSalt } = reading;
-    if (tokens === null) return NO_KEYS;
+  /** Keys are made when they are asked for; none where the tokens are not known. */
+  keyed({ tokens, lora, cacheSalt }: KeyedTokens): PromptKeys {
+    const { hasher } = this.#deps;
     const extras = saltExtras(cacheSalt);
-    return this.#deps.hasher.passingKeys(this.#chain({ tokens, lora, blockSizeTokens, extras }));
-  }
-
-  /** What `keysOf` gave so far is not needed any more. */
-  reuse(): void {
-    this.#deps.hasher.reuse();
+    return {
+      keysOf: (blockSizeTokens): BigUint64Array =>
+        tokens === null
+          ? NO_KEYS
+          : hasher.passingKeys(this.#chain({ tokens, lora, blockSizeTokens, extras })),
+      reuse: (): void => hasher.reuse(),
+    };
   }
 
   /** Keys of the chunks of the prompt's text; empty where there is none to be tokenised. Pure. */

@@ -2,6 +2,7 @@
 
 import { afterEach, describe, expect, it } from "vitest";
 import { KvPicker } from "../../src/app/kv-picker.ts";
+import { LocalDecider } from "../../src/app/local-decider.ts";
 import { ParityWatch } from "../../src/app/parity-watch.ts";
 import { createPods, type Pods } from "../../src/app/pods.ts";
 import type { PodReport } from "../../src/app/pods-report.ts";
@@ -109,12 +110,12 @@ async function start(...options: readonly Engine[]): Promise<Router> {
   const prompt = new PromptReader({
     ...{ tokensMax: config.prompt.tokensMax, model: MODEL, hasher, tokenizer: null, meter },
   });
-  const picker = new KvPicker({
-    ...{ ...ports, ...pods, index, holders: residency, fleet, prompt, flow: config.flow },
+  const decider = new LocalDecider({
+    ...{ ...ports, ...pods, index, holders: residency, fleet, flow: config.flow },
     ...{ decisions: new DecisionRing<DecisionRecord>(16), onDispatch: (): void => {} },
-    modelRewrites: new Map(),
     dispatcher: new Dispatcher({ fleet, inflight, random, config: config.router }),
   });
+  const picker = new KvPicker({ prompt, decider, modelRewrites: new Map() });
   const pod = (): PodReport | undefined => {
     pods.watch.look();
     return pods.report()[0];
