@@ -1,7 +1,6 @@
 /** What the threads of the write path and of the decisions tell each other. Plain data only. */
 import type { Config } from "../config/schema.ts";
 import type { Holder } from "../core/ids.ts";
-import type { LogFields } from "../core/log.ts";
 import type { EventSource } from "../events/ingest.ts";
 import type { TableHandle } from "../indexer/table-memory.ts";
 import type { MeterTape } from "../observe/meter-tape.ts";
@@ -25,6 +24,7 @@ export type ToWriter =
   /** or at once. */
   | { readonly kind: "abandon" };
 
+/** Beside what every thread tells; see FromThread. */
 export type FromWriter =
   /** First of all: the index can be read. */
   | { readonly kind: "open"; readonly index: TableHandle }
@@ -33,13 +33,4 @@ export type FromWriter =
       readonly holders: NewsOfHolders;
       readonly meter: MeterTape | null;
       readonly detail: WriteDetail;
-    }
-  | { readonly kind: "told"; readonly id: number }
-  | {
-      readonly kind: "log";
-      readonly level: "debug" | "info" | "warn" | "error";
-      readonly fields: LogFields;
-      readonly message: string;
-    }
-  /** The thread ends, because its code failed. */
-  | { readonly kind: "crashed"; readonly error: string };
+    };

@@ -6,7 +6,7 @@
  * holder is heard, until another thread has taken its place from the store of record.
  */
 import type { Config } from "../config/schema.ts";
-import { type Clock, sleep } from "../core/clock.ts";
+import type { Clock } from "../core/clock.ts";
 import type { Holder } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
@@ -16,24 +16,18 @@ import type { EvictionBoard } from "../indexer/eviction-board.ts";
 import { TableReader } from "../indexer/table-reader.ts";
 import { playTape } from "../observe/meter-tape.ts";
 import { HolderBoard } from "./holder-board.ts";
-import type { FromWriter } from "./ingest-messages.ts";
-import { IngestWriter } from "./ingest-writer.ts";
+import type { FromWriter, ToWriter, WriterData } from "./ingest-messages.ts";
+import { KeptThread, type ThreadFailure } from "./kept-thread.ts";
 import type { EventSide, KnownHolders, WriteDetail, WriteSide } from "./write-side.ts";
 
-/** Failures in a row after which no other thread is begun. */
-const CRASHES_MAX = 5;
-/** A thread that ran for so long begins another row, ms. */
-const STEADY_MS = 60_000;
-/** Pause before another thread, doubled in a row, ms. */
-const RESTART_MS = 250;
 /** Wait of a read of /metrics for the thread, ms. */
 const TELL_MS_MAX = 1000;
 /** Wait for the thread's end: what is left goes to the store, ms. */
 const STOP_MS_MAX = 60_000;
 /** The same where nothing is written: sockets that are open when the process exits would abort it, ms. */
 const ABANDON_MS_MAX = 5000;
-/** The thread is asked this often; it is stalled while a whole interval brought no answer, ms. */
-const ASK_MS = 5000;
+/** Code of the thread, without its ending. */
+const CODE = new URL("./ingest-worker", import.meta.url);
 
 export interface IngestThreadDeps {
   readonly evictions: EvictionBoard;
@@ -49,26 +43,25 @@ export class IngestThread implements WriteSide {
   readonly #config: Config;
   readonly #deps: IngestThreadDeps;
   readonly #board = new HolderBoard();
-  readonly #abort = new AbortController();
+  readonly #thread: KeptThread<ToWriter, FromWriter>;
+  readonly #onOpen: () => void;
   #reader: IndexReader = NOTHING;
-  #writer: IngestWriter | null = null;
   #sources: readonly EventSource[] | null = null;
   #detail: WriteDetail | null = null;
   /** Why the write path does not work; null: it does. */
   #trouble: string | null = "the write path begins";
-  #crashes = 0;
 
   /** Resolves when the index is restored and can be read. */
-  static async start(config: Config, deps: IngestThreadDeps): Promise<IngestThread> {
-    const thread = new IngestThread(config, deps);
-    await new Promise<void>((resolve) => thread.#begin(resolve));
-    void thread.#watch();
-    return thread;
+  static start(config: Config, deps: IngestThreadDeps): Promise<IngestThread> {
+    return new Promise((resolve) => {
+      const thread: IngestThread = new IngestThread(config, deps, () => resolve(thread));
+    });
   }
 
-  private constructor(config: Config, deps: IngestThreadDeps) {
+  private constructor(config: Config, deps: IngestThreadDeps, onOpen: () => void) {
     this.#config = config;
     this.#deps = deps;
+    this.#onOpen = onOpen;
     this.holders = this.#board;
     this.index = {
       match: (keys): ReturnType<IndexReader["match"]> => this.#reader.match(keys),
@@ -79,7 +72,7 @@ export class IngestThread implements WriteSide {
     this.events = {
       reconcile: (sources): void => {
         this.#sources = sources;
-        this.#writer?.say({ kind: "reconcile", sources });
+        this.#thread.say({ kind: "reconcile", sources });
       },
       factsOf: (holder): ReturnType<EventSide["factsOf"]> => this.#board.factsOf(holder),
       // A thread that is away says nothing of the engines' silence.
@@ -87,6 +80,13 @@ export class IngestThread implements WriteSide {
         this.#trouble === null ? this.#board.heardMsOf(holder) : deps.clock.nowMs(),
       resync: (holder): boolean => this.#resync(holder),
     };
+    const data: WriterData = { config, evictions: deps.evictions.memory };
+    this.#thread = new KeptThread({
+      ...{ ...deps, code: CODE, question, data: (): WriterData => data },
+      onTold: (message): void => this.#take(message),
+      onFailed: (failure): void => this.#failed(failure),
+      onAnswering: (isAnswering): void => this.#answers(isAnswering),
+    });
   }
 
   detail(): WriteDetail {
@@ -97,54 +97,21 @@ export class IngestThread implements WriteSide {
   }
 
   async report(): Promise<void> {
-    const { clock } = this.#deps;
-    const told = new AbortController();
-    void this.#writer?.tell().then(() => told.abort());
-    if (this.#writer !== null) await sleep(clock, TELL_MS_MAX, told.signal);
+    await this.#thread.ask(question, TELL_MS_MAX);
   }
 
   async stop(): Promise<void> {
-    await this.#end("stop", STOP_MS_MAX);
+    await this.#thread.end({ kind: "stop" }, STOP_MS_MAX);
   }
 
   /** Ends the thread at once; what is not in the store is lost. */
   async abandon(): Promise<void> {
-    await this.#end("abandon", ABANDON_MS_MAX);
+    await this.#thread.end({ kind: "abandon" }, ABANDON_MS_MAX);
   }
 
-  async #end(how: "stop" | "abandon", waitMs: number): Promise<void> {
-    this.#abort.abort();
-    const ended = new AbortController();
-    const writer = this.#writer;
-    if (writer === null) return;
-    void writer.end(how).then(() => ended.abort());
-    await sleep(this.#deps.clock, waitMs, ended.signal);
-  }
-
-  #begin(onOpen: () => void): void {
-    const { clock, evictions } = this.#deps;
-    const beganMs = clock.nowMs();
-    const data = { config: this.#config, evictions: evictions.memory };
-    this.#writer = new IngestWriter(data, {
-      onTold: (message): void => {
-        this.#take(message);
-        if (message.kind === "open") onOpen();
-      },
-      onEnd: (failure): void => {
-        this.#writer = null;
-        if (failure === null) return;
-        if (!this.#abort.signal.aborted) void this.#recover(failure, { beganMs, onOpen });
-        else this.#deps.log.error({ error: failure }, "write path failed at its end");
-      },
-    });
-  }
-
-  #take(message: Extract<FromWriter, { kind: "open" | "news" | "log" }>): void {
-    const { log, meter } = this.#deps;
+  #take(message: FromWriter): void {
+    const { meter } = this.#deps;
     switch (message.kind) {
-      case "log":
-        log[message.level](message.fields, message.message);
-        return;
       case "news":
         this.#board.take(message.holders);
         if (message.meter !== null) playTape(message.meter, meter);
@@ -156,31 +123,23 @@ export class IngestThread implements WriteSide {
         );
         this.#setTrouble(null);
         if (this.#sources !== null) {
-          this.#writer?.say({ kind: "reconcile", sources: this.#sources });
+          this.#thread.say({ kind: "reconcile", sources: this.#sources });
         }
+        this.#onOpen();
     }
   }
 
-  async #recover(
-    failure: string,
-    { beganMs, onOpen }: { readonly beganMs: number; readonly onOpen: () => void },
-  ): Promise<void> {
-    const { clock, log, meter } = this.#deps;
-    this.#crashes = clock.nowMs() - beganMs >= STEADY_MS ? 1 : this.#crashes + 1;
+  #failed({ error, crashes, isLast }: ThreadFailure): void {
+    const { log, meter } = this.#deps;
     // Torn down in the middle of a change, its tables may say anything.
     this.#reader = NOTHING;
     this.#board.clear();
     meter.count("kvatlas_ingest_crashes_total");
-    const isLast = this.#crashes >= CRASHES_MAX;
     this.#setTrouble(isLast ? "the write path failed too often" : "the write path failed");
-    log.error({ error: failure, crashes: this.#crashes }, "write path failed");
-    if (isLast) {
-      log.error({}, "write path is not begun again: requests are routed by load");
-      onOpen();
-      return;
-    }
-    await sleep(clock, RESTART_MS * 2 ** (this.#crashes - 1), this.#abort.signal);
-    if (!this.#abort.signal.aborted) this.#begin(onOpen);
+    log.error({ error, crashes }, "write path failed");
+    if (!isLast) return;
+    log.error({}, "write path is not begun again: requests are routed by load");
+    this.#onOpen();
   }
 
   /** False where no socket is here, and no relay can be asked. */
@@ -188,26 +147,15 @@ export class IngestThread implements WriteSide {
     const { transport, relay } = this.#config.events;
     const isRelayAsked = transport === "nats" && relay === "separate";
     if (!isRelayAsked && this.#board.factsOf(holder) === null) return false;
-    this.#writer?.say({ kind: "resync", holder });
+    this.#thread.say({ kind: "resync", holder });
     return true;
   }
 
-  /** Notices a thread that runs and does not answer. */
-  async #watch(): Promise<void> {
-    const { clock, log } = this.#deps;
-    const { signal } = this.#abort;
-    while (!signal.aborted) {
-      const writer = this.#writer;
-      let isAnswered = writer === null;
-      void writer?.tell().then(() => {
-        isAnswered = true;
-        if (this.#trouble === STALLED && writer === this.#writer) this.#setTrouble(null);
-      });
-      await sleep(clock, ASK_MS, signal);
-      if (isAnswered || signal.aborted || this.#trouble !== null) continue;
-      log.error({ asked_ms: ASK_MS }, "write path does not answer");
-      this.#setTrouble(STALLED);
-    }
+  #answers(isAnswering: boolean): void {
+    if (isAnswering && this.#trouble === STALLED) this.#setTrouble(null);
+    if (isAnswering || this.#trouble !== null) return;
+    this.#deps.log.error({}, "write path does not answer");
+    this.#setTrouble(STALLED);
   }
 
   #setTrouble(trouble: string | null): void {
@@ -216,6 +164,8 @@ export class IngestThread implements WriteSide {
     this.#deps.meter.gauge("kvatlas_degraded", { component }, trouble === null ? 0 : 1);
   }
 }
+
+const question = (id: number): ToWriter => ({ kind: "tell", id });
 
 const STALLED = "the write path does not answer";
 

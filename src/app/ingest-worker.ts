@@ -8,12 +8,13 @@ import { type MessagePort, parentPort, workerData } from "node:worker_threads";
 import { assert } from "../core/assert.ts";
 import { messageOf } from "../core/errors.ts";
 import type { Holder } from "../core/ids.ts";
-import type { Log, LogFields } from "../core/log.ts";
 import { nodeClock } from "../core/node-clock.ts";
 import { EvictionBoard } from "../indexer/eviction-board.ts";
 import { TapeMeter } from "../observe/meter-tape.ts";
 import { HolderScan } from "./holder-news.ts";
 import type { FromWriter, ToWriter, WriterData } from "./ingest-messages.ts";
+import type { FromThread } from "./thread-life.ts";
+import { threadLog } from "./thread-log.ts";
 import { WriteCore } from "./write-core.ts";
 
 /** What is told is at most so old, ms. */
@@ -99,21 +100,9 @@ class Writer {
     this.#say({ kind: "news", holders, meter, detail });
   }
 
-  #say(message: FromWriter): void {
+  #say(message: FromWriter | FromThread): void {
     this.#port.postMessage(message);
   }
-}
-
-/** To the one log of the process; below its level nothing crosses. */
-function portLog(port: MessagePort, level: "debug" | "info" | "warn" | "error"): Log {
-  const levels = ["debug", "info", "warn", "error"] as const;
-  const say =
-    (at: (typeof levels)[number]) =>
-    (fields: LogFields, message: string): void => {
-      if (levels.indexOf(at) < levels.indexOf(level)) return;
-      port.postMessage({ kind: "log", level: at, fields, message } satisfies FromWriter);
-    };
-  return { debug: say("debug"), info: say("info"), warn: say("warn"), error: say("error") };
 }
 
 async function run(port: MessagePort, { config, evictions }: WriterData): Promise<void> {
@@ -122,7 +111,7 @@ async function run(port: MessagePort, { config, evictions }: WriterData): Promis
   const crash = async (error: unknown): Promise<void> => {
     if (isCrashing) return;
     isCrashing = true;
-    port.postMessage({ kind: "crashed", error: messageOf(error) } satisfies FromWriter);
+    port.postMessage({ kind: "crashed", error: messageOf(error) } satisfies FromThread);
     const closed = writer?.abandon().catch(() => {}) ?? Promise.resolve();
     const late = new Promise<void>((resolve) => nodeClock.after(CLOSE_MS_MAX, resolve));
     await Promise.race([closed, late]);
@@ -130,7 +119,7 @@ async function run(port: MessagePort, { config, evictions }: WriterData): Promis
   };
   process.on("uncaughtException", (error) => void crash(error));
   const meter = new TapeMeter();
-  const log = portLog(port, config.observe.logLevel);
+  const log = threadLog(port, config.observe.logLevel);
   const ports = { clock: nodeClock, log, meter, evictions: new EvictionBoard(evictions) };
   writer = new Writer(await WriteCore.start(config, ports), { port, meter });
 }
