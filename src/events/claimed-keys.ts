@@ -49,14 +49,4 @@ export class ClaimedKeys {
   delete(row: number): void {
     this.#slots.delete(row);
   }
-
-  /** Loads what looking these keys up will need; see HandleSlots. */
-  touch(keys: BigUint64Array): void {
-    this.#slots.touch(keys);
-  }
-
-  /** The same for rows. */
-  touchRows(rows: Uint32Array): void {
-    this.#slots.touchRows(rows);
-  }
 }

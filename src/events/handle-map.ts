@@ -4,8 +4,9 @@
  * An engine names parents and removals by its own hashes only. A removed block's handle is kept as a
  * tombstone for a while, because engines store children under parents that are already evicted, and
  * because another handle for its key shows that the key is ambiguous (see ambiguous-keys.ts, which finds
- * out by itself where both have copies). Handles and keys lie in columns of words by row, and are found through slots of four bytes. Memory:
- * 17 bytes a row, 5 to 8 of slots, and as much again for each tombstone; large columns grow by a tenth.
+ * out by itself where both have copies). Handles and keys lie in columns of words by row, and are found
+ * through slots of four bytes; a row is free once its last copy is gone. Memory: 17 bytes a row, 5 to 8 of
+ * slots, 32 to 64 for each tombstone; large columns grow by a tenth.
  */
 import { type BlockKey, blockKey, type EngineKey, engineKey } from "../core/ids.ts";
 import { Slab } from "../core/slab.ts";
@@ -13,15 +14,13 @@ import { HandleSlots, NO_ROW } from "../indexer/handle-slots.ts";
 import { grown } from "../indexer/u64-table.ts";
 import { U64Cell } from "../indexer/u64-words.ts";
 import { ClaimedKeys } from "./claimed-keys.ts";
-import { TombstoneQueue } from "./tombstone-queue.ts";
+import { NO_PLACE, Tombstones } from "./tombstones.ts";
 
 /** Blocks of one holder; an engine with more GPU, CPU and NVMe blocks than this is refused. */
 export const HANDLES_MAX = 8_388_608;
 /** Handles remembered after their block is gone, oldest forgotten first. */
 export const TOMBSTONES_MAX = 65_536;
 
-/** Tombstones whose slots are loaded at once before they are freed: few enough to stay in the cache. */
-const FREED_AHEAD = 32;
 /** Rows before the first growth. */
 const CAPACITY_MIN = 64;
 /** Columns up to this many rows double, longer ones grow by GROWTH. */
@@ -31,8 +30,7 @@ const GROWTH = 1.1;
 /** What the column of copies says beside a count from 1 on. */
 const FREE = 0;
 /** The count is aside: this many or more. */
-const MANY = 254;
-const TOMBSTONE = 255;
+const MANY = 255;
 
 /**
  * - placed: the key is that of the handle
@@ -59,12 +57,11 @@ export class HandleMap {
   /** Copies of rows that have MANY. */
   readonly #many = new Map<number, number>();
   #slots = new HandleSlots(this.#handles);
-  /** Of tombstones, or of all rows. */
-  #claimed = new ClaimedKeys(this.#keys);
-  #isClaimedByHeld = false;
+  /** Of rows with copies; null: the index has their keys. */
+  #claimed: ClaimedKeys | null = null;
   /** Keys of the blocks added since they were taken that another handle has claimed. */
   #shared: bigint[] = [];
-  readonly #tombstones = new TombstoneQueue(TOMBSTONES_MAX);
+  readonly #tombstones = new Tombstones(TOMBSTONES_MAX);
   /** Rows given so far; those behind were never used. */
   #rowEnd = 0;
   #freeFirst = NO_ROW;
@@ -72,8 +69,6 @@ export class HandleMap {
   #size = 0;
   /** Where the last handle was found or put: its neighbour is looked for beside it. */
   #near = NO_ROW;
-  /** Tombstones to be freed for which all that is needed was loaded. */
-  #freedAhead = 0;
 
   get size(): number {
     return this.#size;
@@ -81,32 +76,36 @@ export class HandleMap {
 
   get byteLength(): number {
     const columns = this.#handles.byteLength + this.#keys.byteLength + this.#copies.byteLength;
-    const slots = this.#slots.byteLength + this.#claimed.byteLength;
+    const slots = this.#slots.byteLength + (this.#claimed?.byteLength ?? 0);
     return columns + slots + this.#tombstones.byteLength;
   }
 
   /** The key of a block that is held, or was until lately. */
   keyOf(handle: EngineKey): BlockKey | null {
-    const row = this.#rowOf(handle);
-    if (row === NO_ROW) return null;
-    return this.#keyAt(row);
+    const cell = this.#cell;
+    cell.set(handle);
+    const { low, high } = cell;
+    const row = this.#find(low, high);
+    if (row !== NO_ROW) return blockKey(wordsAt(cell, this.#keys, row));
+    const place = this.#tombstones.find(low, high);
+    if (place === NO_PLACE) return null;
+    return blockKey(cell.join(this.#tombstones.keyLow(place), this.#tombstones.keyHigh(place)));
   }
 
   /** Whether a copy is held; a tombstone is none. */
   has(handle: EngineKey): boolean {
-    const row = this.#rowOf(handle);
-    return row !== NO_ROW && this.#copies[row] !== TOMBSTONE;
+    return this.#rowOf(handle) !== NO_ROW;
   }
 
   /** Copies of a block, over all tiers. */
   copies(handle: EngineKey): number {
     const row = this.#rowOf(handle);
-    return row === NO_ROW || this.#copies[row] === TOMBSTONE ? 0 : this.#copiesOf(row);
+    return row === NO_ROW ? 0 : this.#copiesOf(row);
   }
 
   /** From now on the index does not have all blocks that are held: their keys are remembered here too. */
   claimHeld(): void {
-    this.#isClaimedByHeld = true;
+    this.#claimed ??= new ClaimedKeys(this.#keys);
     for (let row = 0; row < this.#rowEnd; row += 1) {
       if (this.#copies[row] !== FREE) this.#claimed.add(row, this.#rowEnd);
     }
@@ -114,8 +113,7 @@ export class HandleMap {
 
   eachHeld(visit: (handle: EngineKey) => void): void {
     for (let row = 0; row < this.#rowEnd; row += 1) {
-      const copies = this.#copies[row];
-      if (copies !== FREE && copies !== TOMBSTONE) visit(this.#handleAt(row));
+      if (this.#copies[row] !== FREE) visit(engineKey(wordsAt(this.#cell, this.#handles, row)));
     }
   }
 
@@ -135,32 +133,51 @@ export class HandleMap {
       cell.set(handles[position] ?? 0n);
       const low = cell.low;
       const high = cell.high;
-      const key = keys[position] ?? 0n;
-      cell.set(key);
+      cell.set(keys[position] ?? 0n);
       let row = this.#find(low, high);
       if (row === NO_ROW) {
-        if (this.#size >= HANDLES_MAX) return position;
-        if (isClaimed && this.#claimed.has(cell.low, cell.high)) this.#shared.push(key);
+        if (!this.#mayEnter(low, high, isClaimed)) return position;
         row = this.#insert(low, high);
         this.#setKey(row, cell.low, cell.high);
-        if (this.#isClaimedByHeld) this.#claimed.add(row, this.#rowEnd);
+        this.#claimed?.add(row, this.#rowEnd);
       } else if (isClaimed && !this.#hasKey(row, cell.low, cell.high)) return position;
-      else if (this.#copies[row] !== TOMBSTONE) this.#setCopies(row, this.#copiesOf(row) + 1);
-      else if (this.#size >= HANDLES_MAX) return position;
-      else this.#revive(row, cell.low, cell.high);
+      else this.#setCopies(row, this.#copiesOf(row) + 1);
       if (rows !== undefined) rows[position] = row;
     }
     return end;
   }
 
+  /** Whether there is room for a handle without copies, and its tombstone has the key in the cell. */
+  #mayEnter(low: number, high: number, isClaimed: boolean): boolean {
+    const tombstones = this.#tombstones;
+    const { low: keyLow, high: keyHigh } = this.#cell;
+    const place = tombstones.find(low, high);
+    if (place === NO_PLACE) {
+      if (this.#size >= HANDLES_MAX) return false;
+      if (isClaimed && this.#isClaimed(keyLow, keyHigh)) {
+        this.#shared.push(this.#cell.join(keyLow, keyHigh));
+      }
+      return true;
+    }
+    const isSame = tombstones.keyLow(place) === keyLow && tombstones.keyHigh(place) === keyHigh;
+    if ((isClaimed && !isSame) || this.#size >= HANDLES_MAX) return false;
+    tombstones.takeBack(place);
+    return true;
+  }
+
+  #isClaimed(keyLow: number, keyHigh: number): boolean {
+    return this.#tombstones.hasKey(keyLow, keyHigh) || this.#claimed?.has(keyLow, keyHigh) === true;
+  }
+
   /** Loads what adding blocks with these handles will need: done for many at once, it saves waiting. */
   touch(handles: BigUint64Array): void {
     this.#slots.touch(handles);
+    this.#tombstones.touch(handles);
   }
 
   /** The same for their keys. */
   touchClaims(keys: BigUint64Array): void {
-    this.#claimed.touch(keys);
+    this.#tombstones.touchKeys(keys);
   }
 
   /** The rows of blocks, where they have one. */
@@ -182,7 +199,7 @@ export class HandleMap {
       cell.set(handles[position] ?? 0n);
       const row = this.#find(cell.low, cell.high);
       rows[position] = row;
-      if (row === NO_ROW || this.#copies[row] === TOMBSTONE) continue;
+      if (row === NO_ROW) continue;
       const copies = this.#copiesOf(row);
       if (copies > 1) this.#setCopies(row, copies - 1);
       else this.#bury(row);
@@ -216,7 +233,7 @@ export class HandleMap {
       const more = (copies[at] ?? 1) - 1;
       if (more === 0) continue;
       const row = this.#rowOf(engineKey(handles[at] ?? 0n));
-      if (row === NO_ROW || this.#copies[row] === TOMBSTONE) continue;
+      if (row === NO_ROW) continue;
       this.#setCopies(row, this.#copiesOf(row) + more);
     }
   }
@@ -237,15 +254,14 @@ export class HandleMap {
       this.#setCopies(row, copies[at] ?? 1);
       this.#slots.insert(row);
       this.#size += 1;
-      if (this.#isClaimedByHeld) this.#claimed.add(row, this.#rowEnd);
+      this.#claimed?.add(row, this.#rowEnd);
     }
   }
 
   /** Takes all copies away: which handle stands for which key remains true, as of tombstones. */
   buryAll(): void {
     for (let row = 0; row < this.#rowEnd; row += 1) {
-      const copies = this.#copies[row];
-      if (copies === FREE || copies === TOMBSTONE) continue;
+      if (this.#copies[row] === FREE) continue;
       this.#many.delete(row);
       this.#bury(row);
     }
@@ -257,8 +273,7 @@ export class HandleMap {
     this.#copies = new Uint8Array(CAPACITY_MIN);
     this.#many.clear();
     this.#slots = new HandleSlots(this.#handles);
-    this.#claimed = new ClaimedKeys(this.#keys);
-    this.#isClaimedByHeld = false;
+    this.#claimed = null;
     this.#shared = [];
     this.#tombstones.clear();
     this.#rowEnd = 0;
@@ -323,44 +338,17 @@ export class HandleMap {
     this.#keys = grown(this.#keys, new Uint32Array(2 * capacity));
     this.#copies = grown(this.#copies, new Uint8Array(capacity));
     this.#slots.moveTo(this.#handles, capacity);
-    this.#claimed.moveTo(this.#keys);
-  }
-
-  /** The first copy of a block whose tombstone is there. */
-  #revive(row: number, keyLow: number, keyHigh: number): void {
-    this.#tombstones.takeBack(row);
-    this.#copies[row] = 1;
-    this.#size += 1;
-    if (this.#isClaimedByHeld && this.#hasKey(row, keyLow, keyHigh)) return;
-    this.#claimed.delete(row);
-    this.#setKey(row, keyLow, keyHigh);
-    if (this.#isClaimedByHeld) this.#claimed.add(row, this.#rowEnd);
+    this.#claimed?.moveTo(this.#keys);
   }
 
   #bury(row: number): void {
-    this.#copies[row] = TOMBSTONE;
-    this.#size -= 1;
-    this.#tombstones.push(row);
-    this.#claimed.add(row, this.#tombstones.size);
-    if (this.#tombstones.size > TOMBSTONES_MAX) this.#free(this.#oldestTombstone());
-  }
-
-  /** Takes it out of the queue; what the next ones will need is loaded for FREED_AHEAD of them at once. */
-  #oldestTombstone(): number {
-    if (this.#freedAhead === 0) {
-      this.#freedAhead = FREED_AHEAD;
-      const next = this.#tombstones.next(FREED_AHEAD);
-      this.#slots.touchRows(next);
-      this.#claimed.touchRows(next);
-    }
-    this.#freedAhead -= 1;
-    return this.#tombstones.shift();
-  }
-
-  #free(row: number): void {
+    const at = 2 * row;
+    const [handles, keys] = [this.#handles, this.#keys];
+    this.#tombstones.push(handles[at] ?? 0, handles[at + 1] ?? 0, keys[at] ?? 0, keys[at + 1] ?? 0);
     this.#slots.delete(row);
-    this.#claimed.delete(row);
+    this.#claimed?.delete(row);
     this.#copies[row] = FREE;
+    this.#size -= 1;
     this.#link(row);
   }
 
@@ -388,12 +376,8 @@ export class HandleMap {
     this.#keys[2 * row] = low;
     this.#keys[2 * row + 1] = high;
   }
+}
 
-  #keyAt(row: number): BlockKey {
-    return blockKey(this.#cell.join(this.#keys[2 * row] ?? 0, this.#keys[2 * row + 1] ?? 0));
-  }
-
-  #handleAt(row: number): EngineKey {
-    return engineKey(this.#cell.join(this.#handles[2 * row] ?? 0, this.#handles[2 * row + 1] ?? 0));
-  }
+function wordsAt(cell: U64Cell, column: Uint32Array, row: number): bigint {
+  return cell.join(column[2 * row] ?? 0, column[2 * row + 1] ?? 0);
 }

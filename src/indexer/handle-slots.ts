@@ -100,21 +100,6 @@ export class HandleSlots {
     touchedCell[0] = touched;
   }
 
-  /** The same for rows whose handles are in the column; those beyond its end have none. */
-  touchRows(rows: Uint32Array): void {
-    const slots = this.#slots;
-    const handles = this.#handles;
-    const { length } = slots;
-    let touched = 0;
-    for (let at = 0; at < rows.length; at += 1) {
-      const word = 2 * (rows[at] ?? 0);
-      if (word >= handles.length) continue;
-      const hash = hashOf(handles[word] ?? 0, handles[word + 1] ?? 0);
-      touched += slots[homeOf(hash, length)] ?? 0;
-    }
-    touchedCell[0] = touched;
-  }
-
   /** The same for a row whose handle is in the column. */
   touchRow(row: number): void {
     const slots = this.#slots;
@@ -238,7 +223,7 @@ function slotsFor(rows: number): number {
 }
 
 /** Engines may count their handles up, so the words are mixed (finalizer of MurmurHash3). */
-function hashOf(low: number, high: number): number {
+export function hashOf(low: number, high: number): number {
   let hash = low ^ Math.imul(high, 0x9e37_79b1);
   hash = Math.imul(hash ^ (hash >>> 16), 0x85eb_ca6b);
   hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2_ae35);
