@@ -215,7 +215,8 @@ describe("the ext_proc server", () => {
     const large = client.Process();
     const refused = collect(large);
     large.write({ request_body: { body: Buffer.alloc(2_000_000) } });
-    expect((await refused).code).toBe(grpc.status.RESOURCE_EXHAUSTED);
+    const { messages } = await refused;
+    expect(messages.map((each) => each.immediate_response?.status)).toEqual([{ code: 413 }]);
 
     const raw = new grpc.Client(server.address, grpc.credentials.createInsecure());
     cleanups.push(() => raw.close());

@@ -8,7 +8,9 @@ const PREFIX_BYTES = 5;
  * - too-large: longer than allowed
  * - over-budget: the bytes that all half messages hold are over their budget
  */
-export type FrameRefusal = "compressed" | "too-large" | "over-budget";
+export type FrameRefusal = "compressed" | MessageLoss;
+/** Why a message that is well-formed so far is not taken. */
+export type MessageLoss = "too-large" | "over-budget";
 
 /**
  * Bytes of a half message beyond which they count against the budget: a gateway's chunk of 64 KiB with

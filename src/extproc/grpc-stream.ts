@@ -12,7 +12,7 @@ import type { Meter } from "../core/meter.ts";
 import type { Deadlines } from "./deadlines.ts";
 import type { ProcessingResponse } from "./gen/envoy/service/ext_proc/v3/ProcessingResponse.ts";
 import type { ExtProcCodec } from "./grpc-definition.ts";
-import type { FrameLimits } from "./grpc-frames.ts";
+import type { FrameLimits, MessageLoss } from "./grpc-frames.ts";
 import { type CallEvents, GRPC_STATUS, type Http2GrpcCall } from "./http2-grpc-call.ts";
 import type { Picker, PickOutcome, PickRequest } from "./picker.ts";
 import type { Session } from "./session.ts";
@@ -70,8 +70,8 @@ export class GrpcStream implements CallEvents {
     this.#receive({ kind: "message", message: this.#deps.codec.decode(bytes) });
   }
 
-  onOverBudget(): void {
-    this.#receive({ kind: "over-budget" });
+  onMessageLost(why: MessageLoss): void {
+    this.#receive({ kind: "message-lost", why });
   }
 
   onHalfClosed(): void {

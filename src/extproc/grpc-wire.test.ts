@@ -113,12 +113,12 @@ describe("a stream that its peer resets", () => {
 });
 
 describe("a call that the server ends", () => {
-  const cut = Buffer.from([1, 0, 0, 0, 0]);
+  const compressed = Buffer.from([1, 0, 0, 0, 0]);
   const tooLarge = Buffer.from([0, 255, 255, 255, 255]);
 
-  for (const [what, bytes] of [
-    ["a compressed message", cut],
-    ["one over the limit", tooLarge],
+  for (const [what, bytes, reason, outcome] of [
+    ["a compressed message", compressed, "transport", "aborted"],
+    ["one over the limit", tooLarge, "body-too-large", "refused"],
   ] as const) {
     it(`for ${what} gives its budget back, is counted, and is reset after its status`, async () => {
       const { server, peer, meter, refused } = await start({
@@ -127,8 +127,8 @@ describe("a call that the server ends", () => {
       });
       open(peer, 1, duplex, body(9000, false), bytes);
       await waitUntil("the status", () => ofStream(peer, 1, FRAME_TYPE.headers).length > 0);
-      expect(refused("transport")).toBe(1);
-      expect(meter.total("kvatlas_extproc_streams_total", { outcome: "aborted" })).toBe(1);
+      expect(refused(reason)).toBe(1);
+      expect(meter.total("kvatlas_extproc_streams_total", { outcome })).toBe(1);
 
       open(peer, 3, duplex, body(9000));
       await waitUntil("an answer to the next", () => firstAnswer(peer, 3) !== null);
@@ -140,6 +140,19 @@ describe("a call that the server ends", () => {
       await waitUntil("the end", () => server.openStreams === 1);
     });
   }
+
+  it("answers a body over the limit with 413, though it is one message, and fails an answer's", async () => {
+    const { peer, meter, refused } = await start({ bodyBytesMax: 10_000 });
+    open(peer, 1, duplex, body(2_000_000).subarray(0, 10));
+    await waitUntil("an answer", () => firstAnswer(peer, 1) !== null);
+    expect(firstAnswer(peer, 1)?.immediate_response?.status).toEqual({ code: 413 });
+
+    open(peer, 3, duplex, body(10));
+    await waitUntil("an answer", () => firstAnswer(peer, 3) !== null);
+    peer.send(dataFrames(3, tooLarge));
+    await waitUntil("the count", () => refused("body-too-large") === 2);
+    expect(meter.total("kvatlas_extproc_streams_total", { outcome: "failed" })).toBe(1);
+  });
 
   it("because of the caller's deadline takes the pick under way back", async () => {
     let give = (_: PickOutcome): void => {};

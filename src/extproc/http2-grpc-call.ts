@@ -1,7 +1,7 @@
 /** One gRPC call on a stream of node:http2: messages in and out, and a status at its end. */
 import http2, { type ServerHttp2Stream } from "node:http2";
 import type { Clock } from "../core/clock.ts";
-import { type FrameLimits, FrameReader, type FrameRefusal, frameParts } from "./grpc-frames.ts";
+import { type FrameLimits, FrameReader, frameParts, type MessageLoss } from "./grpc-frames.ts";
 
 /** Of gRPC's status codes those that are given here. */
 export const GRPC_STATUS = {
@@ -34,8 +34,8 @@ export interface CallDeps {
 /** What throws ends the call as a message of no known form does. */
 export interface CallEvents {
   onMessage(message: Buffer): void;
-  /** A message came in part, and the budget has no room for more of it: the call is to be ended. */
-  onOverBudget?(): void;
+  /** A message came in part, and the rest is not taken: the call is to be ended. */
+  onMessageLost?(why: MessageLoss): void;
   /** The peer sends nothing more and reads on. */
   onHalfClosed(): void;
   /** What was written has gone, after `write` had said that it has not. */
@@ -48,9 +48,13 @@ export interface CallEvents {
 
 /** Names and values in turn, which Node need not sort and check for each call. */
 const HEADERS = [":status", "200", "content-type", "application/grpc"] as const;
-const REFUSALS: Readonly<Record<Exclude<FrameRefusal, "over-budget">, CallEnd>> = {
-  compressed: { code: GRPC_STATUS.unimplemented, details: "messages must not be compressed" },
-  "too-large": { code: GRPC_STATUS.resourceExhausted, details: "message over the limit" },
+const COMPRESSED: CallEnd = {
+  code: GRPC_STATUS.unimplemented,
+  details: "messages must not be compressed",
+};
+const TOO_LARGE: CallEnd = {
+  code: GRPC_STATUS.resourceExhausted,
+  details: "message over the limit",
 };
 
 /** A peer that has the status of its call and does not end it within this time is told to, ms. */
@@ -88,8 +92,9 @@ export class Http2GrpcCall {
     stream.on("data", (chunk: Buffer) =>
       this.#guarded(() => {
         const refusal = this.#isEnded ? null : reader.push(chunk);
-        if (refusal === "over-budget") events.onOverBudget?.();
-        else if (refusal !== null) this.refuse("transport", REFUSALS[refusal]);
+        if (refusal === "compressed") this.refuse("transport", COMPRESSED);
+        else if (refusal !== null && events.onMessageLost) events.onMessageLost(refusal);
+        else if (refusal !== null) this.refuse("transport", TOO_LARGE);
         if (refusal !== null) reader.release();
       }),
     );

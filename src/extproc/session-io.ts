@@ -11,8 +11,8 @@ export type SessionInput =
   | { readonly kind: "pick-failed" }
   /** The time for `pick` is over. */
   | { readonly kind: "deadline" }
-  /** A message came in part, and the budget of bodies has no room for the rest. */
-  | { readonly kind: "over-budget" }
+  /** A message came in part: the rest is over the limit, or the budget of bodies has no room. */
+  | { readonly kind: "message-lost"; readonly why: "too-large" | "over-budget" }
   /** The peer sends nothing more and reads on. */
   | { readonly kind: "half-closed" }
   /** The peer reset the stream, or the connection is gone. */

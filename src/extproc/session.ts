@@ -115,8 +115,8 @@ export class Session {
       case "pick-failed":
       case "deadline":
         return this.#onPickMissing();
-      case "over-budget":
-        return this.#onOverBudget();
+      case "message-lost":
+        return this.#onMessageLost(input.why);
       case "half-closed":
         return this.#onHalfClosed();
       case "cancelled":
@@ -313,12 +313,12 @@ export class Session {
   }
 
   /** What is lost was a part of the request, or else of an answer that cannot be refused any more. */
-  #onOverBudget(): SessionOutput[] {
+  #onMessageLost(why: "too-large" | "over-budget"): SessionOutput[] {
     if (this.#state === "closed") return [];
-    if (this.#state === "waiting" || this.#state === "collecting") {
-      return this.#refuse(BODY_BUDGET_SPENT);
-    }
-    const counted = { kind: "count", reason: BODY_BUDGET_SPENT.reason } as const;
+    const { bytesMax } = this.#body;
+    const refusal = why === "too-large" ? bodyTooLarge(bytesMax + 1, bytesMax) : BODY_BUDGET_SPENT;
+    if (this.#state === "waiting" || this.#state === "collecting") return this.#refuse(refusal);
+    const counted = { kind: "count", reason: refusal.reason } as const;
     return [counted, ...this.#cancelPick(), ...this.#close("failed")];
   }
 
