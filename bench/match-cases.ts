@@ -1,8 +1,10 @@
 /** Rows of the longest prefix: of a fresh index, of one after hours of churn, and beside its writer. */
 import { Worker } from "node:worker_threads";
+import { blockKey } from "../src/core/ids.ts";
 import { nodeClock } from "../src/core/node-clock.ts";
 import { seededRandom } from "../src/core/random.ts";
 import { HotIndex } from "../src/indexer/hot-index.ts";
+import { mixedChains } from "../src/indexer/mixed-chains.ts";
 import type { TableHandle } from "../src/indexer/table-memory.ts";
 import { TableReader } from "../src/indexer/table-reader.ts";
 import type { BlockHasher } from "../src/keys/block-hasher.ts";
@@ -32,7 +34,7 @@ export async function matchCases(hasher: BlockHasher): Promise<BenchCase[]> {
   const sizes = [64, 512, 2048, 8192].map((blocks) => ({ blocks, endpoints: 64 }));
   return [...sizes, { blocks: 2048, endpoints: 1024 }]
     .flatMap((size) => sizeCases(hasher, naive, size))
-    .concat(churnedCase(hasher));
+    .concat(churnedCase(hasher), mixedCase(hasher));
 }
 
 type NaiveHasher = Awaited<ReturnType<typeof naiveHasher>>;
@@ -80,6 +82,43 @@ function sizeCases(
       reference: `naive.match.tokens.${name}`,
     },
   ];
+}
+
+/** Holders' last blocks are half as large as those before: each block is a place where that may be so. */
+function mixedCase(hasher: BlockHasher): BenchCase {
+  const blocks = 512;
+  const tokens = tokensOf(blocks);
+  const parent = hasher.rootKey(NAMESPACE);
+  const keys = hasher.chainKeys({ parent, tokens, blockSizeTokens: BLOCK });
+  const index = new HotIndex();
+  for (let holder = 1; holder <= HOLDERS; holder += 1) {
+    const held = (blocks * holder) / HOLDERS - 1;
+    const key = blockKey(keys[held - 1] ?? 0n);
+    const rest = tokens.subarray(held * BLOCK, held * BLOCK + BLOCK / 2);
+    const half = hasher.chainKeys({ parent: key, tokens: rest, blockSizeTokens: BLOCK / 2 });
+    index.storeMany(holderOf((holder - 1) * 8), "gpu", keys.subarray(0, held));
+    index.storeMany(holderOf((holder - 1) * 8), "gpu", half, BigUint64Array.of(key));
+  }
+  return {
+    ...{ name: `match.tokens.${blocks}x64.mixed-sizes`, unit: "us", blocks },
+    reference: `match.tokens.${blocks}x64`,
+    run: (): void => {
+      hasher.reuse();
+      const held = hasher.passingKeys({ parent, tokens, blockSizeTokens: BLOCK });
+      mixedChains({
+        starts: [{ blockSizeTokens: BLOCK, keys: held, matches: index.match(held) }],
+        ...{ blockSizesTokens: [BLOCK, BLOCK / 2], index, probesMax: 8192 },
+        keysBehind: (place, blockSizeTokens, blocksMax) => {
+          const end = place.tokens + blockSizeTokens * blocksMax;
+          const behind = {
+            parent: blockKey(place.key),
+            tokens: tokens.subarray(place.tokens, end),
+          };
+          return hasher.chainKeys({ ...behind, blockSizeTokens });
+        },
+      });
+    },
+  };
 }
 
 /** A conversation that grew turn by turn among the others', late in the churn of 64 engines. */

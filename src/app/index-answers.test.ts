@@ -114,7 +114,7 @@ it("is exact with blocks missing anywhere, by tier, with shared tiers, and anywh
       }
       const events = { heardMsOf: (): number => 0 };
       const knowledge = new PodKnowledge({ holders: residency, events, assumedLifeMs: 1 });
-      const deps = { index, holders: residency, prompt, knowledge };
+      const deps = { index, holders: residency, prompt, knowledge, meter };
       answers = new IndexAnswers({ ...deps, fleet: { view: () => view }, clock: nodeClock });
 
       // The definition.

@@ -13,12 +13,8 @@ import type {
   PromptQuery,
   QueryStats,
 } from "../query/index-queries.ts";
-
-import {
-  type EndpointMatch,
-  endpointMatches,
-  type SizedMatches,
-} from "../router/endpoint-match.ts";
+import type { SizedPrompt } from "../router/dispatcher.ts";
+import { type EndpointMatch, endpointMatches } from "../router/endpoint-match.ts";
 import { type KnownState, NO_EVENT_SOURCE, worstState } from "../router/known-state.ts";
 import { TIERS } from "../tiers/tier.ts";
 import { type MatchInput, matchKeys, matchPrompt, type PromptMatchDeps } from "./prompt-match.ts";
@@ -93,15 +89,12 @@ export class IndexAnswers implements IndexQueries {
   }
 
   /** Matches as decisions have them, with what else there is at the same moment. */
-  #sized(
-    query: PromptQuery,
-    input: MatchInput,
-  ): { sized: readonly SizedMatches[]; supply: Supply } {
+  #sized(query: PromptQuery, input: MatchInput): { sized: readonly SizedPrompt[]; supply: Supply } {
     const { index, prompt } = this.#deps;
-    const prefixes: PrefixMatch[] = [];
+    const prefixes = new Map<BigUint64Array, PrefixMatch>();
     const match = (keys: BigUint64Array): HolderMatch[] => {
       const prefix = index.prefix(keys);
-      prefixes.push(prefix);
+      prefixes.set(keys, prefix);
       return prefix.matches;
     };
     const deps = { ...this.#deps, index: { match } };
@@ -109,10 +102,11 @@ export class IndexAnswers implements IndexQueries {
       query.kind === "tokens"
         ? matchPrompt(deps, prompt.keyed(query), input).sized
         : [matchKeys(deps, query, input)];
-    const supply = supplyOf(
-      prefixes.map((prefix, at) => ({ prefix, blockSizeTokens: sized[at]?.blockSizeTokens ?? 0 })),
-    );
-    return { sized, supply };
+    const supplied = sized.flatMap(({ keys, blockSizeTokens }) => {
+      const prefix = prefixes.get(keys);
+      return prefix === undefined ? [] : [{ prefix, blockSizeTokens }];
+    });
+    return { sized, supply: supplyOf(supplied) };
   }
 }
 

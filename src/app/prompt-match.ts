@@ -1,7 +1,10 @@
 /** What every endpoint holds of one prompt: from the index, or assumed where there are no events. */
 import type { EndpointId } from "../core/ids.ts";
+import type { Meter } from "../core/meter.ts";
+import type { LossReason } from "../events/keyed-batch.ts";
 import type { EndpointView } from "../fleet/fleet.ts";
 import type { HolderMatch, IndexReader } from "../indexer/block-index.ts";
+import { mixedChains } from "../indexer/mixed-chains.ts";
 import { CHUNK_TOKENS } from "../prompt/byte-chunks.ts";
 import type { PromptKeys } from "../prompt/prompt-reader.ts";
 import type { MatchedBy } from "../router/decision-record.ts";
@@ -13,7 +16,12 @@ export interface PromptMatchDeps {
   readonly index: Pick<IndexReader, "match">;
   readonly holders: KnownHolders;
   readonly knowledge: PodKnowledge;
+  readonly meter: Meter;
 }
+
+/** Places of one prompt at which its blocks may change their size that are looked at: 0.3 us each. */
+const PROBES_MAX = 8192;
+const CONNECTOR: LossReason = "no-removals";
 
 /** What a decision's matches are made of. Its keys last until the next prompt is matched; see `lasting`. */
 export interface PromptMatch {
@@ -43,6 +51,8 @@ export function matchPrompt(
     keysBySize.set(blockSizeTokens, keys);
     sized.push(matchKeys(deps, { keys, blockSizeTokens }, input));
   }
+  const mixed = sized.length < 2 ? null : matchMixed(deps, prompt, { ...input, sized });
+  if (mixed !== null) sized.push(mixed);
   return { matchedBy: "tokens", sized, keysBySize };
 }
 
@@ -52,7 +62,8 @@ export function lasting(match: PromptMatch): PromptMatch {
     Array.from(match.keysBySize, ([size, keys]) => [size, keys.slice()] as const),
   );
   const sized = match.sized.map((each) => {
-    return { ...each, keys: keysBySize.get(each.blockSizeTokens) ?? each.keys };
+    const { keys, blockSizeTokens } = each;
+    return keys.length === 0 ? each : { ...each, keys: keysBySize.get(blockSizeTokens) ?? keys };
   });
   return { ...match, sized, keysBySize };
 }
@@ -83,6 +94,37 @@ export function matchKeys(
   return { blockSizeTokens, keys, matches };
 }
 
+/**
+ * How far holders come whose chains change the size of their blocks: as matches of blocks of one token.
+ * Null: no holder may have such chains.
+ */
+function matchMixed(
+  { index, holders, meter }: PromptMatchDeps,
+  prompt: PromptKeys,
+  { sized, known }: MatchInput & { readonly sized: readonly SizedPrompt[] },
+): SizedPrompt | null {
+  const sizes = new Set<number>();
+  const starts = sized.map((each) => {
+    const matches = each.matches.filter(({ holder }) => {
+      const cursor = holders.cursorOf(holder);
+      if (cursor === null || known.approximated.has(holder.endpointId)) return false;
+      const { blockSizesTokens, reason } = cursor;
+      // A connector's chunks follow chunks alone.
+      if (blockSizesTokens.length < 2 || reason === CONNECTOR) return false;
+      for (const size of blockSizesTokens) sizes.add(size);
+      return true;
+    });
+    return { ...each, matches };
+  });
+  if (sizes.size === 0) return null;
+  const { matches, isCut } = mixedChains({
+    ...{ starts, blockSizesTokens: [...sizes], index, probesMax: PROBES_MAX },
+    keysBehind: (place, size, blocksMax) => prompt.keysBehind(place, size, blocksMax),
+  });
+  if (isCut) meter.count("kvatlas_matches_cut_total", {});
+  return { blockSizeTokens: 1, keys: NO_KEYS, matches };
+}
+
 /** What was heard of an endpoint before it fell silent has no bound to its life: it is not used. */
 function heardOf(
   matches: readonly HolderMatch[],
@@ -91,3 +133,5 @@ function heardOf(
   if (approximated.size === 0) return matches;
   return matches.filter(({ holder }) => !approximated.has(holder.endpointId));
 }
+
+const NO_KEYS: BigUint64Array = new BigUint64Array(0);

@@ -62,10 +62,10 @@ export async function createReadSide(config: Config, deps: ReadSideDeps): Promis
     ...{ ...ports, events, holders, evictions: deps.evictions, fleet, parity },
     assumedLifeMs: config.router.assumedLifeMs,
   });
-  const matching = { index, holders, fleet, clock, knowledge: pods.knowledge };
+  const matching = { index, holders, fleet, clock, meter, knowledge: pods.knowledge };
   const decisions = new DecisionRing<DecisionRecord>(config.observe.decisionsMax);
   const decider = new LocalDecider({
-    ...{ ...matching, ...pods, log, meter, flow: config.flow, decisions, onDispatch },
+    ...{ ...matching, ...pods, log, flow: config.flow, decisions, onDispatch },
     dispatcher: new Dispatcher({ ...followed, config: config.router, random }),
   });
   return {

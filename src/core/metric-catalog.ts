@@ -58,6 +58,10 @@ export const COUNTERS = {
     help: "Answers of the index that were given up because the write path stood still amid a write; they were empty.",
     labels: [],
   },
+  kvatlas_matches_cut_total: {
+    help: "Prompts of which not every place was looked at where blocks may change their size: a match may be too short.",
+    labels: [],
+  },
   kvatlas_index_refused_total: {
     help: "Entries that the index had no room for, by limit (table: blocks or sets of holders; holders).",
     labels: ["limit"],

@@ -5,10 +5,12 @@
  */
 import { z } from "zod";
 import { ENGINE_DEFAULT, type EngineName } from "../core/engine-name.ts";
-import { endpointId, type Holder } from "../core/ids.ts";
+import { blockKey, endpointId, type Holder } from "../core/ids.ts";
 import { silentLog } from "../core/log.ts";
 import { silentMeter } from "../core/meter.ts";
+import type { HolderMatch, IndexReader } from "../indexer/block-index.ts";
 import { HotIndex } from "../indexer/hot-index.ts";
+import { type MixedChainsInput, mixedChains } from "../indexer/mixed-chains.ts";
 import { Residency } from "../indexer/residency.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
 import { type ExtraKey, extraText, saltExtras } from "../keys/extra-keys.ts";
@@ -18,7 +20,6 @@ import { Applier } from "./applier.ts";
 import { createEventDecoder } from "./event-decoder.ts";
 import { readId } from "./event-fields.ts";
 import type { EventMessage } from "./frames.ts";
-import { heldPrefix } from "./held-prefix.ts";
 import { HolderRelay, type RelayStep } from "./holder-relay.ts";
 import { ReorderWindow } from "./reorder-window.ts";
 import type { EngineMessage } from "./sequence.ts";
@@ -186,21 +187,67 @@ function rankOf({ batch }: EngineMessage): number | null {
   return batch?.rank ?? null;
 }
 
-/** The longest prefix that one rank holds. */
+/** The longest prefixes that one rank holds. */
 function prefixTokens(prompt: Prompt, played: PlayedCapture): Record<Tier | "any", number> {
-  const { index, hasher, blockSizes } = played;
-  const { tokenIds, loraName = null } = prompt;
-  const loras = lorasOf(prompt, played);
-  return heldPrefix({
-    tokens: Uint32Array.from(tokenIds),
-    extras: extrasOf(prompt).map((block) => extraText(withoutLora(block, loraName))),
-    blockSizesTokens: blockSizes,
-    roots: (blockSizeTokens) =>
-      loras.map((lora) => hasher.rootKey({ model: MODEL, lora, blockSizeTokens })),
-    index,
-    hasher,
-  });
+  const within = (tier: Tier | "any"): number =>
+    longestPrefix(prompt, played, heldIn(played.index, tier));
+  const [gpu, cpu, nvme, shared] = [within("gpu"), within("cpu"), within("nvme"), within("shared")];
+  return { gpu, cpu, nvme, shared, any: within("any") };
 }
+
+function longestPrefix(prompt: Prompt, played: PlayedCapture, index: Matching): number {
+  const { hasher, blockSizes } = played;
+  const { loraName = null } = prompt;
+  const tokens = Uint32Array.from(prompt.tokenIds);
+  const extras = extrasOf(prompt).map((block) => extraText(withoutLora(block, loraName)));
+  const keysBehind: MixedChainsInput["keysBehind"] = (place, blockSizeTokens, blocksMax) =>
+    hasher.chainKeys({
+      ...{ parent: blockKey(place.key), blockSizeTokens, extras: extras.slice(place.blocks) },
+      tokens: tokens.subarray(place.tokens, place.tokens + blockSizeTokens * blocksMax),
+    });
+  const starts = lorasOf(prompt, played).flatMap((lora) =>
+    [...blockSizes].map((blockSizeTokens) => {
+      const key = hasher.rootKey({ model: MODEL, lora, blockSizeTokens });
+      const keys = keysBehind({ key, tokens: 0, blocks: 0 }, blockSizeTokens, tokens.length);
+      return { blockSizeTokens, keys, matches: index.match(keys) };
+    }),
+  );
+  const probesMax = Number.POSITIVE_INFINITY;
+  const input = { starts, blockSizesTokens: [...blockSizes], keysBehind, index, probesMax };
+  const lengths = [
+    ...starts.flatMap(({ blockSizeTokens, matches }) =>
+      matches.map(({ blocks }) => blocks * blockSizeTokens),
+    ),
+    ...mixedChains(input).matches.map(({ blocks }) => blocks),
+  ];
+  return lengths.reduce((longest, each) => Math.max(longest, each), 0);
+}
+
+type Matching = Pick<IndexReader, "match">;
+
+/** What ranks hold within a tier, or over any: prompts here may be longer than those of requests. */
+function heldIn(index: Pick<IndexReader, "residency">, tier: Tier | "any"): Matching {
+  const match = (keys: BigUint64Array): HolderMatch[] => {
+    const found = new Map<number, HolderMatch>();
+    for (const [depth, key] of keys.entries()) {
+      if (depth > 0 && ![...found.values()].some(({ blocks }) => blocks === depth)) break;
+      for (const { holder, tier: each } of index.residency(blockKey(key))) {
+        if (tier !== "any" && each !== tier) continue;
+        if ((found.get(holder.rank)?.blocks ?? 0) !== depth) continue;
+        found.set(holder.rank, {
+          holder,
+          blocks: depth + 1,
+          gpuBlocks: 0,
+          blocksByTier: NOT_ASKED,
+        });
+      }
+    }
+    return [...found.values()];
+  };
+  return { match };
+}
+
+const NOT_ASKED = { gpu: 0, cpu: 0, nvme: 0, shared: 0 };
 
 /**
  * An adapter's namespaces: its name, its id as engines before 0.14 have it alone, and the names that

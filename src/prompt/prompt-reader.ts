@@ -1,4 +1,5 @@
 /** Request -> namespace and token ids -> block keys. */
+import { blockKey } from "../core/ids.ts";
 import type { Meter } from "../core/meter.ts";
 import type { Result } from "../core/result.ts";
 import type { BlockHasher, ChainInput } from "../keys/block-hasher.ts";
@@ -55,6 +56,15 @@ export type KeyedTokens = Pick<PromptReading, "tokens" | "lora" | "cacheSalt">;
 export interface PromptKeys {
   /** They last until `reuse`. */
   keysOf(blockSizeTokens: number): BigUint64Array;
+  /**
+   * Of its next blocks behind one that ends at so many tokens and has this key: so many at most. Asked
+   * for where holders have blocks of several sizes.
+   */
+  keysBehind(
+    place: { readonly key: bigint; readonly tokens: number },
+    blockSizeTokens: number,
+    blocksMax: number,
+  ): BigUint64Array;
   /** Keys of any prompt that were given so far are not needed any more. */
   reuse(): void;
 }
@@ -136,6 +146,12 @@ export class PromptReader {
         tokens === null
           ? NO_KEYS
           : hasher.passingKeys(this.#chain({ tokens, lora, blockSizeTokens, extras })),
+      keysBehind: (place, blockSizeTokens, blocksMax): BigUint64Array => {
+        const end = place.tokens + blocksMax * blockSizeTokens;
+        const behind = tokens?.subarray(place.tokens, end) ?? NO_TOKENS;
+        const parent = blockKey(place.key);
+        return hasher.chainKeys({ parent, tokens: behind, blockSizeTokens });
+      },
       reuse: (): void => hasher.reuse(),
     };
   }
@@ -231,6 +247,7 @@ interface Chained {
 type GivenTokens = Omit<Tokenized, "source"> & { readonly source: "given" };
 
 const NO_KEYS: BigUint64Array = new BigUint64Array(0);
+const NO_TOKENS: Uint32Array = new Uint32Array(0);
 /** Tokens that a body is taken for of which nobody knows whether it is text. */
 const UNREAD_TOKENS_MAX = 8192;
 /** A recording or a file by its bytes would be hours of work. */
