@@ -30,6 +30,7 @@ export class UsageTail {
 
   /** Null when the body ends without a readable `usage` object. */
   read(): Usage | null {
+    if (this.#bytes === 0) return null;
     const text = Buffer.concat(this.#chunks, this.#bytes).toString("utf8");
     if (this.#isWhole) {
       const answer = parseJson(text);
@@ -107,8 +108,12 @@ function member(value: unknown, key: string): unknown {
   return (value as Record<string, unknown>)[key];
 }
 
-/** Undefined when the text is not JSON. */
+/**
+ * Undefined when the text is no JSON object, nor a list of them. What cannot be one is not tried, as the
+ * `[DONE]` of a stream: an error that is thrown costs more than a small answer.
+ */
 function parseJson(text: string): unknown {
+  if (!/^\s*(?:\[\s*)?\{/.test(text)) return undefined;
   try {
     return JSON.parse(text);
   } catch {
