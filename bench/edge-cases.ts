@@ -2,7 +2,7 @@
 import { nodeClock } from "../src/core/node-clock.ts";
 import { tokenizerFolder } from "../test/harness/tokenizers.ts";
 import { chatBody } from "./chat.ts";
-import { EdgeClient, type EdgeRequest, edgeRequest } from "./edge-client.ts";
+import { EdgeClient, type EdgeRequest, edgeRequest, TURN_PLACE } from "./edge-client.ts";
 import { envoyErrors } from "./edge-envoy.ts";
 import type { Figures } from "./edge-figures.ts";
 import { type EdgeProcess, startProcess } from "./edge-process.ts";
@@ -22,6 +22,8 @@ const CONNECTIONS = 2;
 const CHATS_PER_SECOND = 50;
 /** The same for chats, of which a second has few. */
 const WARMUP_TURNS = 1000;
+const TURNS = 500;
+const QUICK_TURNS = 200;
 const OPEN_STREAMS = 10_000;
 
 export function edgeCases(): ValueCase[] {
@@ -114,14 +116,11 @@ function chatCase(): ValueCase {
     value: (isQuick) =>
       withRouter({ tokenizerPath: tokenizerFolder("qwen2_5") }, async ({ ready }) => {
         const client = new EdgeClient(ready.edge);
-        const turn = (n: number): EdgeRequest =>
-          edgeRequest("/v1/chat/completions", chatBody(`${n}?`), false);
-        for (let warmup = 1; warmup <= WARMUP_TURNS; warmup += 1) {
-          await client.exchange(turn(-warmup));
-        }
-        // Made before: they would be what delays answers.
-        const turns = Array.from({ length: isQuick ? 100 : 500 }, (_, n) => turn(n));
-        const told = await atRate(CHATS_PER_SECOND, turns, (turn) => client.exchange(turn));
+        // Made once: what the client's collector has to do for bodies would delay the answers.
+        const turn = edgeRequest("/v1/chat/completions", chatBody(TURN_PLACE), false);
+        const turns = isQuick ? QUICK_TURNS : TURNS;
+        for (let n = 0; n < WARMUP_TURNS; n += 1) await client.exchange(turn);
+        const told = await atRate(CHATS_PER_SECOND, turns, () => client.exchange(turn));
         client.close();
         return percentiles(told);
       }),
@@ -230,14 +229,14 @@ async function load(
 /** Begins one each 1/`perSecond` seconds, whether the one before is done or not. */
 async function atRate(
   perSecond: number,
-  requests: readonly EdgeRequest[],
-  run: (request: EdgeRequest) => Promise<number>,
+  requests: number,
+  run: () => Promise<number>,
 ): Promise<number[]> {
   const startMs = nodeClock.nowMs();
   const all: Promise<number>[] = [];
-  for (const [n, request] of requests.entries()) {
+  for (let n = 0; n < requests; n += 1) {
     await wait(Math.max(0, startMs + (1000 * n) / perSecond - nodeClock.nowMs()));
-    all.push(run(request));
+    all.push(run());
   }
   return await Promise.all(all);
 }

@@ -16,6 +16,10 @@ const CONNECTION_WINDOW_BYTES = 16_777_216;
 const ANSWER_LIMITS = { messageBytesMax: 1_048_576, budget: null };
 /** Stands where each request has an id of its own, as Envoy gives one. */
 const ID_PLACE = "00000000-0000-0000-0000-000000000000";
+/** The same within a body that is to be another one each time it is sent: a chat's next turn. */
+export const TURN_PLACE = "#0000000";
+/** At Node's default of 10 MiB a client refuses its own streams while a busy machine lags behind. */
+const SESSION_MEMORY_MIB_MAX = 1024;
 
 const { requestSerialize } = loadExtProcPackage().definition.Process;
 
@@ -33,6 +37,8 @@ export interface EdgeRequest {
   /** Place of its id in `headers`. */
   readonly idAt: number;
   readonly body: readonly Buffer[];
+  /** Which of them has the place of the turn, and where; null: none. */
+  readonly turnAt: { readonly chunk: number; readonly at: number } | null;
   /** Of the answer; null: it is not shown. */
   readonly responseHeaders: Buffer | null;
   readonly responseBody: Buffer;
@@ -63,10 +69,14 @@ export function edgeRequest(path: string, body: Uint8Array, isAnswered: boolean)
       headers: { headers: [header(":status", "200"), header("content-type", "application/json")] },
     },
   });
+  const messages = chunks.map(messageBytes);
+  const turned = messages.findIndex((bytes) => bytes.includes(TURN_PLACE));
   return {
     headers,
     idAt: headers.indexOf(ID_PLACE),
-    body: chunks.map(messageBytes),
+    body: messages,
+    turnAt:
+      turned === -1 ? null : { chunk: turned, at: messages[turned]?.indexOf(TURN_PLACE) ?? 0 },
     responseHeaders: isAnswered ? responseHeaders : null,
     responseBody: messageBytes({
       response_body: { body: Buffer.from('{"choices":[{"text":"a"}]}'), end_of_stream: true },
@@ -83,11 +93,17 @@ export class EdgeClient {
   }
 
   /** Runs one request to its end; resolves with the time until the destination was told, ms. */
-  exchange({ headers, idAt, body, ...response }: EdgeRequest): Promise<number> {
+  exchange({ headers, idAt, body, turnAt, ...response }: EdgeRequest): Promise<number> {
     const startMs = nodeClock.nowMs();
-    const named = Buffer.from(headers);
-    named.write(String(this.#turn).padStart(ID_PLACE.length, "0"), idAt);
-    const stream = this.open([named, ...body]);
+    const numbered = (bytes: Buffer, place: string, at: number): Buffer => {
+      const copy = Buffer.from(bytes);
+      copy.write(String(this.#turn).padStart(place.length, "0"), at);
+      return copy;
+    };
+    const chunks = body.map((bytes, chunk) =>
+      chunk === turnAt?.chunk ? numbered(bytes, TURN_PLACE, turnAt.at) : bytes,
+    );
+    const stream = this.open([numbered(headers, ID_PLACE, idAt), ...chunks]);
     return new Promise((resolve, reject) => {
       let toldMs = 0;
       const end = (): void => {
@@ -140,6 +156,7 @@ export class EdgeClient {
 function connect(address: string): http2.ClientHttp2Session {
   const session = http2.connect(`http://${address}`, {
     settings: { initialWindowSize: STREAM_WINDOW_BYTES },
+    maxSessionMemory: SESSION_MEMORY_MIB_MAX,
   });
   session.once("connect", () => session.setLocalWindowSize(CONNECTION_WINDOW_BYTES));
   session.setMaxListeners(0);
