@@ -27,13 +27,16 @@ export class KvPicker implements Picker {
     const parsed = prompt.parse(request);
     // Meanwhile, `pickByLoad` finds what is known of the request so far.
     this.#untokenized.set(request.requestId, parsed);
+    const tokenizing = prompt.tokenize(parsed, signal);
+    // While a thread tokenises what is new.
+    const chunkKeys = prompt.chunkKeysOf(parsed);
     let reading: PromptReading;
     try {
-      reading = await prompt.tokenize(parsed, signal);
+      reading = await tokenizing;
     } finally {
       this.#untokenized.delete(request.requestId);
     }
-    const asked = this.#asked(request, parsed, reading);
+    const asked = this.#asked(request, reading, chunkKeys);
     return withBody(await decider.decide(asked, signal, onHeld), request, received);
   }
 
@@ -44,7 +47,7 @@ export class KvPicker implements Picker {
     const asked =
       parsed === undefined
         ? unread(request)
-        : this.#asked(request, parsed, prompt.untokenized(parsed));
+        : this.#asked(request, prompt.untokenized(parsed), prompt.chunkKeysOf(parsed));
     return withBody(await decider.decideNow(asked), request, received);
   }
 
@@ -70,11 +73,10 @@ export class KvPicker implements Picker {
     return body === null ? request : { ...request, body };
   }
 
-  #asked(request: PickRequest, parsed: ParsedRequest, reading: PromptReading): AskedRequest {
+  #asked(request: PickRequest, reading: PromptReading, chunkKeys: BigUint64Array): AskedRequest {
     const { prompt } = this.#deps;
     const { source, reason, prompts, inputTokens, isFirstTokenShown } = reading;
     const keys = reading.tokens === null ? null : prompt.keyed(reading);
-    const chunkKeys = prompt.chunkKeysOf(parsed);
     return {
       ...unread(request),
       wishes: { priority: reading.priority, ...reading.traits },

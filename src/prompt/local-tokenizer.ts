@@ -47,6 +47,7 @@ interface Piece {
 }
 
 type Made = Result<Uint32Array, TokenizeRefusal>;
+type Rendered = Result<RenderedChat, TokenizeRefusal>;
 
 export class LocalTokenizer implements PromptTokenizer {
   /** What was read and how texts are cut, for people. */
@@ -99,7 +100,9 @@ export class LocalTokenizer implements PromptTokenizer {
     request: TokenizeRequest,
     signal: AbortSignal,
   ): Promise<Result<Tokenized, TokenizeRefusal>> {
-    const chat = this.#checked(await this.#render(request, signal));
+    // No turn of the queue before what is new has gone to its thread.
+    const made = this.#render(request, signal);
+    const chat = this.#checked(made instanceof Promise ? await made : made);
     if (!chat.ok) {
       if (!ASKED_ELSEWHERE.includes(chat.reason)) return chat;
       const asked = await this.#deps.otherwise.tokenize(request, signal);
@@ -110,9 +113,9 @@ export class LocalTokenizer implements PromptTokenizer {
     const { text, isSpecialAdded } = chat.value;
     const start = this.#starts.find(text);
     const parts = this.#cut(text, start.chars);
-    const made = await this.#tokenizeParts(parts, signal);
-    if (!made.ok) return made;
-    const { lists, segments, segmentsKnown, source } = made.value;
+    const pieces = await this.#tokenizeParts(parts, signal);
+    if (!pieces.ok) return pieces;
+    const { lists, segments, segmentsKnown, source } = pieces.value;
     const tokens = joined([start.tokens, ...lists]);
     this.#starts.add({ text, start, parts, lists, tokens });
     return ok({
@@ -123,10 +126,10 @@ export class LocalTokenizer implements PromptTokenizer {
     });
   }
 
-  async #render(
+  #render(
     { prompt, route, body }: TokenizeRequest,
     signal: AbortSignal,
-  ): Promise<Result<RenderedChat, TokenizeRefusal>> {
+  ): Rendered | Promise<Rendered> {
     if (prompt.kind === "text") {
       return ok({ text: prompt.text, isSpecialAdded: prompt.isSpecialAdded ?? true });
     }
@@ -135,14 +138,11 @@ export class LocalTokenizer implements PromptTokenizer {
       return rendered(this.#parts.template, chat, body);
     }
     const isLong = chat.messages.length > SHORT_MESSAGES_MAX;
-    const work = this.#workerFor({ isLong }).then(
-      (worker) => worker.render(route, body),
-      () => NOT_STARTED,
-    );
-    return (await untilAborted(work, signal)) ?? LATE;
+    const work = this.#onWorker({ isLong }, (worker) => worker.render(route, body));
+    return untilAborted(work, signal).then((result) => result ?? LATE);
   }
 
-  #checked(made: Result<RenderedChat, TokenizeRefusal>): Result<RenderedChat, TokenizeRefusal> {
+  #checked(made: Rendered): Rendered {
     if (!made.ok) return made;
     const { text } = made.value;
     if (!text.isWellFormed()) return refused("not-unicode", "the text has half a surrogate pair");
@@ -150,16 +150,17 @@ export class LocalTokenizer implements PromptTokenizer {
     return doubt === undefined ? made : refused("tokenizer-unsupported", doubt.name);
   }
 
-  /** Long jobs have a thread of their own: others would wait for them. Rejects where it does not start. */
-  async #workerFor({ isLong }: { readonly isLong: boolean }): Promise<TokenizerWorker> {
-    if (!isLong || this.#isStopped) return this.#parts.worker;
+  /** Long jobs have a thread of their own: others would wait for them. */
+  async #onWorker<Value>(
+    { isLong }: { readonly isLong: boolean },
+    work: (worker: TokenizerWorker) => Promise<Value>,
+  ): Promise<Value | typeof NOT_STARTED> {
+    if (!isLong || this.#isStopped) return await work(this.#parts.worker);
     this.#long ??= this.#parts.startLong();
-    try {
-      return await this.#long;
-    } catch (error) {
-      this.#long = null;
-      throw error;
-    }
+    const worker = await this.#long.catch(() => null);
+    if (worker !== null) return await work(worker);
+    this.#long = null;
+    return NOT_STARTED;
   }
 
   async #tokenizeParts(
@@ -212,10 +213,8 @@ export class LocalTokenizer implements PromptTokenizer {
 
   #begin(keys: readonly string[], texts: readonly string[]): void {
     const chars = texts.reduce((sum, { length }) => sum + length, 0);
-    const job = this.#workerFor({ isLong: chars > SHORT_CHARS_MAX }).then(
-      (worker) => worker.tokenize(texts),
-      () => NOT_STARTED,
-    );
+    const isLong = chars > SHORT_CHARS_MAX;
+    const job = this.#onWorker({ isLong }, (worker) => worker.tokenize(texts));
     for (const [i, key] of keys.entries()) {
       const made = job.then((result): Made => {
         this.#underWay.delete(key);
