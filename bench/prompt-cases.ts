@@ -88,5 +88,8 @@ async function startReader(
   const { tokensMax } = config;
   const { tokenizer } = chosen;
   const ports = { hasher, meter: silentMeter };
-  return { chosen, reader: new PromptReader({ ...ports, tokensMax, tokenizer, model: "bench" }) };
+  return {
+    chosen,
+    reader: new PromptReader({ ...ports, tokensMax, tokenizer, model: "bench", engine: "vllm" }),
+  };
 }

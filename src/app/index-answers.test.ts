@@ -84,7 +84,7 @@ it("is exact with blocks missing anywhere, by tier, with shared tiers, and anywh
   const index = new HotIndex(10_000);
   const meter = recordingMeter();
   const prompt = new PromptReader({
-    ...{ tokensMax: 1_000_000, model: MODEL, hasher, tokenizer: null, meter },
+    ...{ tokensMax: 1_000_000, model: MODEL, engine: "vllm", hasher, tokenizer: null, meter },
   });
   const runArb = fc.record({
     holder: fc.nat({ max: holders.length - 1 }),

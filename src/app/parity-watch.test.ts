@@ -9,6 +9,7 @@ import { nodeClock } from "../core/node-clock.ts";
 import { ok, refused } from "../core/result.ts";
 import { Fleet } from "../fleet/fleet.ts";
 import { InflightBlocks } from "../indexer/inflight-blocks.ts";
+import { engineRules } from "../prompt/engine-rules.ts";
 import type { PromptTokenizer } from "../prompt/prompt-tokenizer.ts";
 import { ParityWatch } from "./parity-watch.ts";
 
@@ -50,13 +51,19 @@ const same = ({ messages, tools, add_special_tokens: special }: Body): number[] 
   return special === true ? [1, 2] : [2];
 };
 
+/** A tool with a field that only some versions of engines show to the template. */
+function hasUnknownField({ tools }: Body): boolean {
+  return JSON.stringify(tools ?? []).includes("category");
+}
+
 async function compared(address: string, tokenizer: PromptTokenizer | null = ours) {
   const meter = recordingMeter();
   const ports = { clock: nodeClock, log: silentLog, meter };
+  const rules = engineRules({ engine: "vllm", engineVersion: "0.33.0" });
   const fleet = new Fleet({ ...ports, blocks: new InflightBlocks() });
   const id = endpointId(address);
   fleet.apply([specOf(address)]);
-  const watch = new ParityWatch({ ...ports, fleet, model: "m", tokenizer });
+  const watch = new ParityWatch({ ...ports, fleet, model: "m", tokenizer, rules });
   await watch.look();
   return { watch, id, fleet, meter };
 }
@@ -71,7 +78,7 @@ it("says of an engine with the same token ids that it has them, and asks it no m
   expect(watch.reportOf(id)).toMatchObject({ state: "equal", cause: null });
   expect(watch.findingsOf(id)).toEqual([]);
   await watch.look();
-  expect(asked).toHaveLength(4);
+  expect(asked).toHaveLength(5);
   expect(meter.total("kvatlas_prompt_parity_checks_total", { state: "equal" })).toBe(1);
 });
 
@@ -80,6 +87,7 @@ it.each([
   ["special-tokens", (body: Body) => (body["add_special_tokens"] === true ? [2] : same(body))],
   ["template", (body: Body) => (body["messages"] === undefined ? same(body) : [3])],
   ["tools", (body: Body) => (body["tools"] === undefined ? same(body) : [3, 5, 6])],
+  ["version", (body: Body) => (hasUnknownField(body) ? [3, 5, 7] : same(body))],
 ])(
   "names %s where an engine's token ids differ, and the first that does",
   async (cause, tokensOf) => {
@@ -90,6 +98,7 @@ it.each([
       "special-tokens": "position 0: token 1 here, token 2 at the engine",
       template: "position 1: token 4 here, the end at the engine",
       tools: "position 2: the end here, token 6 at the engine",
+      version: "position 2: the end here, token 7 at the engine",
     };
     const detail = Object.entries(positions).find(([name]) => name === cause)?.[1];
     expect(watch.findingsOf(id)).toMatchObject([

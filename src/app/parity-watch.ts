@@ -7,6 +7,7 @@ import type { EndpointId } from "../core/ids.ts";
 import type { Meter } from "../core/meter.ts";
 import type { Finding } from "../fleet/findings.ts";
 import type { Fleet } from "../fleet/fleet.ts";
+import type { EngineRules } from "../prompt/engine-rules.ts";
 import {
   checkParity,
   type MismatchCause,
@@ -34,6 +35,7 @@ export interface ParityWatchDeps {
   readonly model: string;
   /** Null: nothing is compared. */
   readonly tokenizer: PromptTokenizer | null;
+  readonly rules: EngineRules;
   readonly clock: Clock;
   readonly meter: Meter;
 }
@@ -80,7 +82,7 @@ export class ParityWatch {
 
   /** Compares the endpoints whose turn it is; never rejects. */
   async look(): Promise<void> {
-    const { fleet, clock, meter, tokenizer, model } = this.#deps;
+    const { fleet, clock, meter, tokenizer, rules, model } = this.#deps;
     if (tokenizer === null) return;
     const { endpoints, nowMs } = fleet.view(clock.nowMs());
     const present = new Set(endpoints.map(({ spec }) => spec.id));
@@ -93,7 +95,7 @@ export class ParityWatch {
       const late = new AbortController();
       const cancel = clock.after(CHECK_MS_MAX, () => late.abort());
       const signal = AbortSignal.any([late.signal, this.#stop.signal]);
-      const result = await checkParity({ endpoint: spec.id, tokenizer }, model, signal);
+      const result = await checkParity({ endpoint: spec.id, tokenizer, rules }, model, signal);
       cancel();
       meter.count("kvatlas_prompt_parity_checks_total", { endpoint: spec.id, state: result.state });
       const waitMs = result.state === "unavailable" ? UNAVAILABLE_AGAIN_MS : AGAIN_MS;
@@ -112,5 +114,7 @@ const FIXES: Readonly<Record<MismatchCause, string>> = {
   template:
     "the engine has another chat template or other defaults (--chat-template, --chat-template-content-format, --default-chat-template-kwargs): put its template into chat_template.jinja, or set prompt.tokenize to render",
   tools:
-    "the engine writes tools otherwise, as versions and --tool-parser plugins do: set prompt.tokenize to render or engine",
+    "the engine writes tools otherwise, as another chat template and --tool-parser plugins do: set prompt.tokenize to render or engine",
+  version:
+    "the engine reads requests by the rules of another version, or is another engine: set prompt.engine and prompt.engineVersion to its own",
 };

@@ -10,6 +10,7 @@ import { Fleet } from "../fleet/fleet.ts";
 import { EvictionBoard } from "../indexer/eviction-board.ts";
 import { InflightBlocks } from "../indexer/inflight-blocks.ts";
 import { Residency } from "../indexer/residency.ts";
+import { engineRules } from "../prompt/engine-rules.ts";
 import { ParityWatch } from "./parity-watch.ts";
 import { createPods } from "./pods.ts";
 import { podsReport } from "./pods-report.ts";
@@ -37,7 +38,8 @@ it("tells of each rank how well it is known, and of an endpoint without events t
   ];
   const ports = { clock: nodeClock, log: silentLog, meter: silentMeter };
   const fleet = new Fleet({ ...ports, blocks: new InflightBlocks() });
-  const parity = new ParityWatch({ ...ports, fleet, model: "m", tokenizer: null });
+  const rules = engineRules({ engine: "vllm", engineVersion: "0.33.0" });
+  const parity = new ParityWatch({ ...ports, fleet, model: "m", tokenizer: null, rules });
   const pods = createPods({
     ...{ ...ports, holders: residency, fleet, parity, assumedLifeMs: 1000 },
     evictions: new EvictionBoard(),

@@ -7,6 +7,7 @@ import type { Random } from "../core/random.ts";
 import type { EvictionBoard } from "../indexer/eviction-board.ts";
 import { createBlockHasher } from "../keys/block-hasher.ts";
 import { DecisionRing } from "../observe/decision-ring.ts";
+import { engineRules } from "../prompt/engine-rules.ts";
 import { PromptReader } from "../prompt/prompt-reader.ts";
 import type { PromptTokenizer } from "../prompt/prompt-tokenizer.ts";
 import type { IndexQueries } from "../query/index-queries.ts";
@@ -51,13 +52,16 @@ export async function createReadSide(config: Config, deps: ReadSideDeps): Promis
   const prompt = new PromptReader({
     tokensMax: config.prompt.tokensMax,
     model: config.model,
+    engine: config.prompt.engine,
     hasher: await createBlockHasher(config.index.keySeed),
     tokenizer: deps.tokenizer,
     meter,
   });
   const ports = { clock, log, meter };
   const { model } = config;
-  const parity = new ParityWatch({ ...ports, fleet, model, tokenizer: deps.tokenizer });
+  const { tokenizer } = deps;
+  const rules = engineRules(config.prompt);
+  const parity = new ParityWatch({ ...ports, fleet, model, tokenizer, rules });
   const pods = createPods({
     ...{ ...ports, events, holders, evictions: deps.evictions, fleet, parity },
     assumedLifeMs: config.router.assumedLifeMs,

@@ -1,10 +1,11 @@
 /** `kvatlas prompt` and `kvatlas tokenize`: how prompts become tokens and keys, here and at an engine. */
-import { type Command, InvalidArgumentError } from "commander";
-import { isEngineVersion } from "../prompt/engine-rules.ts";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { ENGINES, isEngineVersion } from "../prompt/engine-rules.ts";
 import { wholeNumber } from "./options.ts";
 import type { PromptFlags } from "./prompt.ts";
 import type { TokenizeFlags } from "./tokenize.ts";
 
+const ENGINE_KIND = "the engine, as prompt.engine";
 const ENGINE_VERSION = "vLLM's version, as prompt.engineVersion";
 
 export function addPromptCommand(program: Command): void {
@@ -15,6 +16,7 @@ export function addPromptCommand(program: Command): void {
     .option("--path <path>", "path of the requests; without it told by the fields of each body")
     .option("--tokenizer <folder>", "the model's tokenizer files, to tokenise in this process")
     .option("--engine <host:port>", "engine to tokenise at, or for what cannot be done here")
+    .addOption(new Option("--engine-kind <name>", ENGINE_KIND).choices(ENGINES))
     .option("--engine-version <version>", ENGINE_VERSION, engineVersion)
     .option("--block-size <tokens>", "tokens of a block", wholeNumber(), 16)
     .option("--key-seed <n>", "seed of the deployment, as index.keySeed", wholeNumber(), 0)
@@ -34,6 +36,7 @@ export function addPromptCommand(program: Command): void {
     .requiredOption("--tokenizer <folder>", "the model's tokenizer files")
     .requiredOption("--engine <host:port>", "engine to compare with")
     .option("--path <path>", "path of the request; without it told by the fields of the body")
+    .addOption(new Option("--engine-kind <name>", ENGINE_KIND).choices(ENGINES))
     .option("--engine-version <version>", ENGINE_VERSION, engineVersion)
     .description("compare token ids made here with an engine's; ends with 1 where they differ")
     .addHelpText(

@@ -8,6 +8,7 @@ import { nodeClock } from "../core/node-clock.ts";
 import { createBlockHasher } from "../keys/block-hasher.ts";
 import { BLOCK_SIZE_TOKENS_MAX } from "../keys/namespace.ts";
 import { promptConfigSchema } from "../prompt/config.ts";
+import type { Engine } from "../prompt/engine-rules.ts";
 import { PromptReader, type PromptReading } from "../prompt/prompt-reader.ts";
 import { guessRoute } from "../prompt/request-body.ts";
 import { startTokenizer } from "../prompt/tokenizer-choice.ts";
@@ -19,6 +20,7 @@ export interface PromptFlags {
   readonly path?: string;
   readonly tokenizer?: string;
   readonly engine?: string;
+  readonly engineKind?: Engine;
   readonly engineVersion?: string;
   readonly blockSize: number;
   readonly keySeed: number;
@@ -34,21 +36,23 @@ export async function showPrompts(files: readonly string[], flags: PromptFlags):
     const message = `--block-size: got ${blockSize}, expected 1 to ${BLOCK_SIZE_TOKENS_MAX}`;
     throw new KvError("ERR_PROMPT_INVALID", message);
   }
-  const engine = flags.engine === undefined ? null : engineOf(flags.engine);
+  const endpoint = flags.engine === undefined ? null : engineOf(flags.engine);
   const tokenizerPath = flags.tokenizer ?? null;
-  const otherwise = engine === null ? "off" : "engine";
+  const otherwise = endpoint === null ? "off" : "engine";
   const config = promptConfigSchema.parse({
     ...{ tokenize: tokenizerPath === null ? otherwise : "local", tokenizerPath },
-    engineVersion: flags.engineVersion,
+    ...{ engine: flags.engineKind, engineVersion: flags.engineVersion },
   });
   const chosen = await startTokenizer(config, {
-    ...{ clock: nodeClock, log: silentLog, engines: () => (engine === null ? [] : [engine]) },
+    ...{ clock: nodeClock, log: silentLog, engines: () => (endpoint === null ? [] : [endpoint]) },
   });
   try {
     const hasher = await createBlockHasher(flags.keySeed);
     const { tokensMax } = config;
     const { tokenizer } = chosen;
-    const reader = new PromptReader({ tokensMax, model, hasher, tokenizer, meter: silentMeter });
+    const reader = new PromptReader({
+      ...{ tokensMax, model, engine: config.engine, hasher, tokenizer, meter: silentMeter },
+    });
     for (const file of files) {
       const body = readBody(file);
       const path = flags.path ?? pathOf(body);

@@ -4,8 +4,7 @@ import type { EndpointId } from "../core/ids.ts";
 import { silentLog } from "../core/log.ts";
 import { nodeClock } from "../core/node-clock.ts";
 import { promptConfigSchema } from "../prompt/config.ts";
-import { type EngineRules, engineRules } from "../prompt/engine-rules.ts";
-import { promptByRules } from "../prompt/engine-tokenizer.ts";
+import { type Engine, engineRules } from "../prompt/engine-rules.ts";
 import { checkParity, compareTokens } from "../prompt/parity.ts";
 import type { PromptText, TokenizeRequest } from "../prompt/prompt-tokenizer.ts";
 import { readPrompt } from "../prompt/request-body.ts";
@@ -19,6 +18,7 @@ export interface TokenizeFlags {
   readonly tokenizer: string;
   readonly engine: string;
   readonly path?: string;
+  readonly engineKind?: Engine;
   readonly engineVersion?: string;
 }
 
@@ -27,16 +27,18 @@ const COMPARE_MS_MAX = 30_000;
 /** Ends the process with 1 where the token ids differ or could not be compared. */
 export async function compareWithEngine(file: string | null, flags: TokenizeFlags): Promise<void> {
   const endpoint = engineOf(flags.engine);
-  const { tokenizer: tokenizerPath, engineVersion } = flags;
-  const config = promptConfigSchema.parse({ tokenize: "local", tokenizerPath, engineVersion });
-  const request = file === null ? null : requestOf(file, flags, engineRules(config.engineVersion));
+  const { tokenizer: tokenizerPath, engineKind: engine, engineVersion } = flags;
+  const config = promptConfigSchema.parse({
+    ...{ tokenize: "local", tokenizerPath, engine, engineVersion },
+  });
+  const request = file === null ? null : requestOf(file, flags);
   // Without an engine to fall back to: it would be compared with itself.
   const ports = { clock: nodeClock, log: silentLog, engines: (): EndpointId[] => [] };
   const { tokenizer, detail, stop } = await startTokenizer(config, ports);
   try {
     if (tokenizer === null) return;
     const signal = AbortSignal.timeout(COMPARE_MS_MAX);
-    const deps = { endpoint, tokenizer };
+    const deps = { endpoint, tokenizer, rules: engineRules(config) };
     const result =
       request === null
         ? await checkParity(deps, flags.model, signal)
@@ -49,7 +51,7 @@ export async function compareWithEngine(file: string | null, flags: TokenizeFlag
   }
 }
 
-function requestOf(file: string, flags: TokenizeFlags, rules: EngineRules): TokenizeRequest {
+function requestOf(file: string, flags: TokenizeFlags): TokenizeRequest {
   const body = readBody(file);
   const read = readPrompt(flags.path ?? pathOf(body), body);
   if (!read.ok) throw new KvError("ERR_PROMPT_INVALID", `${file}: ${read.reason}: ${read.detail}`);
@@ -61,7 +63,7 @@ function requestOf(file: string, flags: TokenizeFlags, rules: EngineRules): Toke
   }
   const one: PromptText =
     prompt.kind === "chat"
-      ? promptByRules(prompt, rules)
+      ? prompt
       : { kind: "text", text: text ?? "", isSpecialAdded: prompt.isSpecialAdded };
   return { model: flags.model, prompt: one, route, body };
 }

@@ -21,6 +21,7 @@ export function readChatBody(
   }
   return chatOf(fields["messages"], {
     tools: listOrNull(fields["tools"]),
+    body: fields,
     documents: listOrNull(fields["documents"]),
     template: typeof fields["chat_template"] === "string" ? fields["chat_template"] : null,
     api: "chat",

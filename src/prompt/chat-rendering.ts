@@ -15,7 +15,7 @@ export function templateOf(
 ): ChatTemplate {
   try {
     const special = specialTokensOf(config);
-    return new ChatTemplate(chatTemplatesOf(config), { special, rules, clock });
+    return new ChatTemplate(chatTemplatesOf(config, rules), { special, rules, clock });
   } catch (cause) {
     const message = `${folder}: the chat template is not understood: ${messageOf(cause)}`;
     throw new KvError("ERR_TOKENIZER_UNREADABLE", message, { cause });

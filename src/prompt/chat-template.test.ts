@@ -10,6 +10,7 @@ function chat(messages: readonly Fields[], rest: Partial<Chat> = {}): Chat {
     ...{
       isTextOnly: true,
       messages,
+      body: { messages },
       tools: null,
       documents: null,
       template: null,
@@ -21,8 +22,12 @@ function chat(messages: readonly Fields[], rest: Partial<Chat> = {}): Chat {
   };
 }
 
-function portsOf(version = ENGINE_VERSION_NEWEST): ChatTemplateDeps {
-  return { special: { bos_token: "<s>" }, rules: engineRules(version), clock: nodeClock };
+function portsOf(engineVersion = ENGINE_VERSION_NEWEST): ChatTemplateDeps {
+  return {
+    special: { bos_token: "<s>" },
+    rules: engineRules({ engine: "vllm", engineVersion }),
+    clock: nodeClock,
+  };
 }
 
 function rendered(plain: string | null, of: Chat, withTools = plain, version?: string): string {

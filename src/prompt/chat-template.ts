@@ -1,19 +1,21 @@
 /**
- * A chat becomes the text that the engine's template makes of it: messages in the form that vLLM
+ * A chat becomes the text that the engine's template makes of it: messages in the form that the engine
  * hands to the template, and the template through @huggingface/jinja. Pure, but for templates that ask
  * for the date.
  */
 import { Environment, Interpreter, Template } from "@huggingface/jinja";
 import type { Clock } from "../core/clock.ts";
 import { ok, type Result, refused } from "../core/result.ts";
-import { chatByRules } from "./chat-rules.ts";
 import type { EngineRules } from "./engine-rules.ts";
 import type { ChatTemplates } from "./file-tokenizer.ts";
-import { type Chat, type Fields, isFields, listOrNull } from "./prompt-fields.ts";
+import type { Chat, Fields } from "./prompt-fields.ts";
 import { callable, TemplateGap, written } from "./python-values.ts";
+import { sglangInput } from "./sglang-chat.ts";
 import { TemplateRaised, templateGlobals } from "./template-globals.ts";
-import { type TemplateTraits, templateMessages, templateTool } from "./template-messages.ts";
+import type { TemplateInput } from "./template-input.ts";
 import { rewriteTemplate } from "./template-rewrite.ts";
+import { type TemplateTraits, templateTraits } from "./template-traits.ts";
+import { vllmInput } from "./vllm-chat.ts";
 
 /** Messages of a chat that is rendered here; rendering is on the thread that decides. */
 const MESSAGES_MAX = 16_384;
@@ -41,77 +43,89 @@ interface Compiled extends TemplateTraits {
   readonly write: (variables: Fields) => string;
 }
 
-/** Arguments that a request cannot give: with them the engine fails. */
-const RESERVED_ARGS = ["messages", "conversation", "chat_template", "tokenize"];
-
 export class ChatTemplate {
   readonly #plain: Compiled | null;
   readonly #withTools: Compiled | null;
   readonly #deps: ChatTemplateDeps;
-  readonly #isSystemMerged: boolean;
+  readonly #isSystemMerged: boolean | null;
 
   /** Throws where a template is no Jinja that is understood. */
   constructor({ plain, withTools }: ChatTemplates, deps: ChatTemplateDeps) {
+    const { rules } = deps;
     const globals = (): Environment => templateGlobals(() => deps.clock.wallMs());
-    this.#plain = compiled(plain, globals());
-    this.#withTools = withTools === plain ? this.#plain : compiled(withTools, globals());
+    this.#plain = compiled(plain, globals(), rules);
+    this.#withTools = withTools === plain ? this.#plain : compiled(withTools, globals(), rules);
     this.#deps = deps;
-    this.#isSystemMerged = [this.#plain, this.#withTools].some(isSystemFirst);
+    const probes = [this.#plain, this.#withTools].map(isSystemMerged);
+    this.#isSystemMerged = probes.includes(true) || (probes.includes(null) ? null : false);
   }
 
   render(asked: Chat): Result<RenderedChat, TemplateRefusal> {
-    const { rules, special } = this.#deps;
-    const chat = chatByRules(asked, { rules, isSystemMerged: this.#isSystemMerged });
-    const { templateArgs: args, isSpecialAdded } = chat;
-    const tools =
-      listOrNull(args["tools"]) ?? chat.tools?.map((tool) => templateTool(tool, rules)) ?? null;
-    const used = tools === null ? this.#plain : this.#withTools;
-    if (used === null) return refused("template-unsupported", "the model has no chat template");
-    const obstacle = obstacleOf(chat);
-    if (obstacle !== null) return refused("template-unsupported", obstacle);
+    const { rules } = this.#deps;
+    if (asked.messages.length > MESSAGES_MAX) {
+      const detail = `${asked.messages.length} messages, limit ${MESSAGES_MAX}`;
+      return refused("template-unsupported", detail);
+    }
     try {
-      const text = used.write({
-        ...special,
-        ...args,
-        messages: templateMessages(chat, used, rules),
-        tools,
-        documents: chat.documents ?? listOrNull(args["documents"]),
-        add_generation_prompt: chat.isGenerationPromptAdded,
-      });
-      return ok({ text, isSpecialAdded });
+      const input = rules.has("sglang")
+        ? sglangInput(asked, this.#isSystemMerged)
+        : vllmInput(asked, { rules, isSystemMerged: this.#isSystemMerged });
+      const used = input.tools === null ? this.#plain : this.#withTools;
+      if (used === null) return refused("template-unsupported", "the model has no chat template");
+      return ok({ text: this.#write(used, input), isSpecialAdded: input.isSpecialAdded });
     } catch (error) {
       return refused(...reasonOf(error));
     }
   }
-}
 
-function obstacleOf({ messages, templateArgs, ...chat }: Chat): string | null {
-  const own = ["template", "isFinalMessageContinued"] as const;
-  const asked = own.find((name) => chat[name] !== null && chat[name] !== false);
-  if (asked !== undefined) return `${asked} is asked for`;
-  const reserved = RESERVED_ARGS.find((name) => Object.hasOwn(templateArgs, name));
-  if (reserved !== undefined) return `${reserved} is an argument of the template`;
-  return messages.length > MESSAGES_MAX
-    ? `${messages.length} messages, limit ${MESSAGES_MAX}`
-    : null;
-}
-
-/** As vLLM finds it out, with nothing but messages: whatever fails counts. */
-function isSystemFirst(template: Compiled | null): boolean {
-  if (template === null) return true;
-  const messages = ["system", "user", "system", "user"].map((role) => ({ role, content: "t" }));
-  try {
-    template.write({ messages, add_generation_prompt: false, strftime_now: undefined });
-    return false;
-  } catch {
-    return true;
+  #write(used: Compiled, input: TemplateInput): string {
+    const { tools, toolsOtherwise, documents, args, isGenerationPromptAdded } = input;
+    const variables = {
+      ...this.#deps.special,
+      ...args,
+      messages: input.messagesFor(used),
+      documents,
+      add_generation_prompt: isGenerationPromptAdded,
+    };
+    try {
+      return used.write({ ...variables, tools });
+    } catch (error) {
+      if (!(error instanceof TemplateRaised) || toolsOtherwise === null) throw error;
+      return used.write({ ...variables, tools: toolsOtherwise });
+    }
   }
 }
 
-function compiled(text: string | null, globals: Environment): Compiled | null {
+/** Text of a system message that a template has to write where it stands. */
+const PROBE = "a system's text within";
+
+/**
+ * Whether the engine puts system messages that stand within a chat at its beginning, as it finds it out with
+ * nothing but messages; null: what the template does cannot be told here.
+ */
+function isSystemMerged(template: Compiled | null): boolean | null {
+  if (template === null) return true;
+  const texts = ["t", "t", PROBE, "t"];
+  const messages = texts.map((content, at) => ({
+    role: at % 2 === 0 ? "system" : "user",
+    content,
+  }));
+  try {
+    const text = template.write({
+      messages,
+      add_generation_prompt: false,
+      strftime_now: undefined,
+    });
+    return template.isSystemProbed && !text.includes(PROBE);
+  } catch (error) {
+    return error instanceof TemplateGap ? null : true;
+  }
+}
+
+function compiled(text: string | null, globals: Environment, rules: EngineRules): Compiled | null {
   if (text === null) return null;
   const { parsed } = new Template(text);
-  const isContentListed = hasContentLoop(parsed, new Set());
+  const traits = templateTraits(text, parsed, rules);
   const interpreter = new Interpreter(globals);
   for (const [name, block] of rewriteTemplate(parsed)) {
     const inScope = callable((_, scope) => interpreter.evaluate(block, new Environment(scope)));
@@ -125,8 +139,7 @@ function compiled(text: string | null, globals: Environment): Compiled | null {
     }
     return written(interpreter.evaluate(parsed, environment));
   };
-  const isDeveloperKnown = text.includes('"developer"') || text.includes("'developer'");
-  return { write, isContentListed, isDeveloperKnown };
+  return { write, ...traits };
 }
 
 /** What a template raises, and what the library says, may quote messages. */
@@ -137,27 +150,4 @@ function reasonOf(error: unknown): [TemplateRefusal, string] {
   }
   const what = error instanceof TemplateGap ? error.message : "what the library has not";
   return ["template-unsupported", `the template uses ${what}`];
-}
-
-/**
- * Whether a template loops over the content of a message: vLLM then hands it over as parts.
- * `names`: variables that hold a content, added to on the way.
- */
-function hasContentLoop(node: unknown, names: Set<string>): boolean {
-  if (Array.isArray(node)) return node.some((each) => hasContentLoop(each, names));
-  if (!isFields(node)) return false;
-  const { type, assignee, value, iterable } = node;
-  if (type === "Set" && isContent(value, names) && isFields(assignee)) {
-    names.add(String(assignee["value"]));
-  }
-  if (type === "For" && isContent(iterable, names)) return true;
-  return Object.values(node).some((each) => hasContentLoop(each, names));
-}
-
-/** `message.content`, `message["content"]`, or a variable that was set to it. */
-function isContent(node: unknown, names: ReadonlySet<string>): boolean {
-  if (!isFields(node)) return false;
-  if (node["type"] === "Identifier") return names.has(String(node["value"]));
-  const property = node["type"] === "MemberExpression" ? node["property"] : null;
-  return isFields(property) && property["value"] === "content";
 }

@@ -1,6 +1,6 @@
 /** Configuration of the way from a request body to token ids. */
 import { z } from "zod";
-import { ENGINE_VERSION_NEWEST, isEngineVersion } from "./engine-rules.ts";
+import { ENGINE_VERSION_NEWEST, ENGINES, isEngineVersion } from "./engine-rules.ts";
 
 /** Names of models that are rewritten. */
 const MODEL_REWRITES_MAX = 256;
@@ -21,12 +21,18 @@ export const promptConfigSchema = z.strictObject({
     .describe(
       "with local: folder with the model's tokenizer.json, tokenizer_config.json and, where it has one, chat_template.jinja, relative to the configuration file",
     ),
+  engine: z
+    .enum(ENGINES)
+    .default("vllm")
+    .describe(
+      "engine of this pool: they make another prompt of the same chat; SGLang as version 0.5.23 does it, for models of text alone, and never render",
+    ),
   engineVersion: z
     .string()
     .refine(isEngineVersion, { error: 'expected a version such as "0.33.0"' })
     .default(ENGINE_VERSION_NEWEST)
     .describe(
-      "vLLM's version in this pool: from one to another the same body becomes another prompt; for other engines, and for newer ones, the default",
+      "vLLM's version in this pool: from one to another the same body becomes another prompt; for newer ones the default; of no effect for SGLang",
     ),
   modelRewrites: z
     .record(z.string().min(1).max(MODEL_CHARS_MAX), z.string().min(1).max(MODEL_CHARS_MAX))

@@ -1,10 +1,13 @@
 /**
- * Rules by which engines read the same prompt otherwise from one version to another. They were read from
- * vLLM's sources, and each was seen in what the versions 0.11.2, 0.18.1, 0.25.1, 0.29.0 and 0.33.0 make of
- * one body: "since" is the first of these that has it.
+ * Rules by which engines read the same prompt otherwise, and vLLM from one version to another. They were
+ * read from vLLM's sources, and each was seen in what the versions 0.11.2, 0.18.1, 0.25.1, 0.29.0 and 0.33.0
+ * make of one body: "since" is the first of these that has it. Those of SGLang are in sglang-chat.ts.
  */
 
-/** The newest version whose rules are known. */
+export const ENGINES = ["vllm", "sglang"] as const;
+export type Engine = (typeof ENGINES)[number];
+
+/** The newest version of vLLM whose rules are known. */
 export const ENGINE_VERSION_NEWEST = "0.33.0";
 
 const SINCE = {
@@ -34,17 +37,24 @@ const SINCE = {
   "system-in-place": "0.33.0",
 } as const;
 
-export type EngineRule = keyof typeof SINCE;
+/** sglang: SGLang's own, and no other. */
+export type EngineRule = keyof typeof SINCE | "sglang";
 export type EngineRules = ReadonlySet<EngineRule>;
+
+export interface EngineNamed {
+  readonly engine: Engine;
+  readonly engineVersion: string;
+}
 
 export function isEngineVersion(text: string): boolean {
   return /^\d{1,4}(\.\d{1,4}){1,2}$/.test(text);
 }
 
-/** Rules of a version such as "0.25.1" or "0.25". */
-export function engineRules(version: string): EngineRules {
-  const asked = partsOf(version);
-  const known = Object.entries(SINCE) as [EngineRule, string][];
+/** `engineVersion`: of vLLM, such as "0.25.1" or "0.25". */
+export function engineRules({ engine, engineVersion }: EngineNamed): EngineRules {
+  if (engine === "sglang") return new Set(["sglang"]);
+  const asked = partsOf(engineVersion);
+  const known = Object.entries(SINCE) as [keyof typeof SINCE, string][];
   return new Set(
     known.filter(([, since]) => isReached(asked, partsOf(since))).map(([rule]) => rule),
   );

@@ -2,18 +2,19 @@
 import type { Clock } from "../core/clock.ts";
 import type { EndpointId } from "../core/ids.ts";
 import { ok, type Result, refused } from "../core/result.ts";
-import { chatByRules } from "./chat-rules.ts";
 import type { EngineRules } from "./engine-rules.ts";
 import { type TokenizeCall, tokenizeAtEngine } from "./http-tokenize.ts";
-import type { Chat } from "./prompt-fields.ts";
+import type { Chat, Fields } from "./prompt-fields.ts";
 import type {
-  PromptText,
   PromptTokenizer,
   Tokenized,
   TokenizeRefusal,
   TokenizeRequest,
 } from "./prompt-tokenizer.ts";
+import { TemplateGap } from "./python-values.ts";
+import { sglangRequest } from "./sglang-chat.ts";
 import { callKey, type TokenMemo } from "./token-memo.ts";
+import { chatByRules } from "./vllm-chat.ts";
 
 /** Time for which an engine that failed to tokenise, or was too late, is not asked again, ms. */
 const BENCH_MS = 5000;
@@ -44,27 +45,26 @@ export class EngineTokenizer implements PromptTokenizer {
     signal: AbortSignal,
   ): Promise<Result<Tokenized, TokenizeRefusal>> {
     const { memo, rules } = this.#deps;
-    const prompt = promptByRules(request.prompt, rules);
-    const fields = jsonOrNull(tokenizeFields({ ...request, prompt }));
-    if (fields === null) {
-      return refused("too-deep", "the prompt is nested too deep to be written as JSON");
-    }
-    const key = callKey(fields);
+    const body = tokenizeBody(request, rules);
+    if (!body.ok) return body;
+    const key = callKey(body.value);
     const known = memo.get(key);
     if (known !== null) return ok(tokenized("memo", known));
     const call = this.#isToRender(request)
       ? { path: `${request.route}/render`, body: Uint8Array.from(request.body) }
-      : { path: "/tokenize", body: fields };
+      : { path: "/tokenize", body: body.value };
     const tokens = await this.#ask(call, signal);
     if (!tokens.ok) return tokens;
     memo.set(key, tokens.value);
     return ok(tokenized("engine", tokens.value));
   }
 
-  /** `/tokenize` does not know documents. */
+  /** vLLM's `/tokenize` does not know documents, SGLang nowhere. */
   #isToRender({ route, prompt }: TokenizeRequest): boolean {
-    const hasDocuments = prompt.kind === "chat" && prompt.chat.documents !== null;
-    return (this.#deps.isRendered || hasDocuments) && RENDERED.includes(route);
+    const { isRendered, rules } = this.#deps;
+    const hasDocuments =
+      prompt.kind === "chat" && prompt.chat.documents !== null && !rules.has("sglang");
+    return (isRendered || hasDocuments) && RENDERED.includes(route);
   }
 
   async #ask(
@@ -74,7 +74,10 @@ export class EngineTokenizer implements PromptTokenizer {
     const endpoint = this.#chooseEngine();
     if (endpoint === null) return refused("no-engine", "no engine is ready to tokenise");
     const answer = await tokenizeAtEngine(endpoint, call, signal);
-    if (!answer.ok) this.#benchedUntilMs.set(endpoint, this.#deps.clock.nowMs() + BENCH_MS);
+    // A prompt that the engine refuses says nothing of the engine.
+    if (!answer.ok && answer.reason !== "prompt-refused") {
+      this.#benchedUntilMs.set(endpoint, this.#deps.clock.nowMs() + BENCH_MS);
+    }
     return answer;
   }
 
@@ -93,25 +96,31 @@ function tokenized(source: "engine" | "memo", tokens: Uint32Array): Tokenized {
   return { source, tokens, segments: 1, segmentsKnown: source === "memo" ? 1 : 0 };
 }
 
-/** The body of a `/tokenize` call; plain prompts get special tokens (BOS) there by default. */
-export function tokenizeFields({
-  model,
-  prompt,
-}: Pick<TokenizeRequest, "model" | "prompt">): Readonly<Record<string, unknown>> {
-  if (prompt.kind === "chat") return { model, ...chatFields(prompt.chat) };
-  const { text, isSpecialAdded } = prompt;
-  const special = isSpecialAdded === null ? {} : { add_special_tokens: isSpecialAdded };
-  return { model, prompt: text, ...special };
-}
-
-/** The prompt as `/tokenize` is to be asked for it, which does not know the API that it came by. */
-export function promptByRules(prompt: PromptText, rules: EngineRules): PromptText {
-  if (prompt.kind === "text") return prompt;
-  return { kind: "chat", chat: chatByRules(prompt.chat, { rules, isSystemMerged: false }) };
+/**
+ * The body of a `/tokenize` call, which does not know the API that the prompt came by; plain prompts get
+ * special tokens (BOS) there by default.
+ */
+export function tokenizeBody(
+  { model, prompt }: Pick<TokenizeRequest, "model" | "prompt">,
+  rules: EngineRules,
+): Result<string, "too-deep" | "template-unsupported"> {
+  try {
+    if (prompt.kind === "chat") {
+      return ok(JSON.stringify({ model, ...chatFields(prompt.chat, rules) }));
+    }
+    const { text, isSpecialAdded } = prompt;
+    const special = isSpecialAdded === null ? {} : { add_special_tokens: isSpecialAdded };
+    return ok(JSON.stringify({ model, prompt: text, ...special }));
+  } catch (error) {
+    if (error instanceof TemplateGap) return refused("template-unsupported", error.message);
+    return refused("too-deep", "the prompt is nested too deep to be written as JSON");
+  }
 }
 
 /** Only what differs from the engine's defaults. */
-function chatFields(chat: Chat): Readonly<Record<string, unknown>> {
+function chatFields(asked: Chat, rules: EngineRules): Fields {
+  if (rules.has("sglang")) return sglangRequest(asked, null);
+  const chat = chatByRules(asked, { rules, isSystemMerged: false });
   const { messages, tools, documents, template, templateArgs } = chat;
   return {
     messages,
@@ -123,13 +132,4 @@ function chatFields(chat: Chat): Readonly<Record<string, unknown>> {
     ...(chat.isFinalMessageContinued ? { continue_final_message: true } : {}),
     ...(chat.isSpecialAdded ? { add_special_tokens: true } : {}),
   };
-}
-
-/** JSON text; null when the value is nested deeper than the stack allows. */
-function jsonOrNull(value: unknown): string | null {
-  try {
-    return JSON.stringify(value);
-  } catch {
-    return null;
-  }
 }

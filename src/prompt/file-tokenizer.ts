@@ -2,7 +2,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { KvError, messageOf } from "../core/errors.ts";
-import { type Fields, isFields, listOrNull } from "./prompt-fields.ts";
+import type { EngineRules } from "./engine-rules.ts";
+import { type Fields, isFields, listOrNull, textOrNull } from "./prompt-fields.ts";
 
 /** Text of a chat template, or null where the model has none. */
 export interface ChatTemplates {
@@ -23,9 +24,19 @@ export function readTokenizerConfig(folder: string): Fields {
   return existsSync(file) ? { ...config, chat_template: readText(file) } : config;
 }
 
-/** One template, or several with names, of which "default" and "tool_use" are meant for chats. */
-export function chatTemplatesOf({ chat_template: given }: Fields): ChatTemplates {
+/**
+ * One template, or several with names: vLLM takes "default" and "tool_use" for chats, SGLang the first.
+ */
+export function chatTemplatesOf(
+  { chat_template: given }: Fields,
+  rules: EngineRules,
+): ChatTemplates {
   if (typeof given === "string") return { plain: given, withTools: given };
+  if (rules.has("sglang")) {
+    const first = listOrNull(given)?.[0];
+    const text = isFields(first) ? textOrNull(first["template"]) : null;
+    return { plain: text, withTools: text };
+  }
   const named = (name: string): string | null => {
     const found = (listOrNull(given) ?? []).find((each) => isFields(each) && each["name"] === name);
     return isFields(found) && typeof found["template"] === "string" ? found["template"] : null;

@@ -20,7 +20,14 @@ const answerSchema = z.union([
 ]);
 
 /** As in TokenizeRefusal. */
-export type AskRefusal = "engine-unreachable" | "engine-refused" | "engine-answer";
+export type AskRefusal =
+  | "engine-unreachable"
+  | "engine-refused"
+  | "prompt-refused"
+  | "engine-answer";
+
+/** Statuses with which an engine refuses what it is asked, and not to be asked. */
+const PROMPT_REFUSED: ReadonlySet<number> = new Set([400, 404, 413, 422]);
 
 export interface TokenizeCall {
   readonly path: string;
@@ -43,7 +50,8 @@ export async function tokenizeAtEngine(
     });
     if (response.status !== 200) {
       await response.body?.cancel();
-      return refused("engine-refused", `status ${response.status} of ${endpoint}${path}`);
+      const reason = PROMPT_REFUSED.has(response.status) ? "prompt-refused" : "engine-refused";
+      return refused(reason, `status ${response.status} of ${endpoint}${path}`);
     }
     answer = await readBounded(response.body ?? Readable.from([]), ANSWER_BYTES_MAX);
   } catch (error) {

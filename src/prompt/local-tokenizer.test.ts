@@ -36,7 +36,7 @@ function start(folder: string, memoBytes = MEMO_BYTES): Promise<LocalTokenizer> 
   return LocalTokenizer.start(folder, {
     ...ports,
     memo,
-    rules: engineRules(ENGINE_VERSION_NEWEST),
+    rules: engineRules({ engine: "vllm", engineVersion: ENGINE_VERSION_NEWEST }),
     textBytesMax: memoBytes,
     otherwise: elsewhere,
   });

@@ -30,6 +30,7 @@ export function readMessagesBody(fields: Fields): Result<Prompt, BodyRefusal> {
   );
   return chatOf([...system, ...messages], {
     tools: toolsOf(fields["tools"]),
+    body: fields,
     documents: null,
     template: null,
     api: "messages",

@@ -3,8 +3,11 @@
  * plain text to a chat with tools, so that the first one to differ names what is likely at fault.
  */
 import type { EndpointId } from "../core/ids.ts";
-import { tokenizeFields } from "./engine-tokenizer.ts";
+import { readChatBody } from "./chat-body.ts";
+import type { EngineRules } from "./engine-rules.ts";
+import { tokenizeBody } from "./engine-tokenizer.ts";
 import { tokenizeAtEngine } from "./http-tokenize.ts";
+import type { Fields } from "./prompt-fields.ts";
 import type { PromptText, PromptTokenizer, TokenizeRequest } from "./prompt-tokenizer.ts";
 
 /**
@@ -12,8 +15,9 @@ import type { PromptText, PromptTokenizer, TokenizeRequest } from "./prompt-toke
  * - special-tokens: it differs only when special tokens are added, such as BOS
  * - template: a chat differs: another chat template, or other defaults for it
  * - tools: only a chat with tools differs
+ * - version: only what one version of an engine shows to the template and another does not
  */
-export type MismatchCause = "tokenizer" | "special-tokens" | "template" | "tools";
+export type MismatchCause = "tokenizer" | "special-tokens" | "template" | "tools" | "version";
 
 export type Comparison =
   | { readonly kind: "equal"; readonly tokens: number }
@@ -38,6 +42,7 @@ export interface ParityResult {
 export interface ParityDeps {
   readonly endpoint: EndpointId;
   readonly tokenizer: PromptTokenizer;
+  readonly rules: EngineRules;
 }
 
 /** Never rejects. */
@@ -62,13 +67,15 @@ export async function checkParity(
 
 /** A prompt's token ids here and at the engine's `/tokenize`. Never rejects. */
 export async function compareTokens(
-  { endpoint, tokenizer }: ParityDeps,
+  { endpoint, tokenizer, rules }: ParityDeps,
   request: TokenizeRequest,
   signal: AbortSignal,
 ): Promise<Comparison> {
   const ours = await tokenizer.tokenize(request, signal);
   if (!ours.ok) return { kind: "unavailable", detail: `here: ${ours.reason}: ${ours.detail}` };
-  const call = { path: "/tokenize", body: JSON.stringify(tokenizeFields(request)) };
+  const body = tokenizeBody(request, rules);
+  if (!body.ok) return { kind: "unavailable", detail: `${body.reason}: ${body.detail}` };
+  const call = { path: "/tokenize", body: body.value };
   const theirs = await tokenizeAtEngine(endpoint, call, signal);
   if (!theirs.ok) return { kind: "unavailable", detail: `${theirs.reason}: ${theirs.detail}` };
   const position = firstDifference(ours.value.tokens, theirs.value);
@@ -100,18 +107,12 @@ function canaryRequest(model: string, prompt: PromptText): TokenizeRequest {
 
 const TEXT =
   "A canary: it's 12345 tokens, na\u00efve \u65e5\u672c\u8a9e \ud83d\ude00!\n\n  def f(x):\treturn x ** 2 ";
-const CHAT = {
-  isTextOnly: true,
-  messages: [
-    { role: "system", content: "You sing." },
-    { role: "user", content: "Sing!" },
-    { role: "assistant", content: "Tweet." },
-    { role: "user", content: "Again, please." },
-  ],
-  ...{ tools: null, documents: null, template: null, templateArgs: {} },
-  ...{ api: "chat" as const, effort: null, isThinkingOff: false },
-  ...{ isGenerationPromptAdded: true, isFinalMessageContinued: false, isSpecialAdded: false },
-};
+const MESSAGES = [
+  { role: "system", content: "You sing." },
+  { role: "user", content: "Sing!" },
+  { role: "assistant", content: "Tweet." },
+  { role: "user", content: "Again, please." },
+];
 const TOOL = {
   type: "function",
   function: {
@@ -121,9 +122,19 @@ const TOOL = {
   },
 };
 
+/** Since 0.25 vLLM leaves out the one field, and since 0.29 the other; SGLang leaves out both. */
+const ODD_TOOL = { ...TOOL, function: { ...TOOL.function, strict: null, category: "birds" } };
+
 const CANARIES: readonly { readonly cause: MismatchCause; readonly prompt: PromptText }[] = [
   { cause: "tokenizer", prompt: { kind: "text", text: TEXT, isSpecialAdded: false } },
   { cause: "special-tokens", prompt: { kind: "text", text: TEXT, isSpecialAdded: true } },
-  { cause: "template", prompt: { kind: "chat", chat: CHAT } },
-  { cause: "tools", prompt: { kind: "chat", chat: { ...CHAT, tools: [TOOL] } } },
+  { cause: "template", prompt: chatCanary({ messages: MESSAGES }) },
+  { cause: "tools", prompt: chatCanary({ messages: MESSAGES, tools: [TOOL] }) },
+  { cause: "version", prompt: chatCanary({ messages: MESSAGES, tools: [ODD_TOOL] }) },
 ];
+
+function chatCanary(body: Fields): PromptText {
+  const read = readChatBody(body, { isGenerating: true });
+  if (read.ok && read.value.kind === "chat") return { kind: "chat", chat: read.value.chat };
+  throw new Error("a canary is no chat");
+}

@@ -3,11 +3,13 @@ import { ok, type Result, refused } from "../core/result.ts";
 
 export type Fields = Readonly<Record<string, unknown>>;
 
-/** A chat as the template and the engine's /tokenize take it: messages in OpenAI's form. */
+/** A chat as vLLM reads it from its API: messages in OpenAI's form, before the rules of its version. */
 export interface Chat {
   /** Else parts of it are images and the like, and its tokens cannot be told here. */
   readonly isTextOnly: boolean;
   readonly messages: readonly Fields[];
+  /** The body as it came, of which SGLang reads more and other fields than vLLM. */
+  readonly body: Fields;
   readonly tools: readonly unknown[] | null;
   readonly documents: readonly unknown[] | null;
   /** A template of the request's own; null: the model's. */

@@ -40,6 +40,7 @@ async function reader(
   return new PromptReader({
     tokensMax: prompt.tokensMax,
     model: "base",
+    engine: prompt.engine,
     hasher: await createBlockHasher(0),
     tokenizer: chosen.tokenizer,
     meter: silentMeter,
@@ -157,6 +158,20 @@ describe("prompt reader", () => {
     expect(await keyOf({})).toBe(keys[0]);
   });
 
+  it("knows SGLang's adapters by what is behind the model's colon, else by lora_path", async () => {
+    const loraOf = async (fields: object, engine: "vllm" | "sglang"): Promise<string | null> => {
+      const path = "/v1/completions";
+      const asked = body({ prompt: [1, 2], ...fields });
+      return (await read(await reader({ engine }), path, asked)).lora;
+    };
+    expect(await loraOf({ model: "base:a", lora_path: "b" }, "sglang")).toBe("a");
+    expect(await loraOf({ model: "base", lora_path: "b" }, "sglang")).toBe("b");
+    expect(await loraOf({ model: "default" }, "sglang")).toBeNull();
+    expect(await loraOf({ model: "default: x " }, "sglang")).toBe("x");
+    expect(await loraOf({ lora_path: "b" }, "vllm")).toBe("b");
+    expect(await loraOf({ model: "base:a" }, "vllm")).toBe("base:a");
+  });
+
   it("takes no file for a prompt of as many words", async () => {
     const prompts = await reader();
     const bytes = Buffer.alloc(20_000_000);
@@ -188,6 +203,23 @@ describe("prompt reader", () => {
     expect(await reasonOf(await reader())).toBe("engine-answer");
     answer = { status: 200, body: JSON.stringify({ tokens: [1, "2"] }) };
     expect(await reasonOf(await reader())).toBe("engine-answer");
+  });
+});
+
+describe("an engine that refuses a prompt", () => {
+  it.each([400, 404, 413, 422])("with %i has not failed, and is asked again", async (status) => {
+    const statuses = [status, 200];
+    const picky = http.createServer((_, response) => {
+      response.writeHead(statuses.shift() ?? 500).end(JSON.stringify({ tokens: [1] }));
+    });
+    await new Promise<void>((resolve) => picky.listen(0, "127.0.0.1", resolve));
+    const first = endpointId(`127.0.0.1:${(picky.address() as AddressInfo).port}`);
+    const prompts = await reader({}, true, [first]);
+    const refused = await read(prompts, "/v1/completions", text("one"));
+    const second = await read(prompts, "/v1/completions", text("two"));
+    picky.close();
+    expect([refused.reason, [...(second.tokens ?? [])]]).toEqual(["prompt-refused", [1]]);
+    expect(asked).toEqual([]);
   });
 });
 

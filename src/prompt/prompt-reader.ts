@@ -5,7 +5,8 @@ import type { Result } from "../core/result.ts";
 import type { BlockHasher, ChainInput } from "../keys/block-hasher.ts";
 import { type ExtraKey, extraText, saltExtras } from "../keys/extra-keys.ts";
 import { BYTES_PER_TOKEN, ByteChunks, CHUNK_TOKENS } from "./byte-chunks.ts";
-import type { BodyRefusal, Prompt } from "./prompt-fields.ts";
+import type { Engine } from "./engine-rules.ts";
+import { type BodyRefusal, type Prompt, textOrNull } from "./prompt-fields.ts";
 import type {
   PromptText,
   PromptTokenizer,
@@ -74,6 +75,7 @@ export interface PromptReaderDeps {
   readonly tokensMax: number;
   /** Base model of the pool: another name in a request is an adapter's. */
   readonly model: string;
+  readonly engine: Engine;
   readonly hasher: BlockHasher;
   /** Null: text is routed by load. */
   readonly tokenizer: PromptTokenizer | null;
@@ -187,8 +189,11 @@ export class PromptReader {
   }
 
   #loraOf(body: ParsedRequest["body"]): string | null {
-    const named = body.ok ? body.value.model : null;
-    return named === this.#deps.model ? null : named;
+    if (!body.ok) return null;
+    const { model, engine } = this.#deps;
+    const { model: named, loraPath } = body.value;
+    if (engine === "vllm") return (named ?? loraPath) === model ? null : (named ?? loraPath);
+    return adapterIn(named, model) ?? loraPath;
   }
 
   async #tokensOf(
@@ -297,4 +302,11 @@ function shareOfAll(prompt: Exclude<Prompt, { kind: "tokens" }>): number {
 
 function longest<Part extends { readonly length: number }>(parts: readonly Part[]): Part {
   return parts.reduce((most, each) => (each.length > most.length ? each : most));
+}
+
+/** SGLang takes any name of a model for the base model's, with an adapter's behind a colon. */
+function adapterIn(named: string | null, model: string): string | null {
+  if (named === null || named === model) return null;
+  const at = named.startsWith(`${model}:`) ? model.length : named.indexOf(":");
+  return at === -1 ? null : textOrNull(named.slice(at + 1).trim());
 }

@@ -31,6 +31,7 @@ export interface Tokenized {
  * - no-engine: no engine is ready to tokenise
  * - engine-unreachable: no connection, or the deadline ended it
  * - engine-refused: an HTTP status other than 200
+ * - prompt-refused: a status by which it refuses the prompt, as it will the request
  * - engine-answer: an answer that is too long or has no token ids
  * - too-deep: the prompt is nested deeper than JSON can be written
  * - not-unicode: text with half a surrogate pair
@@ -41,6 +42,7 @@ export type TokenizeRefusal =
   | "no-engine"
   | "engine-unreachable"
   | "engine-refused"
+  | "prompt-refused"
   | "engine-answer"
   | "too-deep"
   | "not-unicode"

@@ -46,7 +46,7 @@ describe("request bodies", () => {
       expect(read(path, { model: "m", [field]: plain, cache_salt: "s", priority: 3 })).toEqual({
         ok: true,
         value: {
-          ...{ route: path.split("?")[0], model: "m", cacheSalt: "s", priority: 3 },
+          ...{ route: path.split("?")[0], model: "m", loraPath: null, cacheSalt: "s", priority: 3 },
           isFirstTokenShown: path === "/v1/embeddings",
           prompt: { kind: "tokens", prompts: [ids] },
         },
@@ -84,7 +84,7 @@ describe("request bodies", () => {
     });
     const sglang = { text: "a", lora_path: "adapter", extra_key: "tenant" };
     expect(read("/generate", sglang)).toMatchObject({
-      value: { model: "adapter", cacheSalt: "tenant", prompt: { texts: ["a"] } },
+      value: { model: null, loraPath: "adapter", cacheSalt: "tenant", prompt: { texts: ["a"] } },
     });
   });
 
@@ -93,7 +93,9 @@ describe("request bodies", () => {
     const tools = [{ type: "function" }];
     const documents = [{ title: "t", text: "x" }];
     const seen = { messages, tools, documents, chat_template_kwargs: { enable_thinking: false } };
-    expect(chatOf("/v1/chat/completions", { model: "m", ...seen, temperature: 1 })).toEqual({
+    const body = { model: "m", ...seen, temperature: 1 };
+    expect(chatOf("/v1/chat/completions", body)).toEqual({
+      body,
       ...{ messages, tools, documents, template: null, isTextOnly: true },
       ...{ api: "chat", effort: null, isThinkingOff: false },
       templateArgs: { enable_thinking: false },

@@ -26,6 +26,8 @@ export interface RequestBody {
   readonly route: string;
   /** As the client names it: base model or adapter; null when absent. */
   readonly model: string | null;
+  /** By which SGLang knows an adapter. */
+  readonly loraPath: string | null;
   readonly cacheSalt: string | null;
   /** Lower is sooner, as vLLM has it; null when absent. */
   readonly priority: number | null;
@@ -108,8 +110,9 @@ function readBodyOf(path: string, body: Uint8Array): Result<RequestBody, BodyRef
   const { priority } = fields;
   return ok({
     route,
-    // SGLang names an adapter by lora_path, and sets a request apart by extra_key as by a salt.
-    model: textOrNull(fields["model"]) ?? textOrNull(fields["lora_path"]),
+    model: textOrNull(fields["model"]),
+    loraPath: textOrNull(fields["lora_path"]),
+    // SGLang sets a request apart by extra_key as by a salt.
     cacheSalt: textOrNull(fields["cache_salt"]) ?? textOrNull(fields["extra_key"]),
     priority: typeof priority === "number" ? priority : null,
     isFirstTokenShown: route === EMBEDDINGS || isFirstTokenShown(fields),

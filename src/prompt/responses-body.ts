@@ -28,6 +28,7 @@ export function readResponsesBody(fields: Fields): Result<Prompt, BodyRefusal> {
   const isContinued = isCutShort(listOrNull(fields["input"])?.at(-1));
   return chatOf([...system, ...input], {
     tools: toolsOf(fields["tools"]),
+    body: fields,
     documents: null,
     template: null,
     api: "responses",

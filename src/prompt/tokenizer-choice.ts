@@ -27,16 +27,18 @@ export interface ChosenTokenizer {
 
 /** Rejects with KvError where tokenizer files are missing or not understood. */
 export async function startTokenizer(
-  { tokenize, tokenizerPath, memoBytesMax, engineVersion }: PromptConfig,
+  { tokenize, tokenizerPath, memoBytesMax, ...engineNamed }: PromptConfig,
   deps: TokenizerDeps,
 ): Promise<ChosenTokenizer> {
   const stop = (): Promise<void> => Promise.resolve();
   if (tokenize === "off") return { tokenizer: null, detail: "text is routed by load", stop };
   const memo = new TokenMemo(memoBytesMax);
-  const rules = engineRules(engineVersion);
-  const engine = new EngineTokenizer({ ...deps, memo, rules, isRendered: tokenize === "render" });
+  const rules = engineRules(engineNamed);
+  // SGLang has no path that renders.
+  const isRendered = tokenize === "render" && !rules.has("sglang");
+  const engine = new EngineTokenizer({ ...deps, memo, rules, isRendered });
   if (tokenize !== "local") {
-    const path = tokenize === "render" ? "/v1/.../render" : "/tokenize";
+    const path = isRendered ? "/v1/.../render" : "/tokenize";
     return { tokenizer: engine, detail: `text is tokenised by the engines' ${path}`, stop };
   }
   if (tokenizerPath === null) {

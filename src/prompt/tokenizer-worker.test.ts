@@ -30,7 +30,7 @@ class HeldClock implements Clock {
   }
 }
 
-const rules = engineRules(ENGINE_VERSION_NEWEST);
+const rules = engineRules({ engine: "vllm", engineVersion: ENGINE_VERSION_NEWEST });
 let worker: TokenizerWorker | null = null;
 afterEach(() => worker?.stop());
 

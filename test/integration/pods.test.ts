@@ -23,6 +23,7 @@ import { createBlockHasher } from "../../src/keys/block-hasher.ts";
 import { type LabEngine, startLabEngine } from "../../src/lab/engine/engine.ts";
 import type { LabEngineOptions } from "../../src/lab/engine/engine-options.ts";
 import { DecisionRing } from "../../src/observe/decision-ring.ts";
+import { engineRules } from "../../src/prompt/engine-rules.ts";
 import { PromptReader } from "../../src/prompt/prompt-reader.ts";
 import type { DecisionRecord } from "../../src/router/decision-record.ts";
 import { Dispatcher } from "../../src/router/dispatcher.ts";
@@ -101,14 +102,16 @@ async function start(...options: readonly Engine[]): Promise<Router> {
   await waitUntil("events are read", () =>
     engines.every((one, i) => options[i]?.readFrom !== undefined || one.subscriptions() > 0),
   );
-  const parity = new ParityWatch({ ...ports, fleet, model: MODEL, tokenizer: null });
+  const parity = new ParityWatch({
+    ...{ ...ports, fleet, model: MODEL, tokenizer: null, rules: engineRules(config.prompt) },
+  });
   const pods = createPods({
     ...{ ...ports, holders: residency, evictions, fleet, events: ingest, parity },
     assumedLifeMs: config.router.assumedLifeMs,
   });
   const random = seededRandom(1);
   const prompt = new PromptReader({
-    ...{ tokensMax: config.prompt.tokensMax, model: MODEL, hasher, tokenizer: null, meter },
+    ...{ ...config.prompt, model: MODEL, hasher, tokenizer: null, meter },
   });
   const decider = new LocalDecider({
     ...{ ...ports, ...pods, index, holders: residency, fleet, flow: config.flow },

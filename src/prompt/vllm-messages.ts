@@ -12,14 +12,7 @@ import {
   listOrNull,
 } from "./prompt-fields.ts";
 import { TemplateGap } from "./python-values.ts";
-
-/** What the template makes of messages depends on it. */
-export interface TemplateTraits {
-  /** Whether it goes through a message's content part by part, or takes it as text. */
-  readonly isContentListed: boolean;
-  /** Whether it names the role developer. */
-  readonly isDeveloperKnown: boolean;
-}
+import type { TemplateTraits } from "./template-traits.ts";
 
 /** Throws TemplateGap where the engine's answer is not known. */
 export function templateMessages(

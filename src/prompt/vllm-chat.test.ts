@@ -23,7 +23,7 @@ const GOLDEN: Golden = JSON.parse(
 function rendered(path: string, body: object, template: string, version: string): RenderedChat {
   const read = readPrompt(path, Buffer.from(JSON.stringify(body)));
   if (!read.ok || read.value.prompt.kind !== "chat") throw new Error(JSON.stringify(read));
-  const rules = engineRules(version);
+  const rules = engineRules({ engine: "vllm", engineVersion: version });
   const deps = { special: { bos_token: "<s>" }, rules, clock: nodeClock };
   const plain = GOLDEN.templates[template] ?? "";
   const result = new ChatTemplate({ plain, withTools: plain }, deps).render(read.value.prompt.chat);
@@ -69,5 +69,21 @@ describe("a chat", () => {
     const added = (version: string): boolean =>
       rendered("/v1/responses", { input: "a" }, "text", version).isSpecialAdded;
     expect([added("0.11.2"), added("0.18.1"), added("0.33.0")]).toEqual([false, true, true]);
+  });
+
+  it("is left to the engine where a template hides whether it takes system messages within", () => {
+    const hiding = "{% if messages[2].role == 'system' %}{{ 1 | float }}{% endif %}{{ messages }}";
+    const rules = engineRules({ engine: "vllm", engineVersion: ENGINE_VERSION_NEWEST });
+    const deps = { special: {}, rules, clock: nodeClock };
+    const template = new ChatTemplate({ plain: hiding, withTools: hiding }, deps);
+    const user = { role: "user", content: "a" };
+    const render = (messages: readonly object[]): unknown => {
+      const read = readPrompt("/v1/messages", Buffer.from(JSON.stringify({ messages })));
+      if (!read.ok || read.value.prompt.kind !== "chat") throw new Error(JSON.stringify(read));
+      return template.render(read.value.prompt.chat);
+    };
+    const within = [user, { role: "system", content: "s" }, user];
+    expect(render(within)).toMatchObject({ reason: "template-unsupported" });
+    expect(render([user])).toMatchObject({ ok: true });
   });
 });

@@ -1,0 +1,113 @@
+import { readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { nodeClock } from "../core/node-clock.ts";
+import type { Result } from "../core/result.ts";
+import { ChatTemplate, type RenderedChat, type TemplateRefusal } from "./chat-template.ts";
+import { ENGINE_VERSION_NEWEST, engineRules } from "./engine-rules.ts";
+import { tokenizeBody } from "./engine-tokenizer.ts";
+import { chatTemplatesOf } from "./file-tokenizer.ts";
+import type { Prompt } from "./prompt-fields.ts";
+import { readPrompt } from "./request-body.ts";
+
+interface Golden {
+  readonly templates: Readonly<Record<string, string>>;
+  readonly cases: readonly {
+    readonly path: string;
+    readonly template: string;
+    readonly body: object;
+    readonly text: string;
+    readonly isSpecialAdded: boolean;
+  }[];
+}
+
+const GOLDEN: Golden = JSON.parse(
+  readFileSync(new URL("../../test/golden/prompts/sglang-0.5.23.json", import.meta.url), "utf8"),
+);
+const RULES = engineRules({ engine: "sglang", engineVersion: ENGINE_VERSION_NEWEST });
+const CHAT = "/v1/chat/completions";
+const USER = { role: "user", content: "q" };
+
+function chatOf(path: string, body: object): Extract<Prompt, { kind: "chat" }> {
+  const read = readPrompt(path, Buffer.from(JSON.stringify(body)));
+  if (!read.ok || read.value.prompt.kind !== "chat") throw new Error(JSON.stringify(read));
+  return read.value.prompt;
+}
+
+function rendered(
+  path: string,
+  body: object,
+  plain: string,
+): Result<RenderedChat, TemplateRefusal> {
+  const deps = { special: { bos_token: "<s>" }, rules: RULES, clock: nodeClock };
+  return new ChatTemplate({ plain, withTools: plain }, deps).render(chatOf(path, body).chat);
+}
+
+describe("a chat, by SGLang's rules", () => {
+  it("reaches the template as SGLang 0.5.23 hands it over", () => {
+    expect(GOLDEN.cases.length).toBeGreaterThan(150);
+    for (const { path, template, body, text, isSpecialAdded } of GOLDEN.cases) {
+      const made = rendered(path, body, GOLDEN.templates[template] ?? "");
+      const expected = { ok: true, value: { text, isSpecialAdded } };
+      expect(made, `${template} ${path} ${JSON.stringify(body)}`).toEqual(expected);
+    }
+  });
+
+  it("is left to the engine where its start decides, or where SGLang refuses it", () => {
+    const plain = "{{ messages[0].content }}{{ low_effort }}{# truncate_history_thinking #}";
+    const called = (args: string): object => ({
+      role: "assistant",
+      tool_calls: [{ function: { name: "f", arguments: args } }],
+    });
+    const tool = (of: object): object => ({ type: "function", function: { name: "f", ...of } });
+    const thought = { type: "thinking", thinking: "t", signature: "s" };
+    const bodies: readonly (readonly [string, object])[] = [
+      [CHAT, { messages: [USER, { role: "assistant" }], continue_final_message: true }],
+      [CHAT, { messages: [USER, called("[]"), USER] }],
+      [CHAT, { messages: [USER, called("no"), USER] }],
+      [CHAT, { messages: [USER], tools: [tool({ parameters: { type: "int" } })] }],
+      [CHAT, { messages: [USER], tools: [tool({})], tool_choice: { function: { name: "g" } } }],
+      [CHAT, { messages: [USER], chat_template_kwargs: { tools: [] } }],
+      [CHAT, { messages: [USER], reasoning_effort: 0 }],
+      [CHAT, { messages: [USER], reasoning_effort: "low" }],
+      ["/v1/messages", { messages: [USER], thinking: { type: "disabled" } }],
+      ["/v1/messages", { messages: [USER, { role: "assistant", content: [thought] }] }],
+      ["/v1/responses", { input: [USER, { type: "custom_tool_call", input: "x" }] }],
+      ["/v1/responses", { input: "q", tools: [{ type: "custom", name: "c" }] }],
+      ["/v1/responses", { input: [USER, { type: "reasoning", encrypted_content: "sglang" }] }],
+    ];
+    for (const [path, body] of bodies) {
+      expect(rendered(path, body, plain), JSON.stringify(body)).toMatchObject({
+        reason: "template-unsupported",
+      });
+    }
+  });
+
+  it("has the first of several templates, with tools or without", () => {
+    const chat_template = [
+      { name: "tool_use", template: "a" },
+      { name: "default", template: "b" },
+    ];
+    expect(chatTemplatesOf({ chat_template }, RULES)).toEqual({ plain: "a", withTools: "a" });
+  });
+
+  it("is asked of SGLang's /tokenize as chat completions, which is the one form it takes", () => {
+    const asked = (path: string, body: object): unknown => {
+      const made = tokenizeBody({ model: "m", prompt: chatOf(path, body) }, RULES);
+      return made.ok ? JSON.parse(made.value) : made.reason;
+    };
+    const extra = { temperature: 1, add_generation_prompt: false, documents: [{}] };
+    const chat = { messages: [USER], tool_choice: "none", reasoning: { effort: "low" } };
+    expect(asked(CHAT, { ...chat, ...extra, continue_final_message: true })).toEqual({
+      ...{ model: "m", ...chat, continue_final_message: true },
+    });
+    expect(asked("/v1/messages", { system: "s", messages: [USER] })).toEqual({
+      ...{ model: "m", messages: [{ role: "system", content: "s" }, USER] },
+    });
+    const inline = { messages: [USER, { role: "system", content: "s" }, USER] };
+    expect(asked("/v1/messages", inline)).toBe("template-unsupported");
+    expect(asked("/v1/responses", { input: inline.messages })).toBe("template-unsupported");
+    expect(asked("/v1/responses", { instructions: "s", input: "q" })).toEqual({
+      ...{ model: "m", messages: [{ role: "system", content: "s" }, USER] },
+    });
+  });
+});
