@@ -3,7 +3,7 @@
  * hands to the template, and the template through @huggingface/jinja. Pure, but for templates that ask
  * for the date.
  */
-import { Environment, Interpreter, Template } from "@huggingface/jinja";
+import { Environment, Interpreter } from "@huggingface/jinja";
 import type { Clock } from "../core/clock.ts";
 import { ok, type Result, refused } from "../core/result.ts";
 import type { EngineRules } from "./engine-rules.ts";
@@ -13,6 +13,7 @@ import { callable, TemplateGap, written } from "./python-values.ts";
 import { sglangInput } from "./sglang-chat.ts";
 import { TemplateRaised, templateGlobals } from "./template-globals.ts";
 import type { TemplateInput } from "./template-input.ts";
+import { parsedTemplate } from "./template-parse.ts";
 import { rewriteTemplate } from "./template-rewrite.ts";
 import { type TemplateTraits, templateTraits } from "./template-traits.ts";
 import { vllmInput } from "./vllm-chat.ts";
@@ -124,7 +125,7 @@ function isSystemMerged(template: Compiled | null): boolean | null {
 
 function compiled(text: string | null, globals: Environment, rules: EngineRules): Compiled | null {
   if (text === null) return null;
-  const { parsed } = new Template(text);
+  const parsed = parsedTemplate(text);
   const traits = templateTraits(text, parsed, rules);
   const interpreter = new Interpreter(globals);
   for (const [name, block] of rewriteTemplate(parsed)) {

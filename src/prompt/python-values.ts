@@ -2,7 +2,7 @@
  * Values of a template as Python has them: how they are written, compared and looked into, where the
  * library's own ways are JavaScript's. Pure.
  */
-import { Environment } from "@huggingface/jinja";
+import { Environment, Interpreter, parse, tokenize } from "@huggingface/jinja";
 import { quoted } from "./python-text.ts";
 
 /** A value while a template is rendered, as the library has it: its types come without declarations. */
@@ -26,6 +26,13 @@ const Integer = classOf(0);
 const Bool = classOf(true);
 const List = classOf([]);
 const Callable = classOf(() => null);
+const Tuple = tupleClass();
+
+function tupleClass(): ValueClass {
+  const [pair] = parse(tokenize("{{ (1, 2) }}")).body;
+  return new Interpreter(new Environment()).evaluate(pair, new Environment())
+    .constructor as ValueClass;
+}
 
 export const UNDEFINED: Value = new Environment().set("sample", undefined);
 export const NONE: Value = new Environment().set("sample", null);
@@ -33,6 +40,7 @@ export const textValue = (text: string): Value => new Text(text);
 export const integerValue = (value: number): Value => new Integer(value);
 export const boolValue = (value: boolean): Value => new Bool(value);
 export const listValue = (items: readonly Value[]): Value => new List([...items]);
+export const tupleValue = (items: readonly Value[]): Value => new Tuple([...items]);
 export const callable = (call: (args: Value[], scope: Environment) => Value): Value =>
   new Callable(call);
 

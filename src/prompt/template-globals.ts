@@ -9,10 +9,12 @@ import {
   TemplateGap,
   textOf,
   textValue,
+  tupleValue,
   UNDEFINED,
   type Value,
   written,
 } from "./python-values.ts";
+import { TUPLE_NAME } from "./template-parse.ts";
 import { functionName, GAP_NAME, UNDEFINED_NAME } from "./template-rewrite.ts";
 
 /** Numbers that `range` gives; Jinja's sandbox has the same bound. */
@@ -35,6 +37,7 @@ export function templateGlobals(wallMs: () => number): Environment {
     },
     strftime_now: ([format]) => textValue(dated(format ?? UNDEFINED, new Date(wallMs()))),
     range: (args) => listValue(range(args).map(integerValue)),
+    [TUPLE_NAME]: tupleValue,
     [GAP_NAME]: ([name]) => {
       throw new TemplateGap(written(name ?? UNDEFINED));
     },

@@ -35,6 +35,9 @@ BLOCKS = [
     ("{% set c = '<think>\\n a \\n</think>\\n\\n  code' %}{{ c.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') }}|{{ c.split('</think>')[-1].lstrip('\\n') }}", {}),
     ("{{ said | selectattr('role', 'equalto', 'user') | map(attribute='content') | join(';') }}", {"said": [{"role": "user", "content": "a"}, {"role": "x", "content": "b"}, {"role": "user", "content": None}]}),
     ("{{ missing }}{{ none }}{{ 'a' if false }}{{ 1 / 2 }} {{ 4 / 2 }} {{ 7 // 2 }} {{ '12' | int + 1 }} {{ -1.5 | int }}", {}),
+    ("{% if x in ('user',) %}in{% endif %}{% if 'us' in ('user',) %}part{% endif %}{{ ('a',) }}{{ (1, 2,) }}{{ () }}{{ ((1,), (x,),) }}{{ (x) }}", {"x": "user"}),
+    ("{% for a in (x,) %}{{ a }}{% else %}none{% endfor %}{% set t = ('b',) %}{{ t[0] }}{{ t | length }}{{ 'q' if not () }}{{ ['y'] + [x,] }}{{ {'k': (x,),} }}", {"x": "a"}),
+    ("{% macro m(a, b=(1,)) %}{{ a }}{{ b }}{% endmacro %}{{ m('c',) }}{{ m(a='d', b=()) }}{{ 'p'.split('p',) | length }}{{ x in (none,) }}{{ (x | upper,) | join('-',) }}", {"x": "z"}),
     ("{% if tools is defined and tools is not none %}T{% endif %}{% if calls %}C{% endif %}", {"tools": None, "calls": []}),
 ]
 
