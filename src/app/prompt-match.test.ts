@@ -98,7 +98,14 @@ class Router {
     const { index, residency, meter } = this;
     const events = { heardMsOf: (): number => 0 };
     const knowledge = new PodKnowledge({ holders: residency, events, assumedLifeMs: 1 });
-    const reader = { tokensMax: 1_000_000, model: MODEL, hasher, tokenizer: null, meter };
+    const reader = {
+      tokensMax: 1_000_000,
+      model: MODEL,
+      engine: "vllm" as const,
+      hasher,
+      tokenizer: null,
+      meter,
+    };
     const prompt = new PromptReader(reader);
     const known = knowledge.known(endpoints, 0);
     const keyed = prompt.keyed({ tokens, lora: null, cacheSalt });
