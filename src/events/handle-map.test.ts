@@ -5,6 +5,23 @@ import { HandleMap, type KeyOrigin, TOMBSTONES_MAX } from "./handle-map.ts";
 
 const handle = (value: number): ReturnType<typeof engineKey> => engineKey(BigInt(value));
 
+/** The value whose hash in wasm/handle-map/layout.ts this is, which is a bijection. */
+function withHash(hash: bigint): bigint {
+  const unmixed = (value: bigint): bigint =>
+    BigInt.asUintN(64, value * inverseOf(0xd6e8_feb8_6659_fd93n));
+  const shifted = (value: bigint): bigint => value ^ (value >> 32n);
+  return shifted(unmixed(shifted(unmixed(hash))));
+}
+
+/** Of an odd number, modulo 2^64. */
+function inverseOf(factor: bigint): bigint {
+  let inverse = factor;
+  for (let bits = 3; bits < 64; bits *= 2) {
+    inverse = BigInt.asUintN(64, inverse * (2n - factor * inverse));
+  }
+  return inverse;
+}
+
 /** Adds blocks with one key; returns how many were. */
 function add(
   map: HandleMap,
@@ -167,6 +184,51 @@ describe("handle map", () => {
       }),
       { numRuns: 100 },
     );
+  });
+
+  it.each([
+    ["all at one place", 0x8000_0000n],
+    ["all at the last place", 0xffff_ffffn],
+  ])("agrees with plain maps where handles and keys are hostile, %s", (_, home) => {
+    const hostile = (number: number): bigint => withHash((home << 32n) | (BigInt(number) << 6n));
+    const map = new HandleMap();
+    const held = new Set<number>();
+    const known = new Set<number>();
+    let state = 1;
+    for (let step = 0; step < 6000; step += 1) {
+      state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+      const number = (state >>> 8) % 700;
+      const handles = BigUint64Array.of(hostile(number));
+      const key = hostile(number + 1000);
+      if (held.has(number)) {
+        map.removeAll(handles);
+        held.delete(number);
+      } else {
+        expect(map.addAll({ handles, keys: BigUint64Array.of(key) }, "claimed")).toBe(1);
+        held.add(number);
+        known.add(number);
+      }
+      const asked = (state >>> 4) % 700;
+      const wanted = known.has(asked) ? hostile(asked + 1000) : null;
+      expect(map.keyOf(engineKey(hostile(asked)))).toBe(wanted);
+      expect(map.has(engineKey(hostile(asked)))).toBe(held.has(asked));
+    }
+    expect(map.takeShared()).toEqual([]);
+    expect(map.size).toBe(held.size);
+  });
+
+  it("takes blocks of more than one call, each of them in its row", () => {
+    const map = new HandleMap();
+    const handles = BigUint64Array.from({ length: 10_000 }, (_, at) => BigInt(at * at));
+    const rows = new Uint32Array(handles.length);
+    expect(map.addAll({ handles, keys: handles, rows }, "claimed")).toBe(handles.length);
+    expect(new Set(rows).size).toBe(handles.length);
+    expect(map.rowsOf(handles)).toEqual(rows);
+    expect(map.removeAll(handles)).toEqual(rows);
+    expect(map.size).toBe(0);
+    const others = handles.map((each) => each + 2n);
+    expect(map.addAll({ handles: others, keys: handles }, "claimed")).toBe(handles.length);
+    expect(map.takeShared().length).toBe(handles.length);
   });
 
   it("frees the oldest tombstones under churn, whatever was taken back between", () => {

@@ -4,33 +4,26 @@
  * An engine names parents and removals by its own hashes only. A removed block's handle is kept as a
  * tombstone for a while, because engines store children under parents that are already evicted, and
  * because another handle for its key shows that the key is ambiguous (see ambiguous-keys.ts, which finds
- * out by itself where both have copies). Handles and keys lie in columns of words by row, and are found
- * through slots of four bytes; a row is free once its last copy is gone. Memory: 17 bytes a row, 5 to 8 of
- * slots, 32 to 64 for each tombstone; large columns grow by a tenth.
+ * out by itself where both have copies). The map lies in the memory of our WebAssembly
+ * (wasm/handle-map.ts), one for all maps of a thread: 17 bytes a row, 5 to 8 of slots, 32 to 64 for each
+ * tombstone; large columns grow by a tenth. What a map had is given back when it is collected.
  */
+import { assert } from "../core/assert.ts";
+import { instantiateWasm, type OwnMemory } from "../core/file-wasm.ts";
 import { type BlockKey, blockKey, type EngineKey, engineKey } from "../core/ids.ts";
 import { Slab } from "../core/slab.ts";
-import { HandleSlots, NO_ROW } from "../indexer/handle-slots.ts";
-import { grown } from "../indexer/u64-table.ts";
-import { U64Cell } from "../indexer/u64-words.ts";
-import { ClaimedKeys } from "./claimed-keys.ts";
-import { NO_PLACE, Tombstones } from "./tombstones.ts";
 
 /** Blocks of one holder; an engine with more GPU, CPU and NVMe blocks than this is refused. */
 export const HANDLES_MAX = 8_388_608;
 /** Handles remembered after their block is gone, oldest forgotten first. */
 export const TOMBSTONES_MAX = 65_536;
 
-/** Rows before the first growth. */
-const CAPACITY_MIN = 64;
-/** Columns up to this many rows double, longer ones grow by GROWTH. */
-const DOUBLED_ROWS = 65_536;
-const GROWTH = 1.1;
-
-/** What the column of copies says beside a count from 1 on. */
-const FREE = 0;
-/** The count is aside: this many or more. */
+/** No row: an absent handle. */
+const NO_ROW = -1;
+/** What the column of copies says where the count is aside: this many or more. */
 const MANY = 255;
+/** Up to here a loop copies faster than a call of `set` with its view. */
+const COPIED_BY_LOOP = 32;
 
 /**
  * - placed: the key is that of the handle
@@ -45,75 +38,106 @@ export interface Blocks {
   readonly rows?: Uint32Array;
 }
 
+interface Value {
+  readonly value: number;
+}
+
+/** Exports of wasm/handle-map.ts; a map is the place of its words. */
+interface HandleMapWasm {
+  readonly memory: OwnMemory;
+  readonly HANDLES_MAX: Value;
+  readonly TOMBSTONES_MAX: Value;
+  readonly CALL_BLOCKS_MAX: Value;
+  readonly HANDLES_AT: Value;
+  readonly KEYS_AT: Value;
+  readonly ROWS_AT: Value;
+  readonly COUNTS_AT: Value;
+  /** Positions at COUNTS_AT after `add`. */
+  readonly shared: Value;
+  create(): number;
+  destroy(map: number): void;
+  clear(map: number): void;
+  bytes(map: number): number;
+  size(map: number): number;
+  rowEnd(map: number): number;
+  add(map: number, start: number, end: number, isClaimed: boolean): number;
+  remove(map: number, start: number, end: number): number;
+  restore(map: number, count: number): number;
+  buryAll(map: number): void;
+  claimHeld(map: number): void;
+  keyOf(map: number, handle: bigint): number;
+  rowOf(map: number, handle: bigint): number;
+  copiesOf(map: number, row: number): number;
+  setCopies(map: number, row: number, copies: number): void;
+  handleAt(map: number, row: number): bigint;
+}
+
+const wasm = instantiateWasm<HandleMapWasm>("handle-map");
+assert(
+  wasm.HANDLES_MAX.value === HANDLES_MAX && wasm.TOMBSTONES_MAX.value === TOMBSTONES_MAX,
+  "wasm/handle-map.ts has other limits",
+);
+const CALL_BLOCKS_MAX = wasm.CALL_BLOCKS_MAX.value;
+
+/** Blocks on their way in and out. */
+interface Views {
+  readonly handles: BigUint64Array;
+  readonly keys: BigUint64Array;
+  readonly rows: Uint32Array;
+  readonly counts: Uint32Array;
+}
+
+let lastViews = viewsOf(wasm.memory.buffer);
 /** Where the rows of removed blocks lie. */
 const slab = new Slab();
+/** Maps that nobody can reach any more give their memory back. */
+const collected = new FinalizationRegistry((map: number) => wasm.destroy(map));
 
 export class HandleMap {
-  readonly #cell = new U64Cell();
-  /** Two words for each row, low first; a free row has its successor in the list of free rows, + 1. */
-  #handles = new Uint32Array(2 * CAPACITY_MIN);
-  #keys = new Uint32Array(2 * CAPACITY_MIN);
-  #copies = new Uint8Array(CAPACITY_MIN);
+  readonly #map = wasm.create();
   /** Copies of rows that have MANY. */
   readonly #many = new Map<number, number>();
-  #slots = new HandleSlots(this.#handles);
-  /** Of rows with copies; null: the index has their keys. */
-  #claimed: ClaimedKeys | null = null;
   /** Keys of the blocks added since they were taken that another handle has claimed. */
   #shared: bigint[] = [];
-  readonly #tombstones = new Tombstones(TOMBSTONES_MAX);
-  /** Rows given so far; those behind were never used. */
-  #rowEnd = 0;
-  #freeFirst = NO_ROW;
-  /** Handles with copies. */
-  #size = 0;
-  /** Where the last handle was found or put: its neighbour is looked for beside it. */
-  #near = NO_ROW;
 
+  constructor() {
+    collected.register(this, this.#map);
+  }
+
+  /** Handles with copies. */
   get size(): number {
-    return this.#size;
+    return wasm.size(this.#map);
   }
 
   get byteLength(): number {
-    const columns = this.#handles.byteLength + this.#keys.byteLength + this.#copies.byteLength;
-    const slots = this.#slots.byteLength + (this.#claimed?.byteLength ?? 0);
-    return columns + slots + this.#tombstones.byteLength;
+    return wasm.bytes(this.#map) >>> 0;
   }
 
   /** The key of a block that is held, or was until lately. */
   keyOf(handle: EngineKey): BlockKey | null {
-    const cell = this.#cell;
-    cell.set(handle);
-    const { low, high } = cell;
-    const row = this.#find(low, high);
-    if (row !== NO_ROW) return blockKey(wordsAt(cell, this.#keys, row));
-    const place = this.#tombstones.find(low, high);
-    if (place === NO_PLACE) return null;
-    return blockKey(cell.join(this.#tombstones.keyLow(place), this.#tombstones.keyHigh(place)));
+    return wasm.keyOf(this.#map, handle) === 0 ? null : blockKey(views().keys[0] ?? 0n);
   }
 
   /** Whether a copy is held; a tombstone is none. */
   has(handle: EngineKey): boolean {
-    return this.#rowOf(handle) !== NO_ROW;
+    return wasm.rowOf(this.#map, handle) !== NO_ROW;
   }
 
   /** Copies of a block, over all tiers. */
   copies(handle: EngineKey): number {
-    const row = this.#rowOf(handle);
+    const row = wasm.rowOf(this.#map, handle);
     return row === NO_ROW ? 0 : this.#copiesOf(row);
   }
 
   /** From now on the index does not have all blocks that are held: their keys are remembered here too. */
   claimHeld(): void {
-    this.#claimed ??= new ClaimedKeys(this.#keys);
-    for (let row = 0; row < this.#rowEnd; row += 1) {
-      if (this.#copies[row] !== FREE) this.#claimed.add(row, this.#rowEnd);
-    }
+    wasm.claimHeld(this.#map);
   }
 
   eachHeld(visit: (handle: EngineKey) => void): void {
-    for (let row = 0; row < this.#rowEnd; row += 1) {
-      if (this.#copies[row] !== FREE) visit(engineKey(wordsAt(this.#cell, this.#handles, row)));
+    const rowEnd = wasm.rowEnd(this.#map);
+    for (let row = 0; row < rowEnd; row += 1) {
+      if (wasm.copiesOf(this.#map, row) > 0) visit(engineKey(wasm.handleAt(this.#map, row)));
     }
   }
 
@@ -121,88 +145,66 @@ export class HandleMap {
    * Adds one copy of each block from position `start` to `end`, about 50 ns each. Returns the first that
    * was not added, or `end`: the map is full, or a claimed key is not the one that the handle has.
    */
-  addAll(
-    { handles, keys, rows }: Blocks,
-    origin: KeyOrigin,
-    start = 0,
-    end = handles.length,
-  ): number {
-    const cell = this.#cell;
-    const isClaimed = origin === "claimed";
-    for (let position = start; position < end; position += 1) {
-      cell.set(handles[position] ?? 0n);
-      const low = cell.low;
-      const high = cell.high;
-      cell.set(keys[position] ?? 0n);
-      let row = this.#find(low, high);
-      if (row === NO_ROW) {
-        if (!this.#mayEnter(low, high, isClaimed)) return position;
-        row = this.#insert(low, high);
-        this.#setKey(row, cell.low, cell.high);
-        this.#claimed?.add(row, this.#rowEnd);
-      } else if (isClaimed && !this.#hasKey(row, cell.low, cell.high)) return position;
-      else this.#setCopies(row, this.#copiesOf(row) + 1);
-      if (rows !== undefined) rows[position] = row;
+  addAll(blocks: Blocks, origin: KeyOrigin, start = 0, end = blocks.handles.length): number {
+    for (let position = start; position < end; ) {
+      const callEnd = Math.min(end, position + CALL_BLOCKS_MAX);
+      position = this.#addSome(blocks, origin, position, callEnd);
+      if (position < callEnd) {
+        if (!this.#addToMany(blocks, origin, position)) return position;
+        position += 1;
+      }
     }
     return end;
   }
 
-  /** Whether there is room for a handle without copies, and its tombstone has the key in the cell. */
-  #mayEnter(low: number, high: number, isClaimed: boolean): boolean {
-    const tombstones = this.#tombstones;
-    const { low: keyLow, high: keyHigh } = this.#cell;
-    const place = tombstones.find(low, high);
-    if (place === NO_PLACE) {
-      if (this.#size >= HANDLES_MAX) return false;
-      if (isClaimed && this.#isClaimed(keyLow, keyHigh)) {
-        this.#shared.push(this.#cell.join(keyLow, keyHigh));
-      }
-      return true;
+  #addSome({ handles, keys, rows }: Blocks, origin: KeyOrigin, start: number, end: number): number {
+    const into = views();
+    load(into.handles, handles, start, end);
+    load(into.keys, keys, start, end);
+    const added = wasm.add(this.#map, 0, end - start, origin === "claimed");
+    const { counts, rows: rowsAdded } = views();
+    for (let at = 0; at < wasm.shared.value; at += 1) {
+      this.#shared.push(keys[start + (counts[at] ?? 0)] ?? 0n);
     }
-    const isSame = tombstones.keyLow(place) === keyLow && tombstones.keyHigh(place) === keyHigh;
-    if ((isClaimed && !isSame) || this.#size >= HANDLES_MAX) return false;
-    tombstones.takeBack(place);
+    if (rows !== undefined) unload(rowsAdded, rows, start, added);
+    return start + added;
+  }
+
+  /** A copy of a block that has about as many as its column counts. */
+  #addToMany({ handles, keys, rows }: Blocks, origin: KeyOrigin, position: number): boolean {
+    const handle = engineKey(handles[position] ?? 0n);
+    const row = wasm.rowOf(this.#map, handle);
+    if (row === NO_ROW || (origin === "claimed" && this.keyOf(handle) !== keys[position])) {
+      return false;
+    }
+    this.#setCopies(row, this.#copiesOf(row) + 1);
+    if (rows !== undefined) rows[position] = row;
     return true;
-  }
-
-  #isClaimed(keyLow: number, keyHigh: number): boolean {
-    return this.#tombstones.hasKey(keyLow, keyHigh) || this.#claimed?.has(keyLow, keyHigh) === true;
-  }
-
-  /** Loads what adding blocks with these handles will need: done for many at once, it saves waiting. */
-  touch(handles: BigUint64Array): void {
-    this.#slots.touch(handles);
-    this.#tombstones.touch(handles);
-  }
-
-  /** The same for their keys. */
-  touchClaims(keys: BigUint64Array): void {
-    this.#tombstones.touchKeys(keys);
   }
 
   /** The rows of blocks, where they have one. */
   rowsOf(handles: BigUint64Array): Uint32Array {
     const rows = slab.u32(handles.length);
-    for (let position = 0; position < handles.length; position += 1) {
-      this.#cell.set(handles[position] ?? 0n);
-      rows[position] = this.#find(this.#cell.low, this.#cell.high);
+    for (const [position, handle] of handles.entries()) {
+      rows[position] = wasm.rowOf(this.#map, handle);
     }
     return rows;
   }
 
   /** Takes one copy of each block away; the last one leaves a tombstone. Returns their rows. */
   removeAll(handles: BigUint64Array): Uint32Array {
-    const cell = this.#cell;
     const rows = slab.u32(handles.length);
-    this.#slots.touch(handles);
-    for (let position = 0; position < handles.length; position += 1) {
-      cell.set(handles[position] ?? 0n);
-      const row = this.#find(cell.low, cell.high);
+    for (let position = 0; position < handles.length; ) {
+      const end = Math.min(handles.length, position + CALL_BLOCKS_MAX);
+      load(views().handles, handles, position, end);
+      const removed = wasm.remove(this.#map, 0, end - position);
+      unload(views().rows, rows, position, removed);
+      position += removed;
+      if (position === end) continue;
+      const row = wasm.rowOf(this.#map, handles[position] ?? 0n);
+      this.#setCopies(row, this.#copiesOf(row) - 1);
       rows[position] = row;
-      if (row === NO_ROW) continue;
-      const copies = this.#copiesOf(row);
-      if (copies > 1) this.#setCopies(row, copies - 1);
-      else this.#bury(row);
+      position += 1;
     }
     return rows;
   }
@@ -220,164 +222,86 @@ export class HandleMap {
 
   /**
    * Puts back blocks that an earlier relay had, each with so many copies, in the rows that they name if
-   * these were never used; those beyond the limit are left out. Cost: about 100 ns a block in its row.
+   * these were never used; those beyond the limit are left out. Cost: about 50 ns a block in its row.
    */
   restore(blocks: Blocks, copies: Uint32Array): void {
     const { handles, rows } = blocks;
-    if (rows !== undefined && (rows[0] ?? 0) >= this.#rowEnd) {
+    if (rows !== undefined && (rows[0] ?? 0) >= wasm.rowEnd(this.#map)) {
       this.#restoreRows(blocks, rows, copies);
       return;
     }
     for (let at = 0; at < handles.length; at += 1) at = this.addAll(blocks, "placed", at);
     for (let at = 0; at < handles.length; at += 1) {
       const more = (copies[at] ?? 1) - 1;
-      if (more === 0) continue;
-      const row = this.#rowOf(engineKey(handles[at] ?? 0n));
-      if (row === NO_ROW) continue;
-      this.#setCopies(row, this.#copiesOf(row) + more);
+      const row = more === 0 ? NO_ROW : wasm.rowOf(this.#map, handles[at] ?? 0n);
+      if (row !== NO_ROW) this.#setCopies(row, this.#copiesOf(row) + more);
     }
   }
 
   /** In rising order, none of them used before. */
   #restoreRows({ handles, keys }: Blocks, rows: Uint32Array, copies: Uint32Array): void {
-    const cell = this.#cell;
-    for (let at = 0; at < handles.length && this.#size < HANDLES_MAX; at += 1) {
-      const row = rows[at] ?? 0;
-      for (; this.#rowEnd < row; this.#rowEnd += 1) this.#link(this.#unusedRow());
-      this.#unusedRow();
-      this.#rowEnd = row + 1;
-      cell.set(handles[at] ?? 0n);
-      this.#handles[2 * row] = cell.low;
-      this.#handles[2 * row + 1] = cell.high;
-      cell.set(keys[at] ?? 0n);
-      this.#setKey(row, cell.low, cell.high);
-      this.#setCopies(row, copies[at] ?? 1);
-      this.#slots.insert(row);
-      this.#size += 1;
-      this.#claimed?.add(row, this.#rowEnd);
+    for (let start = 0; start < handles.length; start += CALL_BLOCKS_MAX) {
+      const end = Math.min(handles.length, start + CALL_BLOCKS_MAX);
+      const into = views();
+      load(into.handles, handles, start, end);
+      load(into.keys, keys, start, end);
+      into.rows.set(rows.subarray(start, end));
+      into.counts.set(copies.subarray(start, end));
+      const restored = wasm.restore(this.#map, end - start);
+      for (let at = start; at < start + restored; at += 1) {
+        if ((copies[at] ?? 1) >= MANY) this.#many.set(rows[at] ?? 0, copies[at] ?? 1);
+      }
+      if (restored < end - start) return;
     }
   }
 
   /** Takes all copies away: which handle stands for which key remains true, as of tombstones. */
   buryAll(): void {
-    for (let row = 0; row < this.#rowEnd; row += 1) {
-      if (this.#copies[row] === FREE) continue;
-      this.#many.delete(row);
-      this.#bury(row);
-    }
+    this.#many.clear();
+    wasm.buryAll(this.#map);
   }
 
   clear(): void {
-    this.#handles = new Uint32Array(2 * CAPACITY_MIN);
-    this.#keys = new Uint32Array(2 * CAPACITY_MIN);
-    this.#copies = new Uint8Array(CAPACITY_MIN);
     this.#many.clear();
-    this.#slots = new HandleSlots(this.#handles);
-    this.#claimed = null;
     this.#shared = [];
-    this.#tombstones.clear();
-    this.#rowEnd = 0;
-    this.#freeFirst = NO_ROW;
-    this.#size = 0;
-    this.#near = NO_ROW;
-  }
-
-  #rowOf(handle: EngineKey): number {
-    this.#cell.set(handle);
-    return this.#find(this.#cell.low, this.#cell.high);
-  }
-
-  #find(low: number, high: number): number {
-    const near = this.#near;
-    let row = near + 1;
-    if (!this.#isAt(row, low, high)) {
-      row = near - 1;
-      if (!this.#isAt(row, low, high)) row = this.#slots.find(low, high);
-    }
-    if (row !== NO_ROW) this.#near = row;
-    return row;
-  }
-
-  #isAt(row: number, low: number, high: number): boolean {
-    return (
-      row >= 0 &&
-      row < this.#rowEnd &&
-      this.#handles[2 * row] === low &&
-      this.#handles[2 * row + 1] === high &&
-      this.#copies[row] !== FREE
-    );
-  }
-
-  /** Makes the row of a handle that was just looked for in vain, with one copy. */
-  #insert(low: number, high: number): number {
-    let row = this.#freeFirst;
-    if (row !== NO_ROW) this.#freeFirst = (this.#handles[2 * row] ?? 0) - 1;
-    else {
-      row = this.#unusedRow();
-      this.#rowEnd += 1;
-    }
-    this.#handles[2 * row] = low;
-    this.#handles[2 * row + 1] = high;
-    this.#copies[row] = 1;
-    this.#slots.insertMissed(row);
-    this.#size += 1;
-    this.#near = row;
-    return row;
-  }
-
-  /** There is room for it now. */
-  #unusedRow(): number {
-    if (this.#rowEnd === this.#copies.length) this.#grow();
-    return this.#rowEnd;
-  }
-
-  #grow(): void {
-    const rows = this.#copies.length;
-    const capacity = rows < DOUBLED_ROWS ? 2 * rows : Math.ceil(rows * GROWTH);
-    this.#handles = grown(this.#handles, new Uint32Array(2 * capacity));
-    this.#keys = grown(this.#keys, new Uint32Array(2 * capacity));
-    this.#copies = grown(this.#copies, new Uint8Array(capacity));
-    this.#slots.moveTo(this.#handles, capacity);
-    this.#claimed?.moveTo(this.#keys);
-  }
-
-  #bury(row: number): void {
-    const at = 2 * row;
-    const [handles, keys] = [this.#handles, this.#keys];
-    this.#tombstones.push(handles[at] ?? 0, handles[at + 1] ?? 0, keys[at] ?? 0, keys[at + 1] ?? 0);
-    this.#slots.delete(row);
-    this.#claimed?.delete(row);
-    this.#copies[row] = FREE;
-    this.#size -= 1;
-    this.#link(row);
-  }
-
-  #link(row: number): void {
-    this.#handles[2 * row] = this.#freeFirst + 1;
-    this.#freeFirst = row;
+    wasm.clear(this.#map);
   }
 
   #copiesOf(row: number): number {
-    const copies = this.#copies[row] ?? 0;
+    const copies = wasm.copiesOf(this.#map, row);
     return copies === MANY ? (this.#many.get(row) ?? MANY) : copies;
   }
 
+  /** One or more. */
   #setCopies(row: number, copies: number): void {
-    if (this.#copies[row] === MANY) this.#many.delete(row);
-    this.#copies[row] = Math.min(copies, MANY);
+    wasm.setCopies(this.#map, row, Math.min(copies, MANY));
     if (copies >= MANY) this.#many.set(row, copies);
-  }
-
-  #hasKey(row: number, low: number, high: number): boolean {
-    return this.#keys[2 * row] === low && this.#keys[2 * row + 1] === high;
-  }
-
-  #setKey(row: number, low: number, high: number): void {
-    this.#keys[2 * row] = low;
-    this.#keys[2 * row + 1] = high;
+    else this.#many.delete(row);
   }
 }
 
-function wordsAt(cell: U64Cell, column: Uint32Array, row: number): bigint {
-  return cell.join(column[2 * row] ?? 0, column[2 * row + 1] ?? 0);
+/** Memory that has grown is another buffer, and views of the former one are empty. */
+function views(): Views {
+  if (lastViews.rows.length === 0) lastViews = viewsOf(wasm.memory.buffer);
+  return lastViews;
+}
+
+function viewsOf(buffer: ArrayBuffer): Views {
+  return {
+    handles: new BigUint64Array(buffer, wasm.HANDLES_AT.value, wasm.CALL_BLOCKS_MAX.value),
+    keys: new BigUint64Array(buffer, wasm.KEYS_AT.value, wasm.CALL_BLOCKS_MAX.value),
+    rows: new Uint32Array(buffer, wasm.ROWS_AT.value, wasm.CALL_BLOCKS_MAX.value),
+    counts: new Uint32Array(buffer, wasm.COUNTS_AT.value, wasm.CALL_BLOCKS_MAX.value),
+  };
+}
+
+function load(into: BigUint64Array, from: BigUint64Array, start: number, end: number): void {
+  const length = end - start;
+  if (length > COPIED_BY_LOOP) into.set(from.subarray(start, end));
+  else for (let at = 0; at < length; at += 1) into[at] = from[start + at] ?? 0n;
+}
+
+function unload(from: Uint32Array, into: Uint32Array, start: number, length: number): void {
+  if (length > COPIED_BY_LOOP) into.set(from.subarray(0, length), start);
+  else for (let at = 0; at < length; at += 1) into[start + at] = from[at] ?? 0;
 }

@@ -49,7 +49,6 @@ export class KeyClaims {
 
   /** Blocks of which nothing is claimed yet. */
   begin(tier: Tier, handles: BigUint64Array, blockSizeTokens: number): Claimed {
-    this.#handles.touch(handles);
     const blocks = handles.length;
     const [keys, parents, rows] = [slab.u64(blocks), slab.u64(blocks), slab.u32(blocks)];
     return { type: "stored", tier, handles, keys, parents, rows, blockSizeTokens };
@@ -61,7 +60,6 @@ export class KeyClaims {
     const { keys, parents } = claimed;
     const end = start + handles.length;
     this.#hash(event, keys, start);
-    this.#handles.touchClaims(handles.length === keys.length ? keys : keys.subarray(start, end));
     parents[start] = event.parent;
     let position = this.#handles.addAll(claimed, "claimed", start, end);
     while (position < end) {
