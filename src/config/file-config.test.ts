@@ -55,6 +55,12 @@ describe("loadConfig", () => {
     );
   });
 
+  it("refuses a tokenizer in this process without its files", () => {
+    const file = fileOf("model: m\nprompt: { tokenize: local }\n");
+    const told = `${file}:2:9: prompt.tokenizerPath: got nothing, expected a folder`;
+    expect(() => loadConfig(file)).toThrow(told);
+  });
+
   it("refuses a file that is absent or too large", () => {
     expect(() => loadConfig(path.join(folder, "absent.yaml"))).toThrow(
       expect.objectContaining({ code: "ERR_CONFIG_UNREADABLE" }),

@@ -150,7 +150,9 @@ export function pathText(path: readonly PropertyKey[]): string {
 
 function valueText(value: unknown): string {
   if (value === undefined) return "nothing";
-  return shortened(JSON.stringify(value) ?? String(value));
+  // JSON would show what is not finite as null.
+  const json = typeof value === "number" ? undefined : JSON.stringify(value);
+  return shortened(json ?? String(value));
 }
 
 /** Cut, and free of line breaks: a message stays one line whatever the file holds. */

@@ -47,6 +47,9 @@ describe("readYaml", () => {
     expect(linesOf("policy: best\n")).toEqual([
       'f.yaml:1:9: policy: got "best", expected one of "cost", "round-robin"',
     ]);
+    expect(linesOf("scrapeMs: -.inf\n")).toEqual([
+      "f.yaml:1:11: scrapeMs: got -Infinity, expected integer from 50 to 60000",
+    ]);
     expect(linesOf('path: ""\n')).toEqual([
       'f.yaml:1:7: path: got "", expected non-empty string or null',
     ]);

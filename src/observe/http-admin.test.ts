@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import net from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import { silentLog } from "../core/log.ts";
 import { HttpAdmin, type HttpAdminDeps } from "./http-admin.ts";
@@ -108,6 +110,15 @@ describe("HttpAdmin", () => {
       message: expect.stringContaining(address),
     });
   });
+
+  it("lets no request take longer than its time, so that others find a place", async () => {
+    const { hostname, port } = new URL(await started());
+    const slow = net.connect(Number(port), hostname, () => slow.write("GET /metrics HTTP/1.1\r\n"));
+    const answer: Buffer[] = [];
+    slow.on("data", (chunk) => answer.push(chunk));
+    await once(slow, "close");
+    expect(Buffer.concat(answer).toString()).toMatch(/^HTTP\/1.1 408 /);
+  }, 20_000);
 
   it("stops at once, also with a kept connection open", async () => {
     const server = admin();

@@ -16,6 +16,8 @@ const CONNECTIONS_MAX = 256;
 const HEADER_BYTES_MAX = 8192;
 /** Time for a whole request. */
 const REQUEST_MS_MAX = 5000;
+/** How often Node looks for requests that are over their time; 30 s by default. */
+const LATE_REQUESTS_LOOK_MS = 1000;
 const KEEP_ALIVE_MS = 65_000;
 
 export interface ReadyCheck {
@@ -76,6 +78,7 @@ export class HttpAdmin {
         maxHeaderSize: HEADER_BYTES_MAX,
         requestTimeout: REQUEST_MS_MAX,
         headersTimeout: REQUEST_MS_MAX,
+        connectionsCheckingInterval: LATE_REQUESTS_LOOK_MS,
         keepAliveTimeout: KEEP_ALIVE_MS,
       },
       (request, response) => {

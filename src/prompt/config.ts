@@ -6,7 +6,7 @@ import { ENGINE_VERSION_NEWEST, ENGINES, isEngineVersion } from "./engine-rules.
 const MODEL_REWRITES_MAX = 256;
 const MODEL_CHARS_MAX = 512;
 
-export const promptConfigSchema = z.strictObject({
+const promptSchema = z.strictObject({
   tokenize: z
     .enum(["engine", "render", "local", "off"])
     .default("engine")
@@ -57,5 +57,10 @@ export const promptConfigSchema = z.strictObject({
       "bytes of remembered token ids, by the hash of their text; with local, long texts and their token ids take as much again at most",
     ),
 });
+
+export const promptConfigSchema: typeof promptSchema = promptSchema.refine(
+  ({ tokenize, tokenizerPath }) => tokenize !== "local" || tokenizerPath !== null,
+  { path: ["tokenizerPath"], error: "a folder, as tokenize is local" },
+);
 
 export type PromptConfig = z.infer<typeof promptConfigSchema>;

@@ -1,6 +1,6 @@
 /** The way from text to token ids that the configuration asks for. */
+import { assert } from "../core/assert.ts";
 import type { Clock } from "../core/clock.ts";
-import { KvError } from "../core/errors.ts";
 import type { EndpointId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { PromptConfig } from "./config.ts";
@@ -41,10 +41,7 @@ export async function startTokenizer(
     const path = isRendered ? "/v1/.../render" : "/tokenize";
     return { tokenizer: engine, detail: `text is tokenised by the engines' ${path}`, stop };
   }
-  if (tokenizerPath === null) {
-    const message = 'prompt.tokenizerPath: required with prompt.tokenize "local"';
-    throw new KvError("ERR_CONFIG_INVALID", message);
-  }
+  assert(tokenizerPath !== null, "tokenize local has a tokenizerPath");
   const local = await LocalTokenizer.start(tokenizerPath, {
     ...{ ...deps, memo, rules, textBytesMax: memoBytesMax, otherwise: engine },
   });
