@@ -150,6 +150,10 @@ export const COUNTERS = {
     help: "Requests or messages refused at the Envoy edge, by reason.",
     labels: ["reason"],
   },
+  kvatlas_extproc_usage_unread_total: {
+    help: "Answers that passed to their end without their token counts having been read, by reason.",
+    labels: ["reason"],
+  },
   kvatlas_extproc_fallbacks_total: {
     help: "Requests decided without their tokens because the decision was late or failed (reason), by chunks of their text or by load alone, or refused (by).",
     labels: ["reason", "by"],

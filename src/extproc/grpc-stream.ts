@@ -134,6 +134,9 @@ export class GrpcStream implements CallEvents {
       case "progress":
         this.#deps.picker.progressed(output.requestId, output.tokens);
         return;
+      case "usage-unread":
+        this.#deps.meter.count("kvatlas_extproc_usage_unread_total", { reason: output.reason });
+        return;
       case "ended":
         this.#deps.picker.ended(output.requestId, output.end);
         return;

@@ -12,10 +12,12 @@ import { readHeaders } from "./header-map.ts";
 import { readServedBy } from "./metadata-hints.ts";
 import type { EndOfRequest } from "./picker.ts";
 import { streamedChunks } from "./responses.ts";
-import type { SessionOutput } from "./session-io.ts";
+import type { SessionOutput, UsageUnread } from "./session-io.ts";
 import { UsageTail } from "./usage-tail.ts";
 
 const EMPTY = Buffer.alloc(0);
+/** Statuses from here on are no answers of a model. */
+const REFUSED_STATUS_MIN = 300;
 
 export type ResponseState =
   /** No message of the response has come. */
@@ -32,6 +34,9 @@ export class ResponsePhase {
   readonly #eventCount = new EventCount();
   readonly #firstToken = new FirstToken();
   #state: ResponseState = "waiting";
+  #status = 0;
+  #isEncoded = false;
+  #isBodySeen = false;
   /** Set while a route has been given out and the picker has not heard of its end. */
   #requestId: string | null = null;
 
@@ -54,15 +59,21 @@ export class ResponsePhase {
   ): SessionOutput[] {
     const outputs: SessionOutput[] = [{ kind: "send", response: { response_headers: {} } }];
     if (this.#state !== "waiting") outputs.push({ kind: "count", reason: "protocol-order" });
-    else if (this.#requestId !== null) {
-      outputs.push({
-        kind: "response-started",
-        requestId: this.#requestId,
-        status: readStatus(message),
-        servedBy: readServedBy(metadata),
-      });
+    else {
+      const { pseudo, fields } = readHeaders(message?.headers);
+      const encoding = fields.get("content-encoding") ?? "identity";
+      this.#status = statusOf(pseudo.get(":status"));
+      this.#isEncoded = encoding !== "identity";
+      if (this.#requestId !== null) {
+        outputs.push({
+          kind: "response-started",
+          requestId: this.#requestId,
+          status: this.#status,
+          servedBy: readServedBy(metadata),
+        });
+      }
+      this.#state = "passing";
     }
-    if (this.#state === "waiting") this.#state = "passing";
     if (message?.end_of_stream === true) outputs.push(...this.#finish());
     return outputs;
   }
@@ -78,7 +89,8 @@ export class ResponsePhase {
     if (this.#firstToken.push(chunk) && this.#requestId !== null) {
       outputs.push({ kind: "first-byte", requestId: this.#requestId });
     }
-    this.#usageTail.push(chunk);
+    this.#isBodySeen = true;
+    if (!this.#isEncoded) this.#usageTail.push(chunk);
     outputs.push(...this.#progress(chunk));
     if (isEnd) outputs.push(...this.#finish());
     return outputs;
@@ -93,7 +105,15 @@ export class ResponsePhase {
     if (this.#requestId === null) return [];
     const requestId = this.#requestId;
     this.#requestId = null;
-    return [{ kind: "ended", requestId, end: { outcome, usage: this.#usageTail.read() } }];
+    const usage = this.#usageTail.read();
+    const ended = { kind: "ended", requestId, end: { outcome, usage } } as const;
+    const isDue = usage === null && outcome === "complete" && this.#status < REFUSED_STATUS_MIN;
+    return isDue ? [{ kind: "usage-unread", reason: this.#unreadReason() }, ended] : [ended];
+  }
+
+  #unreadReason(): UsageUnread {
+    if (!this.#isBodySeen) return "unseen";
+    return this.#isEncoded ? "encoded" : "absent";
   }
 
   #progress(chunk: Buffer): SessionOutput[] {
@@ -120,7 +140,7 @@ export class ResponsePhase {
 }
 
 /** The HTTP status; 0 when the gateway does not say. */
-function readStatus(message: HttpHeaders__Output | undefined): number {
-  const status = Number(readHeaders(message?.headers).pseudo.get(":status"));
+function statusOf(text: string | undefined): number {
+  const status = Number(text);
   return Number.isInteger(status) ? status : 0;
 }

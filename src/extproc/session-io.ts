@@ -32,6 +32,14 @@ export type StreamOutcome =
   | "failed";
 
 /**
+ * Why the engine's token counts were not read from its answer; label of their counter.
+ * - encoded: it is compressed, as the client allowed
+ * - absent: it has none in its last TAIL_BYTES_MAX bytes, such as a stream that was not asked for usage
+ * - unseen: the gateway does not show answers' bodies
+ */
+export type UsageUnread = "encoded" | "absent" | "unseen";
+
+/**
  * Why a message was not used; label of the refusal counter beside the refusal reasons.
  * answer-events: the tokens of an answer are not counted any more, beyond ANSWER_EVENTS_MAX.
  */
@@ -51,6 +59,8 @@ export type SessionOutput =
     }
   | { readonly kind: "first-byte"; readonly requestId: string }
   | { readonly kind: "progress"; readonly requestId: string; readonly tokens: number }
+  /** Of an answer that passed to its end. */
+  | { readonly kind: "usage-unread"; readonly reason: UsageUnread }
   | { readonly kind: "ended"; readonly requestId: string; readonly end: EndOfRequest }
   | { readonly kind: "count"; readonly reason: CountedReason }
   /** Nothing follows. An aborted or failed stream ends with an error status. */

@@ -1,3 +1,4 @@
+import { gzipSync } from "node:zlib";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
@@ -83,6 +84,26 @@ describe("the deadline", () => {
 });
 
 describe("the response", () => {
+  it("is told of where its token counts are not read, and why", () => {
+    const usage = '{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":1}}';
+    const unread = (...messages: ProcessingRequest__Output[]): unknown[] =>
+      feed(routedSession(), ...messages).flatMap((output) =>
+        output.kind === "usage-unread" ? [output.reason] : [],
+      );
+    const packed = gzipSync(usage).toString("latin1");
+    expect(unread(responseHeaders(), responseBody(usage, true))).toEqual([]);
+    expect(unread(responseHeaders({ encoding: "identity" }), responseBody(usage, true))).toEqual(
+      [],
+    );
+    expect(unread(responseHeaders({ encoding: "gzip" }), responseBody(packed, true))).toEqual([
+      "encoded",
+    ]);
+    expect(unread(responseHeaders(), responseBody("data: [DONE]\n\n", true))).toEqual(["absent"]);
+    expect(unread(responseHeaders({ isEnd: true }))).toEqual(["unseen"]);
+    expect(unread(responseHeaders({ status: 400 }), responseBody("{}", true))).toEqual([]);
+    expect(unread(responseHeaders(), responseBody("data: x\n\n", false))).toEqual([]);
+  });
+
   it("passes in chunks unchanged, and the picker hears of each phase once", () => {
     const session = routedSession();
     const usage = '{"prompt_tokens":5,"prompt_tokens_details":{"cached_tokens":3}}';
@@ -138,7 +159,12 @@ describe("the response", () => {
     expect(kinds(first)).toEqual(["send", "first-byte", "progress"]);
     expect(first[2]).toEqual({ kind: "progress", requestId: "own-id", tokens: EVENTS_BATCH });
     expect(kinds(feed(session, responseBody("data: {}\n\n", false)))).toEqual(["send"]);
-    expect(kinds(feed(session, responseBody(batch, true)))).toEqual(["send", "progress", "ended"]);
+    expect(kinds(feed(session, responseBody(batch, true)))).toEqual([
+      "send",
+      "progress",
+      "usage-unread",
+      "ended",
+    ]);
     expect(kinds(feed(session, responseBody(batch, false)))).not.toContain("progress");
   });
 
@@ -155,11 +181,12 @@ describe("the response", () => {
   it("ends with its trailers, or with headers that carry the end of stream", () => {
     const withTrailers = routedSession();
     feed(withTrailers, responseHeaders(), responseBody("x", false));
-    expect(kinds(feed(withTrailers, responseTrailers))).toEqual(["send", "ended"]);
+    expect(kinds(feed(withTrailers, responseTrailers))).toEqual(["send", "usage-unread", "ended"]);
     const headersOnly = routedSession();
     expect(kinds(feed(headersOnly, responseHeaders({ isEnd: true })))).toEqual([
       "send",
       "response-started",
+      "usage-unread",
       "ended",
     ]);
   });
@@ -213,6 +240,7 @@ describe("the end of a stream", () => {
     feed(session, headersMessage({}, modes));
     picked(session, routeToA);
     expect(session.receive({ kind: "cancelled" })).toEqual([
+      { kind: "usage-unread", reason: "unseen" },
       { kind: "ended", requestId: "own-id", end: { outcome: "complete", usage: null } },
       { kind: "close", outcome: "routed" },
     ]);
@@ -223,7 +251,7 @@ describe("the end of a stream", () => {
     feed(session, headersMessage({}), bodyMessage(Buffer.from("ab"), true));
     expect(session.receive({ kind: "half-closed" })).toEqual([]);
     const outputs = picked(session, routeToA);
-    expect(kinds(outputs)).toEqual(["send", "send", "ended", "close"]);
+    expect(kinds(outputs)).toEqual(["send", "send", "usage-unread", "ended", "close"]);
     expect(outputs.at(-1)).toEqual({ kind: "close", outcome: "routed" });
   });
 
@@ -231,7 +259,7 @@ describe("the end of a stream", () => {
     const session = newSession();
     feed(session, headersMessage({}));
     expect(kinds(session.receive({ kind: "half-closed" }))).toEqual(["pick"]);
-    expect(kinds(picked(session, routeToA))).toEqual(["send", "ended", "close"]);
+    expect(kinds(picked(session, routeToA))).toEqual(["send", "usage-unread", "ended", "close"]);
   });
 
   it.each([

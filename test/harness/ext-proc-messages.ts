@@ -78,11 +78,21 @@ export const requestTrailers: ProcessingRequest__Output = {
   request_trailers: {},
 };
 
-export function responseHeaders(options: { served?: string; isEnd?: boolean } = {}) {
+export function responseHeaders(
+  options: { served?: string; isEnd?: boolean; status?: number; encoding?: string } = {},
+) {
+  const { status = 200, encoding } = options;
   const message: ProcessingRequest__Output = {
     request: "response_headers",
     response_headers: {
-      headers: { headers: [{ key: ":status", raw_value: Buffer.from("200") }] },
+      headers: {
+        headers: [
+          { key: ":status", raw_value: Buffer.from(String(status)) },
+          ...(encoding === undefined
+            ? []
+            : [{ key: "content-encoding", raw_value: Buffer.from(encoding) }]),
+        ],
+      },
       ...(options.isEnd === true ? { end_of_stream: true } : {}),
     },
   };
