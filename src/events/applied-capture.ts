@@ -13,7 +13,7 @@ import { HotIndex } from "../indexer/hot-index.ts";
 import { type MixedChainsInput, mixedChains } from "../indexer/mixed-chains.ts";
 import { Residency } from "../indexer/residency.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
-import { type ExtraKey, extraText, saltExtras } from "../keys/extra-keys.ts";
+import { type ExtraKey, extraText, withSalt } from "../keys/extra-keys.ts";
 import { loraNamespace } from "../keys/namespace.ts";
 import type { Tier } from "../tiers/tier.ts";
 import { Applier } from "./applier.ts";
@@ -265,8 +265,6 @@ function lorasOf(
 
 /** The salt is among the first block's extras where these are as an engine sent them. */
 function extrasOf({ extraKeys, cacheSalt }: Prompt): readonly (readonly ExtraKey[] | null)[] {
-  const salt = saltExtras(cacheSalt === "" ? null : (cacheSalt ?? null));
   const [first = null, ...rest] = extraKeys ?? [];
-  const isTold = salt === null || salt.every((each) => first?.includes(each));
-  return [isTold ? first : [...(first ?? []), ...salt], ...rest];
+  return cacheSalt ? [withSalt(first, cacheSalt), ...rest] : [first, ...rest];
 }

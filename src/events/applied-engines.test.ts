@@ -224,6 +224,10 @@ describe("prompts", () => {
     const expected = [0, 16, 16, 16, 16, 0];
     expect(tokensOf(stored(1, { cache_salt: "s" }), ...prompts)).toEqual(expected);
     expect(tokensOf(stored(1, { extra_keys: [["s"]] }), ...prompts)).toEqual(expected);
+    for (const extras of [[null], [["s"]]]) {
+      const twice = stored(1, { cache_salt: "s", extra_keys: extras });
+      expect(tokensOf(twice, ...prompts)).toEqual(expected);
+    }
     expect(tokensOf(stored(1), { ...ids, cacheSalt: "" })).toEqual([16]);
   });
 

@@ -25,3 +25,12 @@ function canonical(extra: ExtraKey): unknown {
 export function saltExtras(cacheSalt: string | null): readonly ExtraKey[] | null {
   return cacheSalt === null ? null : [cacheSalt];
 }
+
+/** A first block's extras with the salt behind them, unless it is among them already. */
+export function withSalt(
+  extras: readonly ExtraKey[] | null,
+  cacheSalt: string,
+): readonly ExtraKey[] {
+  if (extras === null) return [cacheSalt];
+  return extras.includes(cacheSalt) ? extras : [...extras, cacheSalt];
+}
