@@ -17,35 +17,49 @@ export class Slab {
   #buffer: ArrayBuffer;
   #words: Uint32Array;
   #bytesUsed = 0;
-  #copied: ArrayBuffer;
+  /** Where the last `take` or `copy` has gone. */
+  #taken: ArrayBuffer;
+  #takenWords: Uint32Array;
 
   /** `slabBytes`: what a piece keeps alive, a multiple of 8; default 65,536. */
   constructor(slabBytes = SLAB_BYTES_DEFAULT) {
     this.#slabBytes = slabBytes;
     this.#buffer = new ArrayBuffer(slabBytes);
     this.#words = new Uint32Array(this.#buffer);
-    this.#copied = this.#buffer;
+    this.#taken = this.#buffer;
+    this.#takenWords = this.#words;
   }
 
-  /** Where the last `copy` has gone. */
+  /** Where the last `take` or `copy` has gone. */
   get buffer(): ArrayBuffer {
-    return this.#copied;
+    return this.#taken;
+  }
+
+  /** All words of `buffer`. */
+  get words(): Uint32Array {
+    return this.#takenWords;
   }
 
   /**
-   * Copies words from `start` to `end`, for pieces that the caller makes views of. Returns the place of
-   * the first in `buffer`, a multiple of 8, in bytes.
+   * A piece of so many words, that the caller fills and makes views of. Returns the place of the first in
+   * `buffer`, a multiple of 8, in bytes.
    */
-  copy(source: Uint32Array, start: number, end: number): number {
-    const bytes = 4 * (end - start);
-    if (bytes > this.#slabBytes * PIECE_SHARE) {
-      this.#copied = new ArrayBuffer(bytes);
-      new Uint32Array(this.#copied).set(source.subarray(start, end));
+  take(length: number): number {
+    if (4 * length > this.#slabBytes * PIECE_SHARE) {
+      this.#takenWords = new Uint32Array(length);
+      this.#taken = this.#takenWords.buffer as ArrayBuffer;
       return 0;
     }
-    const place = this.#take(bytes);
-    this.#copied = this.#buffer;
-    const words = this.#words;
+    const place = this.#take(4 * length);
+    this.#taken = this.#buffer;
+    this.#takenWords = this.#words;
+    return place;
+  }
+
+  /** The same with the words from `start` to `end`. */
+  copy(source: Uint32Array, start: number, end: number): number {
+    const place = this.take(end - start);
+    const words = this.#takenWords;
     const to = place / 4 - start;
     if (end - start > COPIED_BY_LOOP) words.set(source.subarray(start, end), place / 4);
     else for (let at = start; at < end; at += 1) words[to + at] = source[at] ?? 0;

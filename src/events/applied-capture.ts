@@ -30,12 +30,16 @@ const MODEL = "capture";
 const ENTRIES_MAX = 10_000_000;
 
 const extraSchema: z.ZodType<ExtraKey> = z.lazy(() =>
-  z.union([z.string(), z.number(), z.null(), z.array(extraSchema)]),
+  z.union([z.string(), z.number(), z.boolean(), z.null(), z.array(extraSchema)]),
 );
 
 /** As `events decode` prints it: above 2^53 a string. */
 const idSchema = z.union([
-  z.int().min(0),
+  z
+    .number()
+    .min(0)
+    .max(2 ** 53)
+    .multipleOf(1),
   z
     .string()
     .regex(/^[1-9]\d{15,19}$/)

@@ -232,14 +232,19 @@ describe("prompts", () => {
   });
 
   it("find blocks by their extras as decode prints them, integers and bytes too", () => {
-    const extras = [["a", ["image", -5], 2n ** 53n, 2n ** 40n, Uint8Array.of(1, 255)]];
+    const extras = [
+      ["a", ["image", -5], 2n ** 53n, 2n ** 53n + 1n, 2n ** 40n, true, 0.5, Uint8Array.of(1, 255)],
+    ];
     const event = stored(1, { lora_name: "a", extra_keys: extras });
     const decoded = decodeVllmBatch(msgpackPayload([1.5, [event], null]));
     const line = JSON.parse(JSON.stringify(messageJson(0, decoded)));
     const [{ extraKeys }] = line.events;
     expect(line.rank).toBeNull();
     expect(extraKeys).toEqual([
-      ["a", ["image", -5], "9007199254740992", 1_099_511_627_776, "0x01ff"],
+      [
+        ...["a", ["image", -5], 9_007_199_254_740_992, "9007199254740993", 1_099_511_627_776],
+        ...[true, 0.5, "0x01ff"],
+      ],
     ]);
     expect(tokensOf(event, { ...ids, loraName: "a", extraKeys }, ids)).toEqual([16, 0]);
   });

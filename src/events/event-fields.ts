@@ -2,12 +2,16 @@
 import { type EngineKey, engineKey } from "../core/ids.ts";
 import type { ExtraKey } from "../keys/extra-keys.ts";
 import { markedInteger } from "./json-values.ts";
+import type { BlockStored } from "./kv-event.ts";
 
 export type Fields = Readonly<Record<string, unknown>>;
 
 /** Nesting of extras that is accepted: vLLM's deepest is a pair in a list. */
 const EXTRA_DEPTH_MAX = 4;
 const TOKEN_ID_MAX = 0xffff_ffff;
+/** The integers between which a number holds each. */
+const PLAIN_MIN = -(2n ** 53n);
+const PLAIN_MAX = 2n ** 53n;
 /** At least 64 bits in hex. */
 const HEX_HASH = /^(0x)?[0-9a-fA-F]{16,128}$/;
 
@@ -50,6 +54,7 @@ export function readHashes(value: unknown): BigUint64Array | undefined {
   return handles;
 }
 
+/** Token ids of JSON. */
 export function readTokens(value: unknown): Uint32Array | undefined {
   if (!Array.isArray(value)) return undefined;
   const tokens = new Uint32Array(value.length);
@@ -61,35 +66,28 @@ export function readTokens(value: unknown): Uint32Array | undefined {
   return tokens;
 }
 
-export function readExtraKeys(value: unknown): (readonly ExtraKey[] | null)[] | undefined {
+export function readExtraKeys(value: unknown): BlockStored["extraKeys"] | undefined {
   if (!Array.isArray(value)) return undefined;
-  const blocks: (readonly ExtraKey[] | null)[] = [];
-  for (const entry of value) {
-    if (entry === null) blocks.push(null);
-    else if (Array.isArray(entry) && entry.every((extra) => isExtraKey(extra, 0)))
-      blocks.push(entry.map(plainExtra));
-    else return undefined;
-  }
-  return blocks;
+  return value.every((block) => block === null || isExtras(block, 0)) ? value : undefined;
 }
 
-/** msgpack gives every integer of 9 bytes as a bigint; those that a number holds are numbers. */
-function plainExtra(extra: ExtraKey): ExtraKey {
-  return Array.isArray(extra) ? extra.map(plainExtra) : (plainInteger(extra) as ExtraKey);
+function isExtras(value: unknown, depth: number): value is readonly ExtraKey[] {
+  if (!Array.isArray(value) || depth > EXTRA_DEPTH_MAX) return false;
+  return value.every((each) => isExtra(each) || isExtras(each, depth + 1));
 }
 
-function plainInteger(value: unknown): unknown {
-  if (typeof value !== "bigint") return value;
-  const number = Number(value);
-  return Number.isSafeInteger(number) ? number : value;
+function isExtra(value: unknown): boolean {
+  return (
+    value === null ||
+    value instanceof Uint8Array ||
+    ["string", "number", "bigint", "boolean"].includes(typeof value)
+  );
 }
 
-function isExtraKey(value: unknown, depth: number): value is ExtraKey {
-  if (value === null || value instanceof Uint8Array) return true;
-  if (Array.isArray(value)) {
-    return depth < EXTRA_DEPTH_MAX && value.every((inner) => isExtraKey(inner, depth + 1));
-  }
-  return typeof value === "string" || typeof value === "number" || typeof value === "bigint";
+/** A number where that holds every bit: up to 2^53. */
+export function plainInteger(integer: bigint): number | bigint {
+  const isSafe = integer >= PLAIN_MIN && integer <= PLAIN_MAX;
+  return isSafe ? Number(integer) : integer;
 }
 
 export function readString(value: unknown): string | undefined {
@@ -97,15 +95,15 @@ export function readString(value: unknown): string | undefined {
 }
 
 export function readCount(value: unknown): number | undefined {
-  const count = plainInteger(value);
-  return isCount(count, Number.MAX_SAFE_INTEGER) ? count : undefined;
+  return isCount(value, Number.MAX_SAFE_INTEGER) ? value : undefined;
 }
 
 /** An unsigned integer of 64 bits: a number where that holds it. */
 export function readId(value: unknown): number | bigint | undefined {
-  const id = plainInteger(typeof value === "string" ? markedInteger(value) : value);
+  const marked = typeof value === "string" ? markedInteger(value) : value;
+  const id = typeof marked === "bigint" ? plainInteger(marked) : marked;
   if (typeof id === "bigint") return id === BigInt.asUintN(64, id) ? id : undefined;
-  return isCount(id, Number.MAX_SAFE_INTEGER) ? id : undefined;
+  return isCount(id, Number(PLAIN_MAX)) ? id : undefined;
 }
 
 export function isCount(value: unknown, max: number): value is number {

@@ -56,11 +56,33 @@ describe("events decode", () => {
     }
   });
 
-  it("prints integers above 2^53 as strings", () => {
-    const stored = (loraId: bigint): unknown[] => ["BlockStored", [1n], null, [7], 1, loraId];
-    const payload = encoder.encode([0.5, [stored(2n ** 53n - 1n), stored(2n ** 64n - 1n)], 0]);
-    expect(messageJson(0, decodeVllmBatch(payload))).toMatchObject({
-      events: [{ loraId: 9_007_199_254_740_991 }, { loraId: "18446744073709551615" }],
+  it("prints integers above 2^53 as strings, wherever they stand", () => {
+    const stored = (id: bigint): unknown[] => {
+      return ["BlockStored", [1n], null, [7], 1, id, null, null, [[id, [id]]]];
+    };
+    const printed = [2n ** 53n, 2n ** 53n + 1n, 2n ** 64n - 1n].map((id) => {
+      return messageJson(0, decodeVllmBatch(encoder.encode([0.5, [stored(id)], 0])));
+    });
+    const expected = [9_007_199_254_740_992, "9007199254740993", "18446744073709551615"];
+    expect(printed).toMatchObject(
+      expected.map((id) => ({ events: [{ loraId: id, extraKeys: [[id, [id]]] }] })),
+    );
+  });
+
+  it("prints stores as they were sent, also with numbers that no index takes", () => {
+    const stored = (tokens: unknown, size: unknown): unknown[] => {
+      return ["BlockStored", [1n], 2n, tokens, size, null, "Cpu"];
+    };
+    const told = [stored([-1, 2n ** 32n, 2n ** 53n, 2n ** 64n - 1n], 2), stored([1], 2n ** 31n)];
+    const parent = { blockHashes: ["1"], parentHash: "2", tier: "cpu", medium: "Cpu" };
+    expect(messageJson(0, decodeVllmBatch(encoder.encode([0.5, told, 0])))).toMatchObject({
+      events: [
+        {
+          ...{ type: "stored", ...parent, blockSize: 2 },
+          tokenIds: [-1, 4_294_967_296, 9_007_199_254_740_992, "18446744073709551615"],
+        },
+        { type: "stored", ...parent, tokenIds: [1], blockSize: 2_147_483_648 },
+      ],
     });
   });
 

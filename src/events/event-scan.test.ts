@@ -3,6 +3,8 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { changedBytes } from "../../test/harness/changed-bytes.ts";
 import { goldenNames, loadMessages } from "../../test/harness/golden.ts";
+import { encodedAnyhow } from "../../test/harness/msgpack-forms.ts";
+import { seededRandom } from "../core/random.ts";
 import { scanBatch } from "./event-scan.ts";
 import { EVENTS_MAX } from "./kv-event.ts";
 import { decodeAnySglangBatch, decodeSglangBatch } from "./sglang-decoder.ts";
@@ -100,8 +102,10 @@ describe("scan of common forms", () => {
       count,
     );
     fc.assert(
-      fc.property(batch, fc.integer({ min: 1, max: 3 }), (fields, length) => {
-        expectSame(encoder.encode(fields.slice(0, length)));
+      fc.property(batch, fc.integer({ min: 1, max: 3 }), fc.nat(), (fields, length, seed) => {
+        const told = fields.slice(0, length);
+        expectSame(encoder.encode(told));
+        expectSame(encodedAnyhow(told, seededRandom(seed)));
       }),
       { numRuns: 1000 },
     );
@@ -112,6 +116,23 @@ describe("scan of common forms", () => {
     ...[0x7f, 0xff, 0xffff, 0xffff_ffff].map((max) => fc.integer({ min: 0, max })),
   );
   const usual = fc.oneof(fc.integer({ min: 256, max: 151_935 }));
+
+  it("leaves the longer forms to the general decoder, which reads them alike", () => {
+    const parent = fc.option(u64);
+    const ids = fc.array(widths, { maxLength: 20 });
+    const size = fc.nat({ max: 4096 });
+    const stored = fc.tuple(fc.constant("BlockStored"), fc.array(u64), parent, ids, size);
+    const removed = fc.tuple(fc.constant("BlockRemoved"), fc.array(u64));
+    const batch = fc.tuple(fc.nat(), fc.array(fc.oneof(stored, removed)), fc.nat({ max: 1023 }));
+    fc.assert(
+      fc.property(batch, fc.nat(), (told, seed) => {
+        const payload = encodedAnyhow(told, seededRandom(seed));
+        expectSame(payload);
+        expect(decodeVllmBatch(payload)).toEqual(decodeAnyVllmBatch(encoder.encode(told)));
+      }),
+      { numRuns: 500 },
+    );
+  });
 
   it("reads token ids and hashes of every width, in lists of every length", () => {
     const tokens = fc.array(fc.oneof({ weight: 9, arbitrary: usual }, widths), { maxLength: 300 });
@@ -142,7 +163,8 @@ describe("scan of common forms", () => {
       encoder.encode([0.5, [["BlockStored", [1n], null, new Array(count).fill(7), 16, null]], 0]);
     expect(scanBatch(longs(1_000_000), ARRAYS, TS_MAX)).not.toBeNull();
     expect(scanBatch(longs(1_100_000), ARRAYS, TS_MAX)).toBeNull();
-    expect(decodeVllmBatch(longs(1_100_000))).toMatchObject({ reason: "oversized" });
+    expect(decodeVllmBatch(longs(1_100_000)).ok).toBe(true);
+    expect(decodeVllmBatch(longs(2_700_000))).toMatchObject({ reason: "oversized" });
     expect(scanBatch(new Uint8Array(4_194_305), ARRAYS, TS_MAX)).toBeNull();
   });
 

@@ -19,7 +19,7 @@ import { BLOCK_SIZE_TOKENS_MAX } from "../keys/namespace.ts";
 import { TIERS, type Tier } from "../tiers/tier.ts";
 import { isLaneName } from "./copy-lanes.ts";
 import { type KeyedBatch, type KeyedEvent, LOSS_REASONS } from "./keyed-batch.ts";
-import { msgpackShapeProblem } from "./msgpack-shape.ts";
+import { msgpackEnd } from "./msgpack-shape.ts";
 
 const VERSION = 1;
 /** Bytes of one log message, below NATS's default max_payload of 1 MiB. */
@@ -67,8 +67,8 @@ export function encodedBytesMax(batch: KeyedBatch): number {
 export function decodeKeyedBatches(
   data: Uint8Array,
 ): Result<KeyedBatch[], "malformed-log-message"> {
-  const problem = msgpackShapeProblem(data, { depthMax: DEPTH_MAX });
-  if (problem !== null) return refused("malformed-log-message", problem.detail);
+  const end = msgpackEnd(data, { depthMax: DEPTH_MAX });
+  if (!end.ok) return refused("malformed-log-message", end.detail);
   let fields: unknown;
   try {
     fields = decoder.decode(data);

@@ -57,6 +57,14 @@ export type SkipReason = "unknown-tag" | "malformed-event";
 export interface SkippedEvent {
   readonly type: "skipped";
   readonly reason: SkipReason;
+  /** For people: a store that can be read, with numbers that no index takes; absent on all others. */
+  readonly sent?: SentStore;
+}
+
+/** A store as it was sent, with token ids or a block size beyond their range. */
+export interface SentStore extends Omit<BlockStored, "type" | "tokens" | "blockSizeTokens"> {
+  readonly tokens: readonly (number | bigint)[];
+  readonly blockSizeTokens: number | bigint;
 }
 
 /** One of each serves all: a message may hold EVENTS_MAX of them. */

@@ -2,143 +2,270 @@
  * The msgpack payload that vLLM and SGLang share: `[ts, events, data_parallel_rank?]`.
  *
  * An event is an array with its tag first (trailing fields optional) or a map tagged by "type"; both
- * may stand in one batch, unknown fields are ignored.
+ * may stand in one batch. Fields that are unknown, or whose names are no text, are passed over.
  */
 import { RANK_MAX } from "../core/ids.ts";
 import { ok, type Result, refused } from "../core/result.ts";
 import { BLOCK_SIZE_TOKENS_MAX } from "../keys/namespace.ts";
 import {
-  type Fields,
   isCount,
-  isFields,
   readCount,
   readExtraKeys,
   readHash,
-  readHashes,
   readId,
   readNullable,
   readString,
-  readTokens,
 } from "./event-fields.ts";
-import { type DecodeRefusal, readMsgpack, tooManyEvents } from "./event-payload.ts";
+import { type DecodeRefusal, openMsgpack, tooManyEvents, tooMuchMemory } from "./event-payload.ts";
 import {
   type BlockRemoved,
   type BlockStored,
   type KvEvent,
   type KvEventBatch,
   MALFORMED_EVENT,
+  type SentStore,
   UNKNOWN_TAG_EVENT,
 } from "./kv-event.ts";
+import type { MsgpackReader } from "./msgpack-reader.ts";
 
 /** Unix seconds that a Date can hold. */
 export const TS_MAX = 8_640_000_000_000;
 
-/** Field order of the engine's array form, "type" first; later versions append. */
+/** Heap bytes of an event beside what its fields take, and of its place in the batch. */
+const EVENT_BYTES = 160;
+
+/** The fields of both engines: a capture does not say whose it is. */
+const FIELDS = [
+  "type",
+  "block_hashes",
+  "parent_block_hash",
+  "token_ids",
+  "block_size",
+  "lora_id",
+  "medium",
+  "lora_name",
+  "extra_keys",
+  "group_idx",
+  "kv_cache_spec_kind",
+  "cache_salt",
+] as const;
+export type FieldName = (typeof FIELDS)[number];
+
+/** Field order of the engine's array form, "type" first; later versions append. Null: of no meaning here. */
 export interface BatchForm {
-  readonly storedFields: readonly string[];
-  readonly removedFields: readonly string[];
+  readonly storedFields: readonly (FieldName | null)[];
+  readonly removedFields: readonly (FieldName | null)[];
 }
+
+const textsOf = (names: readonly string[]): Uint8Array[] => names.map((name) => Buffer.from(name));
+const FIELD_TEXTS = textsOf(FIELDS);
+const TAGS = ["BlockStored", "BlockRemoved", "AllBlocksCleared"] as const;
+const TAG_TEXTS = textsOf(TAGS);
+type Tag = (typeof TAGS)[number];
 
 export function decodeMsgpackBatch(
   payload: Uint8Array,
   form: BatchForm,
 ): Result<KvEventBatch, DecodeRefusal> {
-  const read = readMsgpack(payload);
-  if (!read.ok) return read;
-  const batch = read.value;
-  if (!Array.isArray(batch)) return refused("malformed-batch", "the payload is not an array");
-  const [ts, events, rank] = batch as readonly unknown[];
-  if (typeof ts !== "number" || !(ts >= 0 && ts <= TS_MAX)) {
+  const opened = openMsgpack(payload);
+  if (!opened.ok) return opened;
+  const reader = opened.value;
+  const fields = reader.arrayLength();
+  if (fields === null) return refused("malformed-batch", "the payload is not an array");
+  const ts = fields < 1 ? null : reader.number();
+  if (ts === null || !(ts >= 0 && ts <= TS_MAX)) {
     return refused("malformed-batch", `field 0 (ts) is not in 0..${TS_MAX} s`);
   }
-  if (!Array.isArray(events)) return refused("malformed-batch", "field 1 (events) is not an array");
-  const tooMany = tooManyEvents(events.length);
+  const length = fields < 2 ? null : reader.arrayLength();
+  if (length === null) return refused("malformed-batch", "field 1 (events) is not an array");
+  const tooMany = tooManyEvents(length);
   if (tooMany !== null) return tooMany;
-  const isRankAbsent = rank === undefined || rank === null;
-  if (!isRankAbsent && !isCount(rank, RANK_MAX)) {
+  const events = decodeEvents(reader, length, form);
+  if (events === null) return tooMuchMemory();
+  const rank = fields < 3 ? null : reader.scalar();
+  if (rank !== null && !isCount(rank, RANK_MAX)) {
     return refused("malformed-batch", `field 2 (data_parallel_rank) is not in 0..${RANK_MAX}`);
   }
-  const decoded = events.map((event) => decodeEvent(event, form));
-  return ok({ ts, rank: isRankAbsent ? null : rank, events: decoded });
+  return ok({ ts, rank, events });
 }
 
-function decodeEvent(event: unknown, form: BatchForm): KvEvent {
-  const tag = tagOf(event);
-  if (tag === "AllBlocksCleared") return { type: "cleared" };
-  if (tag !== "BlockStored" && tag !== "BlockRemoved") {
-    return tag === null ? MALFORMED_EVENT : UNKNOWN_TAG_EVENT;
+/** Null: they take too much memory. */
+function decodeEvents(reader: MsgpackReader, length: number, form: BatchForm): KvEvent[] | null {
+  const events: KvEvent[] = [];
+  const event = new EventReader(reader, form);
+  for (let position = 0; position < length; position += 1) {
+    events.push(event.next());
+    if (!reader.spend(EVENT_BYTES)) return null;
   }
-  const decoded =
-    tag === "BlockStored"
-      ? decodeStored(fieldsOf(event, form.storedFields))
-      : decodeRemoved(fieldsOf(event, form.removedFields));
-  return decoded ?? MALFORMED_EVENT;
+  return events;
 }
 
-function tagOf(event: unknown): string | null {
-  const tag = Array.isArray(event) ? event[0] : isFields(event) ? event["type"] : null;
-  return typeof tag === "string" ? tag : null;
-}
+/** Reads one event after the other: first where its fields are, then those that it needs. */
+class EventReader {
+  readonly #reader: MsgpackReader;
+  readonly #form: BatchForm;
+  /** Where each of FIELDS begins; 0: it is absent. */
+  readonly #places = new Uint32Array(FIELDS.length);
 
-function fieldsOf(event: unknown, names: readonly string[]): Fields {
-  if (!Array.isArray(event)) return isFields(event) ? event : {};
-  const fields: Record<string, unknown> = {};
-  for (const [position, name] of names.entries()) fields[name] = event[position];
-  return fields;
-}
-
-/** The fields of both engines by their names: a capture does not say whose it is. Null: a bad one. */
-function decodeStored(fields: Fields): BlockStored | null {
-  const firsts = firstsOfPairs(fields["token_ids"]);
-  const tokens = readTokens(firsts ?? fields["token_ids"]);
-  const cacheSalt = readNullable(fields["cache_salt"], readString);
-  const handles = readHashes(fields["block_hashes"]);
-  const parent = readNullable(fields["parent_block_hash"], readHash);
-  const blockSizeTokens = fields["block_size"];
-  const medium = readNullable(fields["medium"], readString);
-  const loraName = readNullable(fields["lora_name"], readString);
-  const loraId = readNullable(fields["lora_id"], readId);
-  const group = readNullable(fields["group_idx"], readCount);
-  const specKind = readNullable(fields["kv_cache_spec_kind"], readString);
-  const extraKeys = readNullable(fields["extra_keys"], readExtraKeys);
-  if (
-    tokens === undefined ||
-    cacheSalt === undefined ||
-    handles === undefined ||
-    parent === undefined ||
-    !isCount(blockSizeTokens, BLOCK_SIZE_TOKENS_MAX) ||
-    medium === undefined ||
-    loraName === undefined ||
-    loraId === undefined ||
-    group === undefined ||
-    specKind === undefined ||
-    extraKeys === undefined
-  ) {
-    return null;
+  constructor(reader: MsgpackReader, form: BatchForm) {
+    this.#reader = reader;
+    this.#form = form;
   }
-  const type = "stored";
-  const identity = { loraName, loraId, extraKeys, group, specKind };
-  return {
-    ...{ type, handles, parent, tokens, blockSizeTokens, medium, ...identity },
-    ...(cacheSalt === null || cacheSalt === "" ? {} : { cacheSalt }),
-    ...(firsts === null ? {} : { caveat: "token-pairs" }),
-  };
-}
 
-/** Null when the list is not of pairs throughout. */
-function firstsOfPairs(value: unknown): unknown[] | null {
-  if (!Array.isArray(value) || value.length === 0 || !value.every(isPair)) return null;
-  return value.map(([first]) => first);
-}
+  /** Passes one event. */
+  next(): KvEvent {
+    const reader = this.#reader;
+    const start = reader.at;
+    reader.skip();
+    const end = reader.at;
+    reader.at = start;
+    const event = this.#event();
+    reader.at = end;
+    return event;
+  }
 
-function isPair(value: unknown): value is readonly [unknown, unknown] {
-  return Array.isArray(value) && value.length === 2;
-}
+  #event(): KvEvent {
+    switch (this.#find()) {
+      case "BlockStored":
+        return this.#stored() ?? MALFORMED_EVENT;
+      case "BlockRemoved":
+        return this.#removed() ?? MALFORMED_EVENT;
+      case "AllBlocksCleared":
+        return { type: "cleared" };
+      case "unknown":
+        return UNKNOWN_TAG_EVENT;
+      case null:
+        return MALFORMED_EVENT;
+    }
+  }
 
-function decodeRemoved(fields: Fields): BlockRemoved | null {
-  const handles = readHashes(fields["block_hashes"]);
-  const medium = readNullable(fields["medium"], readString);
-  const group = readNullable(fields["group_idx"], readCount);
-  if (handles === undefined || medium === undefined || group === undefined) return null;
-  return { type: "removed", handles, medium, group };
+  /** Finds the places of the fields, and returns the tag; null: it has none. */
+  #find(): Tag | "unknown" | null {
+    const reader = this.#reader;
+    this.#places.fill(0);
+    const length = reader.arrayLength();
+    if (length === null) return this.#findByName();
+    if (length === 0) return null;
+    const tag = this.#tagAt(reader.at);
+    const names = tag === "BlockStored" ? this.#form.storedFields : this.#form.removedFields;
+    for (let position = 1; position < Math.min(length, names.length); position += 1) {
+      const name = names[position];
+      if (name) this.#places[FIELDS.indexOf(name)] = reader.at;
+      reader.skip();
+    }
+    return tag;
+  }
+
+  #findByName(): Tag | "unknown" | null {
+    const reader = this.#reader;
+    const length = reader.mapLength();
+    for (let field = 0; field < (length ?? 0); field += 1) {
+      const known = reader.text(FIELD_TEXTS);
+      if (known !== -1) this.#places[known] = reader.at;
+      reader.skip();
+    }
+    return this.#seek("type") ? this.#tagAt(reader.at) : null;
+  }
+
+  /** Passes the value there. */
+  #tagAt(at: number): Tag | "unknown" | null {
+    const reader = this.#reader;
+    reader.at = at;
+    const tag = TAGS[reader.text(TAG_TEXTS)];
+    if (tag !== undefined) return tag;
+    const end = reader.at;
+    reader.at = at;
+    const isText = typeof reader.scalar() === "string";
+    reader.at = end;
+    return isText ? "unknown" : null;
+  }
+
+  /** Null: a bad field. */
+  #stored(): KvEvent | null {
+    const reader = this.#reader;
+    const handles = this.#seek("block_hashes") ? reader.hashes() : undefined;
+    const parent = readNullable(this.#scalar("parent_block_hash"), readHash);
+    const medium = readNullable(this.#scalar("medium"), readString);
+    const loraName = readNullable(this.#scalar("lora_name"), readString);
+    const loraId = readNullable(this.#scalar("lora_id"), readId);
+    const group = readNullable(this.#scalar("group_idx"), readCount);
+    const specKind = readNullable(this.#scalar("kv_cache_spec_kind"), readString);
+    const cacheSalt = readNullable(this.#scalar("cache_salt"), readString);
+    const extras = this.#seek("extra_keys") ? reader.value() : null;
+    const extraKeys = readNullable(extras, readExtraKeys);
+    if (
+      handles === undefined ||
+      parent === undefined ||
+      medium === undefined ||
+      loraName === undefined ||
+      loraId === undefined ||
+      group === undefined ||
+      specKind === undefined ||
+      cacheSalt === undefined ||
+      extraKeys === undefined
+    ) {
+      return null;
+    }
+    const blockSizeTokens = this.#scalar("block_size");
+    const list = this.#seek("token_ids") ? reader.tokens() : undefined;
+    if (list === undefined || !isCount(blockSizeTokens, BLOCK_SIZE_TOKENS_MAX)) {
+      const sent = { handles, parent, medium, loraName, loraId, extraKeys, group, specKind };
+      return this.#outOfRange(sent, blockSizeTokens);
+    }
+    const stored: BlockStored = {
+      type: "stored",
+      handles,
+      parent,
+      tokens: list.tokens,
+      blockSizeTokens,
+      medium,
+      loraName,
+      loraId,
+      extraKeys,
+      group,
+      specKind,
+    };
+    const isSalted = cacheSalt !== null && cacheSalt !== "";
+    if (!isSalted && !list.arePairs) return stored;
+    return {
+      ...stored,
+      ...(isSalted ? { cacheSalt } : {}),
+      ...(list.arePairs ? { caveat: "token-pairs" } : {}),
+    };
+  }
+
+  /** A store whose numbers are integers at least; null: they are not. */
+  #outOfRange(
+    told: Omit<SentStore, "tokens" | "blockSizeTokens">,
+    blockSizeTokens: unknown,
+  ): KvEvent | null {
+    const tokens = this.#seek("token_ids") ? this.#reader.integers() : undefined;
+    const isInteger = typeof blockSizeTokens === "bigint" || typeof blockSizeTokens === "number";
+    if (tokens === undefined || !isInteger) return null;
+    return {
+      type: "skipped",
+      reason: "malformed-event",
+      sent: { ...told, tokens, blockSizeTokens },
+    };
+  }
+
+  #removed(): BlockRemoved | null {
+    const handles = this.#seek("block_hashes") ? this.#reader.hashes() : undefined;
+    const medium = readNullable(this.#scalar("medium"), readString);
+    const group = readNullable(this.#scalar("group_idx"), readCount);
+    if (handles === undefined || medium === undefined || group === undefined) return null;
+    return { type: "removed", handles, medium, group };
+  }
+
+  /** Null: it is absent, or nil. */
+  #scalar(name: FieldName): unknown {
+    return this.#seek(name) ? this.#reader.scalar() : null;
+  }
+
+  /** Goes to a field; false: it is absent. */
+  #seek(name: FieldName): boolean {
+    const at = this.#places[FIELDS.indexOf(name)] ?? 0;
+    if (at !== 0) this.#reader.at = at;
+    return at !== 0;
+  }
 }

@@ -23,7 +23,7 @@ const FORM: BatchForm = {
     "lora_id",
     "medium",
     "cache_salt",
-    "session_id",
+    null,
     "lora_name",
   ],
   removedFields: ["type", "block_hashes", "medium"],

@@ -15,7 +15,7 @@ import { BLOCK_SIZES_MAX } from "../indexer/holder-state.ts";
 import type { BlockRecord, HolderCursor, Residency } from "../indexer/residency.ts";
 import { BLOCK_SIZE_TOKENS_MAX } from "../keys/namespace.ts";
 import { isLaneName } from "./copy-lanes.ts";
-import { msgpackShapeProblem } from "./msgpack-shape.ts";
+import { msgpackEnd } from "./msgpack-shape.ts";
 
 /** Layout of head and parts. */
 const LAYOUT = 4;
@@ -176,8 +176,8 @@ export function encodeParts(
 }
 
 export function decodePart(data: Uint8Array): Result<SnapshotPart, "malformed"> {
-  const problem = msgpackShapeProblem(data, { depthMax: DEPTH_MAX });
-  if (problem !== null) return refused("malformed", problem.detail);
+  const end = msgpackEnd(data, { depthMax: DEPTH_MAX });
+  if (!end.ok) return refused("malformed", end.detail);
   let fields: unknown;
   try {
     fields = decoder.decode(data);

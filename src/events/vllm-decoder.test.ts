@@ -1,4 +1,4 @@
-import { Encoder } from "@msgpack/msgpack";
+import { Encoder, ExtData } from "@msgpack/msgpack";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { changedBytes } from "../../test/harness/changed-bytes.ts";
@@ -134,6 +134,8 @@ describe("events", () => {
       { ...storedMap, medium: 3 },
       { ...storedMap, extra_keys: ["text"] },
       { ...storedMap, extra_keys: [[{ a: 1 }]] },
+      { ...storedMap, extra_keys: [[new ExtData(5, Uint8Array.of(1))]] },
+      { ...storedMap, extra_keys: [[Number.NaN]] },
     ];
     const events = decodeEvents(storedFields, ...bad, storedMap);
     expect(events.map(({ type }) => type)).toEqual([
@@ -160,17 +162,71 @@ describe("events", () => {
     ]);
   });
 
+  it("say the same whatever form their integers are written in", () => {
+    const text = (letters: string): number[] => [0xa0 | letters.length, ...Buffer.from(letters)];
+    const long = (integer: number): number[] => [0xcf, 0, 0, 0, 0, 0, 0, 0, integer];
+    const signed = (integer: number): number[] => [0xd3, 0, 0, 0, 0, 0, 0, 0, integer];
+    const short = (integer: number): number[] => [integer];
+    const payload = (form: (integer: number) => number[]): Uint8Array => {
+      const lists = [[0x91, ...form(11)], form(10), [0x92, ...form(1), ...form(2)], form(2)];
+      const scalars = [form(3), text("GPU"), [0xc0], [0x91, 0x91, ...form(7)], form(1)];
+      const event = [0x9a, ...text("BlockStored"), ...[...lists, ...scalars].flat()];
+      return Uint8Array.from([0x93, ...form(9), 0x91, ...event, ...form(5)]);
+    };
+    const batch = decode(payload(short));
+    expect(batch).toMatchObject({ ts: 9, rank: 5, events: [{ loraId: 3, extraKeys: [[7]] }] });
+    expect([decode(payload(long)), decode(payload(signed))]).toEqual([batch, batch]);
+  });
+
+  it("with unknown fields whose names are no text are read all the same", () => {
+    const text = (letters: string): number[] => [0xa0 | letters.length, ...Buffer.from(letters)];
+    for (const name of [[0xc0], [0xc4, 1, 97], [0x05], [0x91, 0x01], text("__proto__")]) {
+      const event = [0x83, ...text("type"), ...text("BlockRemoved"), ...name, 0x81, 0xc0, 0xc0];
+      const list = [...text("block_hashes"), 0x91, 0x0b];
+      const batch = [0x92, 0xcb, 0, 0, 0, 0, 0, 0, 0, 0, 0x91, ...event, ...list];
+      expect(decode(Uint8Array.from(batch)).events).toMatchObject([
+        { type: "removed", handles: BigUint64Array.of(11n) },
+      ]);
+    }
+  });
+
+  it("whose numbers no index takes are skipped, and kept as they were sent", () => {
+    const sent = (fields: object): unknown => {
+      const [event] = decodeEvents({ ...storedMap, ...fields });
+      return event?.type === "skipped" ? event.sent : event?.type;
+    };
+    const list = (...tokens: bigint[]): unknown => sent({ token_ids: tokens });
+    expect(list(-1n, 2n)).toMatchObject({ tokens: [-1, 2], blockSizeTokens: 2 });
+    expect(list(2n ** 32n)).toMatchObject({ tokens: [2 ** 32] });
+    expect(list(2n ** 53n + 1n)).toMatchObject({ tokens: [2n ** 53n + 1n] });
+    for (const blockSizeTokens of [-1, 2 ** 31, 2n ** 63n]) {
+      const told = { tokens: [3, 4], blockSizeTokens, parent: 11n, medium: "GPU" };
+      expect(sent({ block_size: blockSizeTokens })).toMatchObject(told);
+    }
+    expect(sent({ token_ids: [1.5, 2] })).toBeUndefined();
+    expect(sent({ block_size: null })).toBeUndefined();
+  });
+
+  it("keep extras of any scalar, and take a float for no integer", () => {
+    const extra_keys = [[true, false, 0.25, -1, null, "a", 2n ** 63n]];
+    expect(decodeEvents({ ...storedMap, extra_keys })).toMatchObject([{ extraKeys: extra_keys }]);
+    const one = Buffer.from(encoder.encode([1.5, [{ ...storedMap, extra_keys: [[0.5]] }], null]));
+    one.writeDoubleBE(1, one.lastIndexOf(0xcb) + 1);
+    expect(decode(one).events).toEqual([{ type: "skipped", reason: "malformed-event" }]);
+  });
+
   it("of an adapter whose id takes 64 bits keep it whole", () => {
-    for (const loraId of [2n ** 53n, 2n ** 60n + 1n, 2n ** 64n - 1n]) {
+    for (const loraId of [2n ** 53n + 1n, 2n ** 60n + 1n, 2n ** 64n - 1n]) {
       const events = decodeEvents([...storedFields.slice(0, 5), loraId], {
         ...storedMap,
         lora_id: loraId,
       });
       expect(events).toMatchObject([{ loraId }, { loraId }]);
     }
-    expect(decodeEvents([...storedFields.slice(0, 5), 2n ** 40n])).toMatchObject([
-      { loraId: 2 ** 40 },
-    ]);
+    for (const loraId of [2 ** 40, 2 ** 53]) {
+      const event = [...storedFields.slice(0, 5), BigInt(loraId)];
+      expect(decodeEvents(event)).toMatchObject([{ loraId }]);
+    }
     expect(decodeEvents([...storedFields.slice(0, 5), -(2n ** 40n)])).toMatchObject([
       { type: "skipped" },
     ]);

@@ -6,7 +6,7 @@
  * the same canonical text, which then enters its key.
  */
 
-export type ExtraKey = string | number | bigint | Uint8Array | null | readonly ExtraKey[];
+export type ExtraKey = string | number | bigint | boolean | Uint8Array | null | readonly ExtraKey[];
 
 /** Canonical text of one block's extras; null when there are none. Bytes become "0x" hex. */
 export function extraText(extras: readonly ExtraKey[] | null): string | null {
