@@ -19,7 +19,11 @@ const PROTO_FILE = "envoy/service/ext_proc/v3/external_processor.proto";
 
 interface ExtProcPackage {
   readonly definition: ExternalProcessorDefinition;
-  readonly createClient: (address: string) => ExternalProcessorClient;
+  /** Without credentials in plain text. */
+  readonly createClient: (
+    address: string,
+    credentials?: grpc.ChannelCredentials,
+  ) => ExternalProcessorClient;
 }
 
 /** Reads the proto file: some ms, once for a server or client. */
@@ -28,7 +32,8 @@ export function loadExtProcPackage(): ExtProcPackage {
     .ext_proc.v3;
   return {
     definition: ExternalProcessor.service,
-    createClient: (address) => new ExternalProcessor(address, grpc.credentials.createInsecure()),
+    createClient: (address, credentials = grpc.credentials.createInsecure()) =>
+      new ExternalProcessor(address, credentials),
   };
 }
 

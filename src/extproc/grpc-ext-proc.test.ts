@@ -261,7 +261,7 @@ describe("the ext_proc server", () => {
 });
 
 describe("gRPC health", () => {
-  const services = ["", "readiness", EXT_PROC_SERVICE, "liveness"];
+  const services = ["", "readiness", "inference-extension", EXT_PROC_SERVICE, "liveness"];
 
   async function statuses(address: string): Promise<unknown[]> {
     const HealthClient = grpc.makeGenericClientConstructor(healthService, "Health");
@@ -282,10 +282,10 @@ describe("gRPC health", () => {
   it("serves both addresses; draining ends readiness and leaves liveness", async () => {
     const { server }: { server: ExtProcServer } = await start(newPicker());
     for (const address of [server.address, server.healthAddress]) {
-      expect(await statuses(address)).toEqual(["SERVING", "SERVING", "SERVING", "SERVING"]);
+      expect(await statuses(address)).toEqual(services.map(() => "SERVING"));
     }
     await server.drain();
-    const drained = ["NOT_SERVING", "NOT_SERVING", "NOT_SERVING", "SERVING"];
+    const drained = services.map((each) => (each === "liveness" ? "SERVING" : "NOT_SERVING"));
     expect(await statuses(server.healthAddress)).toEqual(drained);
     expect(await statuses(server.address)).toEqual(drained);
   });

@@ -4,8 +4,11 @@ import { service as definition } from "grpc-health-check";
 import { GRPC_STATUS, type Http2GrpcCall } from "./http2-grpc-call.ts";
 import type { CallHandlers } from "./http2-grpc-server.ts";
 
-/** Names that gateways and probes ask for; "" is the server as a whole. */
-export const READINESS_SERVICES = ["", "readiness"] as const;
+/**
+ * Names that gateways and probes ask for: "" is the server as a whole, "inference-extension" is asked for
+ * by the probes of the Gateway API Inference Extension's conformance tests.
+ */
+export const READINESS_SERVICES = ["", "readiness", "inference-extension"] as const;
 export const LIVENESS_SERVICE = "liveness";
 
 /** Bytes of a request, which holds no more than the name of a service. */

@@ -69,7 +69,7 @@ async function routed(prompt: string): Promise<string | null> {
     { response_headers: { headers: { headers: [header(":status", "200")] } } },
     { response_body: { body: Buffer.from("{}"), end_of_stream: true } },
   ];
-  const responses = await callPicker(router.extProcAddress, request, response);
+  const responses = await callPicker({ address: router.extProcAddress }, request, response);
   expect(bodyOf(responses)).toBe(body);
   return destinationOf(responses);
 }

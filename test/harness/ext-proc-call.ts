@@ -1,5 +1,5 @@
 /** A gateway that is no Envoy: its messages to the picker, and what comes back. */
-
+import grpc from "@grpc/grpc-js";
 import type { ProcessingRequest } from "../../src/extproc/gen/envoy/service/ext_proc/v3/ProcessingRequest.ts";
 import type { ProcessingResponse__Output } from "../../src/extproc/gen/envoy/service/ext_proc/v3/ProcessingResponse.ts";
 import { loadExtProcPackage } from "../../src/extproc/grpc-definition.ts";
@@ -8,14 +8,15 @@ const DESTINATION = "x-gateway-destination-endpoint";
 
 /**
  * Sends the request's messages, and those of the response once the request has come back; then
- * closes its side, and reads until the picker has closed its own.
+ * closes its side, and reads until the picker has closed its own. `isTls`: without verifying it.
  */
 export async function callPicker(
-  address: string,
+  { address, isTls = false }: { readonly address: string; readonly isTls?: boolean },
   request: readonly ProcessingRequest[],
   response: readonly ProcessingRequest[] = [],
 ): Promise<ProcessingResponse__Output[]> {
-  const client = loadExtProcPackage().createClient(address);
+  const tls = grpc.credentials.createSsl(null, null, null, { rejectUnauthorized: false });
+  const client = loadExtProcPackage().createClient(address, isTls ? tls : undefined);
   try {
     return await new Promise((resolve, reject) => {
       const responses: ProcessingResponse__Output[] = [];

@@ -23,6 +23,16 @@ export const PROTOCOL_MUSTS: readonly Must[] = [
   },
   {
     demand:
+      "It MUST support streaming mode for requests and responses, so that an answer is delivered token by " +
+      "token.",
+    shownBy: [
+      [ENVOY, "passes 8 MB byte-exact both ways"],
+      [ENVOY, "streams server-sent events as they come and observes usage and endpoint"],
+      [SESSION, "reassembles to the same bytes for any chunking"],
+    ],
+  },
+  {
+    demand:
       "With the key `x-gateway-destination-endpoint-subset` set, it MUST select from the list only.",
     shownBy: [
       [ENVOY, "honours the gateway's subset hint, with and without port"],
@@ -86,6 +96,15 @@ export const PROTOCOL_MUSTS: readonly Must[] = [
     shownBy: [
       [ENVOY, "streams server-sent events as they come and observes usage and endpoint"],
       ["src/fleet/ledger.test.ts", "counts a request that was served elsewhere there"],
+    ],
+  },
+  {
+    demand:
+      "It MUST expose gRPC health: `liveness`, and as one `readiness` and " +
+      "`envoy.service.ext_proc.v3.ExternalProcessor`, which a drain ends.",
+    shownBy: [
+      [SERVER, "serves both addresses; draining ends readiness and leaves liveness"],
+      [ENVOY, "drains: NOT_SERVING to gateways, and an answer in flight passes to its end"],
     ],
   },
 ];
@@ -157,14 +176,5 @@ export const PRACTICE_MUSTS: readonly Must[] = [
   {
     demand: "Envoy's resets of every stream cost no connection.",
     shownBy: [[ENVOY, "answers 20,000 requests at 64 connections without an error"]],
-  },
-  {
-    demand:
-      "gRPC health serves `liveness`, `readiness` and " +
-      "`envoy.service.ext_proc.v3.ExternalProcessor`; a drain ends readiness alone.",
-    shownBy: [
-      [SERVER, "serves both addresses; draining ends readiness and leaves liveness"],
-      [ENVOY, "drains: NOT_SERVING to gateways, and an answer in flight passes to its end"],
-    ],
   },
 ];

@@ -120,6 +120,34 @@ async function seedPrompt(stack: Stack, engine: number): Promise<number[]> {
 }
 let seed = 0;
 
+/** Its own client of ext_proc, which reads one address, and no list of them. */
+async function expectAgentgatewayToFind(stack: Stack, tls: { isTls: boolean }): Promise<void> {
+  const header = (key: string, value: string) => ({ key, raw_value: Buffer.from(value) });
+  for (const [position, engine] of stack.engines.entries()) {
+    const prompt = await seedPrompt(stack, position);
+    const text = JSON.stringify({ model: "lab-8b", prompt });
+    const headers = [header(":method", "POST"), header(":path", "/v1/completions")];
+    const modes = {
+      request_body_mode: "FULL_DUPLEX_STREAMED",
+      response_body_mode: "FULL_DUPLEX_STREAMED",
+    } as const;
+    const request = [
+      { request_headers: { headers: { headers } }, protocol_config: modes },
+      { request_body: { body: Buffer.from(text.slice(0, 700)) } },
+      { request_body: { body: Buffer.from(text.slice(700)) } },
+      { request_body: { end_of_stream: true } },
+    ];
+    const response = [
+      { response_headers: { headers: { headers: [header(":status", "200")] } } },
+      { response_body: { body: Buffer.from("{}"), end_of_stream: true } },
+    ];
+    const router = { address: stack.router.extProcAddress, ...tls };
+    const responses = await callPicker(router, request, response);
+    expect(destinationOf(responses)).toBe(engine.address);
+    expect(bodyOf(responses)).toBe(text);
+  }
+}
+
 describe.skipIf(envoyBinary.isMissing)(`gateways before the router${envoyBinary.note}`, () => {
   let stack: Stack;
 
@@ -141,7 +169,7 @@ describe.skipIf(envoyBinary.isMissing)(`gateways before the router${envoyBinary.
       // Headers as text, no pseudo headers and no modes; the body in one message; then half-closed.
       const headers = [{ key: "Content-Type", value: "application/json" }];
       const body = Buffer.from(JSON.stringify({ model: "lab-8b", prompt }));
-      const responses = await callPicker(stack.router.extProcAddress, [
+      const responses = await callPicker({ address: stack.router.extProcAddress }, [
         { request_headers: { headers: { headers } } },
         { request_body: { body, end_of_stream: true } },
       ]);
@@ -150,30 +178,7 @@ describe.skipIf(envoyBinary.isMissing)(`gateways before the router${envoyBinary.
   });
 
   it("sends a prompt to the endpoint that holds it, through agentgateway's messages", async () => {
-    const header = (key: string, value: string) => ({ key, raw_value: Buffer.from(value) });
-    for (const [position, engine] of stack.engines.entries()) {
-      const prompt = await seedPrompt(stack, position);
-      const text = JSON.stringify({ model: "lab-8b", prompt });
-      const headers = [header(":method", "POST"), header(":path", "/v1/completions")];
-      const modes = {
-        request_body_mode: "FULL_DUPLEX_STREAMED",
-        response_body_mode: "FULL_DUPLEX_STREAMED",
-      } as const;
-      const request = [
-        { request_headers: { headers: { headers } }, protocol_config: modes },
-        { request_body: { body: Buffer.from(text.slice(0, 700)) } },
-        { request_body: { body: Buffer.from(text.slice(700)) } },
-        { request_body: { end_of_stream: true } },
-      ];
-      const response = [
-        { response_headers: { headers: { headers: [header(":status", "200")] } } },
-        { response_body: { body: Buffer.from("{}"), end_of_stream: true } },
-      ];
-      const responses = await callPicker(stack.router.extProcAddress, request, response);
-      // It reads one address, and no list of them.
-      expect(destinationOf(responses)).toBe(engine.address);
-      expect(bodyOf(responses)).toBe(text);
-    }
+    await expectAgentgatewayToFind(stack, { isTls: false });
   });
 
   it("loses a request with HTTP/2 trailers to Istio's retries, and not without them", async () => {
@@ -221,6 +226,10 @@ describe.skipIf(envoyBinary.isMissing || isOpensslMissing)(
         expect(await sendToHolders(stack, config)).toEqual(TO_HOLDERS);
       },
     );
+
+    it("sends a prompt to the endpoint that holds it, through agentgateway's messages over TLS", async () => {
+      await expectAgentgatewayToFind(stack, { isTls: true });
+    });
 
     it("refuses long prompts that Envoy AI Gateway buffers without the ClientTrafficPolicy", async () => {
       const gateway = await frontOf(stack, buffered(madeBy("envoy-ai-gateway")));
