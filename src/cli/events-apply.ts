@@ -4,10 +4,11 @@ import { z } from "zod";
 import type { EngineName } from "../core/engine-name.ts";
 import { KvError, messageOf } from "../core/errors.ts";
 import { applyCapture, promptsSchema } from "../events/applied-capture.ts";
-import { parseCaptureLine } from "../events/capture.ts";
+import { jsonLine } from "../events/capture.ts";
 import type { EventMessage } from "../events/frames.ts";
 import { parseReply } from "../events/zmq-replay.ts";
 import { createBlockHasher } from "../keys/block-hasher.ts";
+import { readCapture, withoutMark } from "./file-capture.ts";
 import { printLine } from "./print.ts";
 
 /** As commander hands them over. */
@@ -28,26 +29,36 @@ const exchangesSchema = z.object({
   ),
 });
 
+/**
+ * What stands before a line that is no message is applied and printed; then that line is named, by
+ * KvError ERR_CAPTURE_INVALID.
+ */
 export async function printAppliedCapture(file: string, flags: ApplyFlags): Promise<void> {
-  const messages = readMessages(file).slice(0, flags.after);
+  const { messages, problem } = await readMessages(file, flags.after);
   const prompts = parse(flags.prompts, promptsSchema);
   const replies = flags.replay === undefined ? null : readReplies(flags.replay, flags.start ?? 0);
   const hasher = await createBlockHasher(0);
+  const isCut = problem !== null;
   const { engine } = flags;
-  for (const line of applyCapture({ messages, engine, prompts, replies, hasher })) {
-    await printLine(JSON.stringify(line));
+  for (const line of applyCapture({ messages, isCut, engine, prompts, replies, hasher })) {
+    await printLine(jsonLine(line));
   }
+  if (problem !== null) throw new KvError("ERR_CAPTURE_INVALID", problem);
 }
 
-function readMessages(file: string): EventMessage[] {
-  return read(file)
-    .split("\n")
-    .flatMap((line, position) => {
-      if (line.trim() === "") return [];
-      const message = parseCaptureLine(line);
-      if (message.ok) return [message.value];
-      throw new KvError("ERR_CAPTURE_INVALID", `${file}:${position + 1}: ${message.detail}`);
-    });
+/** The first messages, at most `count`, and what ended them; null: nothing else than the file. */
+async function readMessages(
+  file: string,
+  count = Number.POSITIVE_INFINITY,
+): Promise<{ readonly messages: EventMessage[]; readonly problem: string | null }> {
+  const messages: EventMessage[] = [];
+  if (count > 0) {
+    for await (const message of readCapture(file)) {
+      if (!message.ok) return { messages, problem: message.detail };
+      if (messages.push(message.value) >= count) break;
+    }
+  }
+  return { messages, problem: null };
 }
 
 /** Replies of the exchange that began at `start`, without the end marker. */
@@ -78,8 +89,7 @@ function parse<Value>(file: string, schema: z.ZodType<Value>): Value {
 
 function read(file: string): string {
   try {
-    // Some editors begin a file with a byte order mark.
-    return readFileSync(file, "utf8").replace(/^\uFEFF/, "");
+    return withoutMark(readFileSync(file, "utf8"));
   } catch (cause) {
     throw new KvError("ERR_CAPTURE_INVALID", `${file}: ${messageOf(cause)}`, { cause });
   }

@@ -22,7 +22,7 @@ export function addEventsCommand(program: Command): void {
     .argument("<file>", "capture of one endpoint")
     .requiredOption(
       "--prompts <file>",
-      'JSON: [{"tokenIds","loraName"?,"loraId"?,"cacheSalt"?,...}]',
+      'JSON: [{"tokenIds","loraName"?,"loraId"?,"cacheSalt"?,"extraKeys"?}]',
     )
     .addOption(engineOption())
     .option("--after <n>", "apply the first n messages only", wholeNumber())
@@ -35,7 +35,13 @@ export function addEventsCommand(program: Command): void {
     .description("print what an index fed with a capture would know of each prompt")
     .addHelpText(
       "after",
-      "\nExample:\n  kvatlas events apply capture.jsonl --prompts prompts.json --after 10",
+      `
+A prompt's extraKeys are those that decode prints of its blocks; where they begin with an adapter's name,
+it also needs loraName. A line that is no message ends the capture: what stands before it is applied,
+DEGRADED (capture-cut), and the line is named (exit code 2).
+
+Example:
+  kvatlas events apply capture.jsonl --prompts prompts.json --after 10`,
     )
     .action(async (file: string, flags: ApplyFlags, command: Command) => {
       refuseWithout(command, "start", "replay");

@@ -1,14 +1,14 @@
 /** `kvatlas events decode` and `record`: captures in, JSON out, and an engine's messages in. */
-import { createReadStream, createWriteStream, openSync } from "node:fs";
-import { createInterface } from "node:readline";
+import { createWriteStream, openSync } from "node:fs";
 import type { EngineName } from "../core/engine-name.ts";
 import { KvError, messageOf } from "../core/errors.ts";
 import { nodeClock } from "../core/node-clock.ts";
-import { captureLine, parseCaptureLine } from "../events/capture.ts";
+import { captureLine, jsonLine } from "../events/capture.ts";
 import { createEventDecoder } from "../events/event-decoder.ts";
 import { messageJson } from "../events/event-json.ts";
 import { parseFrames } from "../events/frames.ts";
 import { readZmqEvents } from "../events/zmq-subscriber.ts";
+import { readCapture } from "./file-capture.ts";
 import { printLine } from "./print.ts";
 
 /** As commander hands them over. */
@@ -22,26 +22,15 @@ export interface RecordFlags {
 /** Prints one line for each message; a line that is no message ends it, naming file and line. */
 export async function decodeCapture(file: string, engine: EngineName): Promise<void> {
   const decoder = createEventDecoder(engine);
-  let lineNumber = 0;
-  try {
-    for await (const line of createInterface({ input: createReadStream(file) })) {
-      lineNumber += 1;
-      if (line.trim() === "") continue;
-      const message = parseCaptureLine(line);
-      if (!message.ok) {
-        throw new KvError("ERR_CAPTURE_INVALID", `${file}:${lineNumber}: ${message.detail}`);
-      }
-      const { seq, payload } = message.value;
-      await printLine(JSON.stringify(messageJson(seq, decoder.decode(payload))));
-    }
-  } catch (cause) {
-    if (cause instanceof KvError) throw cause;
-    throw new KvError("ERR_CAPTURE_INVALID", `${file}: ${messageOf(cause)}`, { cause });
+  for await (const message of readCapture(file)) {
+    if (!message.ok) throw new KvError("ERR_CAPTURE_INVALID", message.detail);
+    const { seq, payload } = message.value;
+    await printLine(jsonLine(messageJson(seq, decoder.decode(payload))));
   }
 }
 
 /**
- * Writes messages as they come until SIGINT or SIGTERM; says how many. Throws KvError
+ * Writes messages as they come until SIGINT or SIGTERM; says how many, and why others were refused. Throws KvError
  * ERR_CAPTURE_INVALID for a file that is there, unless `force`.
  */
 export async function recordCapture({
@@ -60,7 +49,10 @@ export async function recordCapture({
     abort.abort();
   });
   let messages = 0;
-  let refused = 0;
+  const refusals = new Map<string, number>();
+  const refuse = (reason: string): void => {
+    refusals.set(reason, (refusals.get(reason) ?? 0) + 1);
+  };
   try {
     await readZmqEvents(
       { address: zmq, topic },
@@ -71,7 +63,7 @@ export async function recordCapture({
         onFrames: (frames) => {
           const message = parseFrames(frames);
           if (!message.ok) {
-            refused += 1;
+            refuse(message.reason);
             return;
           }
           messages += 1;
@@ -79,9 +71,7 @@ export async function recordCapture({
           file.write(`${captureLine({ ...message.value, topic: name })}\n`);
         },
         onConnected: () => process.stderr.write(`connected to ${zmq}\n`),
-        onViolation: () => {
-          refused += 1;
-        },
+        onViolation: () => refuse("protocol-violation"),
       },
     );
   } catch (cause) {
@@ -89,7 +79,10 @@ export async function recordCapture({
   } finally {
     await new Promise((resolve) => file.end(resolve));
   }
-  process.stderr.write(`${messages} messages written to ${output}, ${refused} refused\n`);
+  const total = [...refusals.values()].reduce((sum, times) => sum + times, 0);
+  const reasons = [...refusals].map(([reason, times]) => `${reason} ${times}`).join(", ");
+  const refused = total === 0 ? "0 refused" : `${total} refused: ${reasons}`;
+  process.stderr.write(`${messages} messages written to ${output}, ${refused}\n`);
 }
 
 /** A file for nobody else: it holds prompts. */

@@ -69,6 +69,8 @@ export interface AppliedPrompt {
 
 export interface AppliedCaptureInput {
   readonly messages: readonly EventMessage[];
+  /** More stood behind them that cannot be read. Default: no. */
+  readonly isCut?: boolean;
   /** Whose messages they are; default ENGINE_DEFAULT. */
   readonly engine?: EngineName;
   readonly prompts: readonly Prompt[];
@@ -98,9 +100,17 @@ class PlayedCapture {
   readonly #windows = new Map<number, ReorderWindow>();
   readonly #decoded: readonly EngineMessage[];
   readonly #replies: readonly EngineMessage[] | null;
+  readonly #isCut: boolean;
 
-  constructor({ messages, engine = ENGINE_DEFAULT, replies, hasher }: AppliedCaptureInput) {
+  constructor({
+    messages,
+    isCut = false,
+    engine = ENGINE_DEFAULT,
+    replies,
+    hasher,
+  }: AppliedCaptureInput) {
     this.hasher = hasher;
+    this.#isCut = isCut;
     // No lag is reported anywhere, so that no time is needed.
     const clock = { nowMs: (): number => 0, wallMs: (): number => 0, after: () => (): void => {} };
     const ports = { clock, log: silentLog, meter: silentMeter };
@@ -128,8 +138,9 @@ class PlayedCapture {
       this.#residency.cursorOf(holder),
     );
     const worst = cursors.find((cursor) => cursor?.state === "DEGRADED") ?? cursors[0];
-    return worst == null
-      ? { state: "DEGRADED", reason: "no-messages" }
+    if (worst == null) return { state: "DEGRADED", reason: "no-messages" };
+    return this.#isCut && worst.state === "EXACT"
+      ? { state: "DEGRADED", reason: "capture-cut" }
       : { state: worst.state, reason: worst.reason };
   }
 

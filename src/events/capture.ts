@@ -31,5 +31,13 @@ export function parseCaptureLine(line: string): Result<CapturedMessage, "capture
 }
 
 export function captureLine({ topic, seq, payload }: CapturedMessage): string {
-  return JSON.stringify({ topic, seq, payload_hex: Buffer.from(payload).toString("hex") });
+  return jsonLine({ topic, seq, payload_hex: Buffer.from(payload).toString("hex") });
+}
+
+/** JSON without any character that ends a line somewhere: Python's splitlines knows more than one. */
+export function jsonLine(value: unknown): string {
+  return JSON.stringify(value).replace(
+    /[\u0085\u2028\u2029]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }

@@ -1,7 +1,7 @@
 import { Encoder } from "@msgpack/msgpack";
 import { describe, expect, it } from "vitest";
 import { type GoldenEvent, goldenNames, handleOf, loadCapture } from "../../test/harness/golden.ts";
-import { captureLine, parseCaptureLine } from "./capture.ts";
+import { captureLine, jsonLine, parseCaptureLine } from "./capture.ts";
 import { messageJson } from "./event-json.ts";
 import { decodeVllmBatch } from "./vllm-decoder.ts";
 
@@ -100,6 +100,13 @@ describe("captures", () => {
   it("are read as they are written", () => {
     const message = { topic: "kv", seq: 3, payload: Buffer.from([1, 2, 255]) };
     expect(parseCaptureLine(captureLine(message))).toEqual({ ok: true, value: message });
+  });
+
+  it("are one line, whoever splits it", () => {
+    const text = "a\u2028b\u2029c\u0085d\u000be";
+    const line = jsonLine({ text });
+    expect(line).toMatch(/^[\x20-\x7e]*$/);
+    expect(JSON.parse(line)).toEqual({ text });
   });
 
   it("refuse lines that are no message", () => {

@@ -154,8 +154,50 @@ describe("kvatlas", () => {
       apply(gap, ...replay, "--start", "77"),
     ]);
     expect(bad).toMatchObject({ code: 2, output: expect.stringContaining("bad.jsonl:3: ") });
+    expect(bad.output.split("\n")[0]).toBe(line("DEGRADED", "capture-cut", 0).output.trimEnd());
     expect(negative.code).toBe(2);
     expect(noStart).toMatchObject({ code: 2, output: expect.stringContaining("starts at 77") });
+  });
+
+  it("events keeps what was good of a capture, however it begins and ends", async () => {
+    const capture = new URL("../golden/sglang-0.5.23/j_replay.jsonl", import.meta.url).pathname;
+    const text = readFileSync(capture, "utf8");
+    const cutAt = text.trimEnd().lastIndexOf("\n") + 40;
+    const file = (name: string, content: string): string => {
+      writeFileSync(join(folder, name), content);
+      return join(folder, name);
+    };
+    const prompts = file("marked.json", '\ufeff[{"tokenIds":[1]}]');
+    const apply = (path: string, ...args: string[]): Promise<Ended> =>
+      run("events", "apply", path, "--prompts", prompts, ...args);
+    const cut = file("cut.jsonl", text.slice(0, cutAt));
+    const lines = text.trimEnd().split("\n").length;
+    const strange = file("strange.jsonl", `\ufeff${text.replaceAll("\n", "\r\n\n")}`);
+    const topic = file("topic.jsonl", '{"topic":"a\u2028b\u0085c","seq":0,"payload_hex":"920090"}');
+    const [whole, marked, part, applied, markedApplied, partApplied, before, odd] =
+      await Promise.all([
+        run("events", "decode", capture),
+        run("events", "decode", strange),
+        run("events", "decode", cut),
+        apply(capture),
+        apply(strange),
+        apply(cut),
+        apply(cut, "--after", String(lines - 1)),
+        run("events", "decode", topic),
+      ]);
+    expect(whole.code).toBe(0);
+    expect(marked).toEqual(whole);
+    const named = `cut.jsonl:${lines}: not JSON`;
+    expect(part).toMatchObject({ code: 2, output: expect.stringContaining(named) });
+    expect(part.output.split("\n").slice(0, lines - 1)).toEqual(
+      whole.output.split("\n").slice(0, lines - 1),
+    );
+    expect(applied.output).toContain('"state":"EXACT"');
+    expect(markedApplied).toEqual(applied);
+    expect(partApplied).toMatchObject({ code: 2, output: expect.stringContaining(named) });
+    expect(partApplied.output).toMatch(/^{"prompt":0,"state":"DEGRADED","reason":"capture-cut"/);
+    expect(before).toEqual(applied);
+    expect(odd).toMatchObject({ code: 0, output: expect.stringContaining('"events":[]') });
   });
 
   it("names what it would have to ignore or to guess, before it asks or reads anything", async () => {

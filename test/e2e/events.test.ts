@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { XPublisher } from "zeromq";
 import { nodeClock } from "../../src/core/node-clock.ts";
 import { type LabEngine, startLabEngine } from "../../src/lab/engine/engine.ts";
 import { jsonPayload, msgpackPayload, trtllmBlock } from "../harness/event-samples.ts";
@@ -99,6 +100,42 @@ describe("kvatlas events", () => {
     again.kill("SIGINT");
     expect(await end).toBe(0);
     expect(readFileSync(capture, "utf8")).toBe("");
+  });
+
+  it("records what has the form of a message, and says why others were refused", {
+    timeout: WAIT_MS,
+  }, async () => {
+    const engineSocket = new XPublisher({ linger: 0 });
+    await engineSocket.bind("tcp://127.0.0.1:*");
+    const capture = join(folder, "odd.jsonl");
+    const args = ["events", "record", "--zmq", engineSocket.lastEndpoint ?? "", "-o", capture];
+    const child = spawn(process.execPath, [BIN, ...args], { stdio: ["ignore", "ignore", "pipe"] });
+    let said = "";
+    child.stderr.on("data", (text) => {
+      said += text;
+    });
+    const exit = ended(child);
+    // Its subscription.
+    await engineSocket.receive();
+    const seq = (text: string): Buffer => Buffer.from(text, "hex");
+    const [first, last] = [seq("0000000000000000"), seq("0000000000000001")];
+    const topic = Buffer.from("a\u2028b");
+    await engineSocket.send([topic, first, Buffer.of(0x90)]);
+    await engineSocket.send([topic, first]);
+    await engineSocket.send([topic, seq("0020000000000000"), Buffer.of(0x90)]);
+    await engineSocket.send([topic, seq("00"), Buffer.of(0x90)]);
+    await engineSocket.send([Buffer.of(0xff), last, Buffer.alloc(0)]);
+    const written = (): string[] => readFileSync(capture, "utf8").split("\n").slice(0, -1);
+    await waitUntil("both are written", () => written().length === 2, WAIT_MS);
+    child.kill("SIGTERM");
+    expect(await exit).toBe(0);
+    engineSocket.close();
+    expect(said).toContain("2 messages written");
+    expect(said).toContain("3 refused: frame-count 1, sequence-frame 2");
+    expect(await lines("decode", capture)).toMatchObject([
+      { seq: 0, ts: null, events: [{ type: "skipped", reason: "malformed-batch" }] },
+      { seq: 1, ts: null, events: [{ type: "skipped", reason: "not-msgpack" }] },
+    ]);
   });
 
   it("applies what another engine than vLLM said", async () => {
