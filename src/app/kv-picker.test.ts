@@ -86,6 +86,27 @@ it("learns nothing from a request that the engine refuses, and counts it no more
   expect(meter.observed("kvatlas_ttft_seconds")).toEqual([]);
 });
 
+it.each([
+  ["a gateway's error", 503, null, 1],
+  ["a gateway's error about the connection", 502, null, 1],
+  ["a gateway's timeout", 504, null, 1],
+  ["an answer", 200, null, 0],
+  ["a body that the engine refuses", 400, null, 0],
+  ["a model that it has not", 404, null, 0],
+  ["a body that is too long for it", 413, null, 0],
+  ["a field that it does not take", 422, null, 0],
+  ["an engine's own error", 500, null, 0],
+  ["an answer from elsewhere", 200, "10.0.0.9:8000", 1],
+] as const)("takes %s for as many faults of the endpoint chosen: %#", async (...answer) => {
+  const [, status, servedBy, faults] = answer;
+  const spec = specOf("10.0.0.1:8000");
+  const { picker, fleet } = await routerOf([spec]);
+  await picker.pick(requestOf("r1", { prompt: [1, 2, 3], stream: true }), NEVER, () => {});
+  picker.responseStarted("r1", status, servedBy);
+  expect(fleet.endpoint(spec.id)?.faults.weight(0)).toBe(faults);
+  if (servedBy !== null) expect(fleet.ledger.destinationOf("r1")).toBe(servedBy);
+});
+
 it("sends a split request to its decode endpoint, and takes its answer from there for no fault", async () => {
   const prefill = specOf("10.0.0.1:8000", { role: "prefill" });
   const decode = specOf("10.0.0.2:8000", { role: "decode" });

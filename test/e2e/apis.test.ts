@@ -99,15 +99,9 @@ describe.skipIf(envoyBinary.isMissing)(`a prompt${envoyBinary.note}`, () => {
     await waitUntil("the prompt is in the index", async () => (await entries()) >= before + BLOCKS);
   }
 
-  async function routed(
-    [path, body]: readonly [string, Body],
-    fields: Readonly<Record<string, string>> = {},
-  ): Promise<string | null> {
-    const named = { ":method": "POST", ":path": path, ...fields };
-    const headers = Object.entries(named).map(([key, value]) => ({
-      key,
-      raw_value: Buffer.from(value),
-    }));
+  async function routed([path, body]: readonly [string, Body]): Promise<string | null> {
+    const header = (key: string, value: string) => ({ key, raw_value: Buffer.from(value) });
+    const headers = [header(":method", "POST"), header(":path", path)];
     const bytes = Buffer.from(JSON.stringify({ model: MODEL, ...body }));
     return destinationOf(
       await callPicker({ address: stack.router.extProcAddress }, [
@@ -137,29 +131,6 @@ describe.skipIf(envoyBinary.isMissing)(`a prompt${envoyBinary.note}`, () => {
       const place = await routed([path, { prompt, ...identity }]);
       expect(place, JSON.stringify(identity)).toBe(stack.engines[engine]?.address);
     }
-  });
-
-  it.each([
-    ["present", "x-llm-d-inference-", "x-llm-d-slo-"],
-    ["former", "x-gateway-inference-", "x-slo-"],
-  ])("is kept with what it wishes, under the %s names", async (name, prefix, slo) => {
-    const headers = {
-      [`${prefix}objective`]: "gold",
-      [`${prefix}fairness-id`]: "tenant",
-      [`${slo}ttft-ms`]: "250",
-      [`${slo}tpot-ms`]: "12",
-      "x-request-id": `wish-${name}`,
-    };
-    await routed(["/v1/completions", { prompt: idsOf(1), priority: 7 }], headers);
-    const answer = await fetch(`http://${stack.router.adminAddress}/why?id=wish-${name}`);
-    expect(await answer.json()).toMatchObject({
-      decision: {
-        wishes: {
-          ...{ priority: 7, objective: "gold", fairnessId: "tenant" },
-          ...{ ttftSloMs: 250, tpotSloMs: 12 },
-        },
-      },
-    });
   });
 
   it("is said in the status to be tokenised by engines", async () => {
