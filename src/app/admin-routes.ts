@@ -3,13 +3,14 @@ import type { DecisionRing } from "../observe/decision-ring.ts";
 import type { AdminAnswer, AdminRoute } from "../observe/http-admin.ts";
 import type { IndexQueries } from "../query/index-queries.ts";
 import { keysQuery, QUERY_BODY_BYTES_MAX, tokensQuery } from "../query/prompt-query.ts";
-import type { DecisionRecord } from "../router/decision-record.ts";
+import { decisionRecord, type RecordedRequest } from "../router/decision-record.ts";
+import type { KeptDecision } from "../router/kept-decision.ts";
 import type { PodReport } from "./pods-report.ts";
 
 export interface AdminRoutesDeps {
   readonly pods: () => readonly PodReport[];
   readonly queries: IndexQueries;
-  readonly decisions: DecisionRing<DecisionRecord>;
+  readonly decisions: DecisionRing<KeptDecision<RecordedRequest>>;
 }
 
 export function adminRoutes({ pods, queries, decisions }: AdminRoutesDeps): AdminRoute[] {
@@ -18,8 +19,10 @@ export function adminRoutes({ pods, queries, decisions }: AdminRoutesDeps): Admi
     { path: "/pods", handle: () => ok({ pods: pods() }) },
     {
       path: "/why",
-      handle: ({ searchParams }): AdminAnswer =>
-        ok({ decision: decisions.find(searchParams.get("id") ?? ""), kept: decisions.size }),
+      handle: ({ searchParams }): AdminAnswer => {
+        const kept = decisions.find(searchParams.get("id") ?? "");
+        return ok({ decision: kept === null ? null : decisionRecord(kept), kept: decisions.size });
+      },
     },
     { path: "/index/stats", handle: () => ok(queries.stats()) },
     {

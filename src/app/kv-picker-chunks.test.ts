@@ -4,6 +4,7 @@ import { specOf } from "../../test/harness/fleet-values.ts";
 import {
   MODEL,
   type Router,
+  recordOf,
   requestOf,
   routerOf,
   why,
@@ -81,12 +82,12 @@ function answered({ picker }: Router, requestId: string, cachedTokens: number): 
 
 it("goes by chunks of the text where its tokens are late or missing, and says so", async () => {
   const router = await textRouter();
-  const { letters, decisions, meter } = router;
+  const { letters, meter } = router;
   const places: EndpointId[] = [];
   for (let n = 0; n < 12; n += 1) {
     const id = `first-${n}`;
     places.push(await routed(router, requestOf(id, { prompt: textOf(n) })));
-    expect(decisions.find(id)?.matchedBy).toBe("tokens");
+    expect(recordOf(router, id)?.matchedBy).toBe("tokens");
     answered(router, id, 0);
   }
   expect(new Set(places).size).toBeGreaterThan(2);
@@ -96,7 +97,7 @@ it("goes by chunks of the text where its tokens are late or missing, and says so
     const id = `again-${n}`;
     const more = requestOf(id, { prompt: `${textOf(n)} and more` });
     expect(await routed(router, more)).toBe(place);
-    const record = decisions.find(id);
+    const record = recordOf(router, id);
     expect(record?.matchedBy).toBe("approximate");
     // All chunks of 512 bytes that are the same, as 128 tokens each.
     expect(record?.chosen.reusedTokens).toBe(Math.floor(textOf(n).length / 512) * 128);
@@ -123,20 +124,20 @@ it("sends a chat with an image where its turn before was answered", async () => 
     answered(router, `first-${n}`, 0);
     const next = chat(`next-${n}`, { role: "user", content: "and?" });
     expect(await routed(router, next)).toBe(place);
-    expect(router.decisions.find(`next-${n}`)?.chosen.reusedTokens).toBeGreaterThan(1024);
+    expect(recordOf(router, `next-${n}`)?.chosen.reusedTokens).toBeGreaterThan(1024);
   }
 });
 
 it("keeps chunks apart by adapter and salt, for their life and while the endpoint is there", async () => {
   const router = await textRouter();
-  const { letters, decisions, clock, fleet } = router;
+  const { letters, clock, fleet } = router;
   const fields = { prompt: textOf(1), cache_salt: "a" };
   await routed(router, requestOf("first", fields));
   answered(router, "first", 0);
   letters.state = "is-late";
   const reused = async (id: string, other: object): Promise<number | undefined> => {
     await routed(router, requestOf(id, { ...fields, ...other }));
-    return decisions.find(id)?.chosen.reusedTokens;
+    return recordOf(router, id)?.chosen.reusedTokens;
   };
   expect(await reused("same", {})).toBeGreaterThan(1000);
   expect(await reused("salt", { cache_salt: "b" })).toBe(0);

@@ -1,7 +1,7 @@
 /** One request through the real parts, from its body to the record of its decision. */
 import { expect, it } from "vitest";
 import { specOf } from "../../test/harness/fleet-values.ts";
-import { NEVER, requestOf, routerOf, why } from "../../test/harness/read-side-router.ts";
+import { NEVER, recordOf, requestOf, routerOf, why } from "../../test/harness/read-side-router.ts";
 import { nodeClock } from "../core/node-clock.ts";
 
 it.each([
@@ -22,14 +22,14 @@ it.each([
       ...{ priority: 7, objective: "batch", fairnessId: "team-a" },
       ...{ ttftSloMs: 250, tpotSloMs: 40 },
     };
-    expect(router.decisions.find("r1")).toMatchObject({ wishes });
+    expect(recordOf(router, "r1")).toMatchObject({ wishes });
     expect(JSON.parse(await why(router, "r1", "json"))).toMatchObject({ wishes });
     expect(await why(router, "r1", "table")).toContain(
       "priority 7, objective batch, fairnessId team-a, ttftSloMs 250, tpotSloMs 40\n",
     );
     // By load alone the body was not read; the headers say what they say.
     await router.picker.pickByLoad({ ...request, requestId: "r2" });
-    expect(router.decisions.find("r2")).toMatchObject({ wishes: { ...wishes, priority: null } });
+    expect(recordOf(router, "r2")).toMatchObject({ wishes: { ...wishes, priority: null } });
   },
 );
 
@@ -110,12 +110,13 @@ it.each([
 it("sends a split request to its decode endpoint, and takes its answer from there for no fault", async () => {
   const prefill = specOf("10.0.0.1:8000", { role: "prefill" });
   const decode = specOf("10.0.0.2:8000", { role: "decode" });
-  const { picker, fleet, decisions } = await routerOf([prefill, decode]);
+  const router = await routerOf([prefill, decode]);
+  const { picker, fleet } = router;
   const request = requestOf("r1", { prompt: [1, 2, 3] });
   const route = { kind: "route", endpointId: decode.id, prefillId: prefill.id };
   expect(await picker.pick(request, NEVER, () => {})).toEqual(route);
   expect(await picker.pickByLoad({ ...request, requestId: "r2" })).toEqual(route);
-  expect(decisions.find("r1")).toMatchObject({ decodeEndpoint: decode.id });
+  expect(recordOf(router, "r1")).toMatchObject({ decodeEndpoint: decode.id });
   picker.responseStarted("r1", 200, decode.id);
   picker.firstByte("r1");
   const nowMs = nodeClock.nowMs();
@@ -152,7 +153,8 @@ it("names no prefill endpoint for a retry of a whole request", async () => {
 });
 
 it("keeps the keys of what it booked, whatever prompts are matched after it", async () => {
-  const { picker, decisions, fleet } = await routerOf([specOf("10.0.0.1:8000")]);
+  const router = await routerOf([specOf("10.0.0.1:8000")]);
+  const { picker, fleet } = router;
   const tokensOf = (seed: number): number[] => Array.from({ length: 160 }, (_, at) => seed + at);
   for (const number of [1, 2, 3]) {
     const request = requestOf(`r${number}`, { prompt: tokensOf(1000 * number) });
@@ -167,7 +169,7 @@ it("keeps the keys of what it booked, whatever prompts are matched after it", as
   for (const number of [1, 2, 3]) {
     const request = requestOf(`again${number}`, { prompt: tokensOf(1000 * number) });
     await picker.pick(request, NEVER, () => {});
-    const record = decisions.find(`again${number}`);
+    const record = recordOf(router, `again${number}`);
     expect(record?.chosen.reusedTokens).toBe(159);
   }
 });

@@ -16,12 +16,9 @@ import type { IndexReader } from "../indexer/block-index.ts";
 import type { DecisionRing } from "../observe/decision-ring.ts";
 import { BYTES_PER_TOKEN } from "../prompt/byte-chunks.ts";
 import type { Decision, Routed } from "../router/decide.ts";
-import {
-  type DecisionRecord,
-  decisionRecord,
-  type RequestWishes,
-} from "../router/decision-record.ts";
+import type { RecordedRequest, RequestWishes } from "../router/decision-record.ts";
 import type { Dispatcher, PromptToRoute } from "../router/dispatcher.ts";
+import { type KeptDecision, keptDecision } from "../router/kept-decision.ts";
 import { stateText } from "../router/known-state.ts";
 import type { AnswerBook } from "./answer-book.ts";
 import { AnswerTimes } from "./answer-times.ts";
@@ -43,7 +40,7 @@ export interface LocalDeciderDeps {
   readonly knowledge: PodKnowledge;
   readonly answers: AnswerBook;
   readonly dispatcher: Dispatcher;
-  readonly decisions: DecisionRing<DecisionRecord>;
+  readonly decisions: DecisionRing<KeptDecision<RecordedRequest>>;
   /** Called after each dispatch. */
   readonly onDispatch: () => void;
   readonly flow: FlowConfig;
@@ -258,7 +255,7 @@ export class LocalDecider implements Decider {
       matchedBy: look.match.matchedBy,
       wishes: asked.wishes,
     };
-    decisions.add(requestId, decisionRecord(decision, request));
+    decisions.add(requestId, keptDecision(decision, request));
   }
 
   #book({ requestId, wishes, read }: AskedRequest, decision: Routed, look: Look): void {

@@ -11,8 +11,9 @@ import { engineRules } from "../prompt/engine-rules.ts";
 import { PromptReader } from "../prompt/prompt-reader.ts";
 import type { PromptTokenizer } from "../prompt/prompt-tokenizer.ts";
 import type { IndexQueries } from "../query/index-queries.ts";
-import type { DecisionRecord } from "../router/decision-record.ts";
+import type { RecordedRequest } from "../router/decision-record.ts";
 import { Dispatcher } from "../router/dispatcher.ts";
+import type { KeptDecision } from "../router/kept-decision.ts";
 import type { FollowedFleet } from "./followed-fleet.ts";
 import { IndexAnswers } from "./index-answers.ts";
 import { KvPicker } from "./kv-picker.ts";
@@ -41,7 +42,7 @@ export interface ReadSide {
   readonly pods: Pods;
   readonly parity: ParityWatch;
   readonly queries: IndexQueries;
-  readonly decisions: DecisionRing<DecisionRecord>;
+  readonly decisions: DecisionRing<KeptDecision<RecordedRequest>>;
 }
 
 /** Nothing runs yet: `pods.watch` and `parity` are to be started and stopped. */
@@ -67,7 +68,7 @@ export async function createReadSide(config: Config, deps: ReadSideDeps): Promis
     assumedLifeMs: config.router.assumedLifeMs,
   });
   const matching = { index, holders, fleet, clock, meter, knowledge: pods.knowledge };
-  const decisions = new DecisionRing<DecisionRecord>(config.observe.decisionsMax);
+  const decisions = new DecisionRing<KeptDecision<RecordedRequest>>(config.observe.decisionsMax);
   const decider = new LocalDecider({
     ...{ ...matching, ...pods, log, flow: config.flow, decisions, onDispatch },
     dispatcher: new Dispatcher({ ...followed, config: config.router, random }),

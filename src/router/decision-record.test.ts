@@ -6,6 +6,7 @@ import { routerConfigSchema } from "./config.ts";
 import { decide, type Routed } from "./decide.ts";
 import { type CostTermName, type DecisionRecord, decisionRecord } from "./decision-record.ts";
 import type { EndpointMatch } from "./endpoint-match.ts";
+import { keptDecision } from "./kept-decision.ts";
 
 const config = routerConfigSchema.parse({});
 const NOW_MS = 100_000;
@@ -63,11 +64,14 @@ function route(drawn: readonly Pod[], more: Partial<Parameters<typeof decide>[0]
   return decision;
 }
 
+const recordOf = (decision: Routed): DecisionRecord =>
+  decisionRecord(keptDecision(decision, REQUEST));
+
 describe("decision record", () => {
   it("is bounded, plain, and adds up", () => {
     fc.assert(
       fc.property(pods, (drawn) => {
-        const record = decisionRecord(route(drawn), REQUEST);
+        const record = recordOf(route(drawn));
         const { candidates, chosen, runnerUp } = record;
         expect(record.candidateCount).toBe(drawn.length);
         expect(candidates.length).toBeLessThanOrEqual(Math.min(10, drawn.length));
@@ -87,7 +91,7 @@ describe("decision record", () => {
     let claims = 0;
     fc.assert(
       fc.property(pods, (drawn) => {
-        const { chosen, runnerUp, wouldHaveChanged } = decisionRecord(route(drawn), REQUEST);
+        const { chosen, runnerUp, wouldHaveChanged } = recordOf(route(drawn));
         expect(wouldHaveChanged.length > 0).toBe(runnerUp !== null);
         for (const claim of wouldHaveChanged) {
           const terms = [...claim.matchAll(/(\w+) \([\d.]+ ms less\)/g)].map(
@@ -115,7 +119,7 @@ describe("decision record", () => {
       prefixWork: new Map([[endpointId(nameOf(0)), work]]),
       config: { ...config, popularity: { ...config.popularity, slack: 0.25 } },
     });
-    const record: DecisionRecord = decisionRecord(decision, REQUEST);
+    const record: DecisionRecord = recordOf(decision);
     expect(record).toMatchObject({ reason: "next-holder", popularPrefix: { holdersNeeded: 2 } });
     expect(record.chosen.endpoint).toBe(nameOf(1));
     expect(record.candidates[0]).toMatchObject({ endpoint: nameOf(0), cap: { isCapped: true } });

@@ -1,16 +1,14 @@
 /**
- * A decision as it is kept and told: bounded, plain values, no prompt. Pure.
+ * A decision as it is told: bounded, plain values, no prompt. Pure.
  *
  * The costs, terms and ages are those of the moment of the decision; times are in ms.
  */
+import { assert } from "../core/assert.ts";
 import type { Candidate, Routed } from "./decide.ts";
+import { type KeptCandidate, type KeptDecision, keptCandidate } from "./kept-decision.ts";
 import { stateText } from "./known-state.ts";
 import type { PopularPrefix } from "./popularity.ts";
 import type { CapState } from "./popularity-cap.ts";
-
-/** Candidates kept of one decision: the cheapest, and of the others those that could reuse most. */
-const CHEAPEST_CANDIDATES_MAX = 8;
-const DEEPEST_CANDIDATES_MAX = 2;
 
 export type CostTermName = keyof Candidate["terms"];
 
@@ -20,7 +18,7 @@ export interface CandidateRecord {
   /** Its terms, in ms; the cost is their sum. */
   readonly termsMs: Readonly<Record<CostTermName, number>>;
   readonly reusedTokens: number;
-  readonly tokensByTier: Candidate["match"]["tokensByTier"];
+  readonly tokensByTier: KeptCandidate["tokensByTier"];
   /** Own work of the request at a nominal endpoint, ms. */
   readonly workMs: number;
   readonly speed: number;
@@ -88,34 +86,32 @@ export interface DecisionRecord {
   readonly wouldHaveChanged: readonly string[];
 }
 
-export function decisionRecord(
-  decision: Routed,
-  request: {
-    readonly requestId: string;
-    readonly atMs: number;
-    readonly inputTokens: number;
-    readonly matchedBy: MatchedBy;
-    readonly heldMs: number;
-    readonly wishes: RequestWishes;
-  },
-): DecisionRecord {
-  const { chosen, runnerUp, candidates, decodeEndpointId, popularPrefix } = decision;
-  const best = candidates.best({
-    cheapest: CHEAPEST_CANDIDATES_MAX,
-    deepest: DEEPEST_CANDIDATES_MAX,
-  });
+/** What is known of a request beside its decision. */
+export type RecordedRequest = Pick<
+  DecisionRecord,
+  "requestId" | "atMs" | "inputTokens" | "matchedBy" | "heldMs" | "wishes"
+>;
+
+export function decisionRecord(kept: KeptDecision<RecordedRequest>): DecisionRecord {
+  const { request, decision, rests } = kept;
+  const { reason, decodeEndpointId, popularPrefix } = decision;
+  const candidates = rests.flatMap((_, place) => keptCandidate(kept, place) ?? []);
+  const chosen = candidates[kept.chosenAt];
+  assert(chosen !== undefined, "the chosen one is kept", { at: kept.chosenAt });
+  const runnerUp = candidates[kept.runnerUpAt] ?? null;
+  const best = candidates.slice(0, kept.best);
   return {
     ...request,
-    reason: decision.reason,
+    reason,
     chosen: candidateRecord(chosen),
     decodeEndpoint: decodeEndpointId,
     runnerUp: runnerUp === null ? null : candidateRecord(runnerUp),
-    candidateCount: candidates.count,
+    candidateCount: kept.candidateCount,
     candidates: best.map(candidateRecord),
     popularPrefix: popularPrefix === null ? null : popularRecord(popularPrefix),
     possibleTokens: decision.possibleTokens,
     queueMeanMs: milliseconds(decision.queueMeanSeconds),
-    wouldHaveChanged: changes(decision, best),
+    wouldHaveChanged: changes({ chosen, runnerUp, reason }, best),
   };
 }
 
@@ -133,8 +129,8 @@ function capRecord({ outstandingSeconds, limitSeconds, isCapped, holder }: CapSt
   };
 }
 
-function candidateRecord(candidate: Candidate): CandidateRecord {
-  const { terms, match, signalAgeMs } = candidate;
+function candidateRecord(candidate: KeptCandidate): CandidateRecord {
+  const { terms, signalAgeMs } = candidate;
   const termsMs = {
     queue: milliseconds(terms.queue),
     prefill: milliseconds(terms.prefill),
@@ -152,7 +148,7 @@ function candidateRecord(candidate: Candidate): CandidateRecord {
     costMs: milliseconds(candidate.costSeconds),
     termsMs,
     reusedTokens: candidate.reusedTokens,
-    tokensByTier: match.tokensByTier,
+    tokensByTier: candidate.tokensByTier,
     workMs: milliseconds(candidate.workSeconds),
     speed: Math.round(candidate.speed * 100) / 100,
     signalAgeMs: signalAgeMs === null ? null : Math.round(signalAgeMs),
@@ -162,7 +158,10 @@ function candidateRecord(candidate: Candidate): CandidateRecord {
 }
 
 /** What would have sent the request elsewhere, had it been otherwise: single terms where one is enough. */
-function changes({ chosen, runnerUp, reason }: Routed, best: readonly Candidate[]): string[] {
+function changes(
+  { chosen, runnerUp, reason }: Changeable,
+  best: readonly KeptCandidate[],
+): string[] {
   if (reason === "popularity-cap" || reason === "next-holder") {
     const cheapest = best[0];
     const name = cheapest?.endpointId ?? "another";
@@ -186,6 +185,12 @@ function changes({ chosen, runnerUp, reason }: Routed, best: readonly Candidate[
   });
 }
 
+interface Changeable {
+  readonly chosen: KeptCandidate;
+  readonly runnerUp: KeptCandidate | null;
+  readonly reason: Routed["reason"];
+}
+
 interface TermExcess {
   readonly name: CostTermName;
   readonly seconds: number;
@@ -201,7 +206,7 @@ function together(dearer: readonly TermExcess[], marginSeconds: number): TermExc
   return dearer.slice(0, enough === -1 ? dearer.length : enough + 1);
 }
 
-function termNames({ terms }: Candidate): CostTermName[] {
+function termNames({ terms }: KeptCandidate): CostTermName[] {
   return Object.keys(terms) as CostTermName[];
 }
 

@@ -13,6 +13,7 @@ import { InflightBlocks } from "../../src/indexer/inflight-blocks.ts";
 import { Residency } from "../../src/indexer/residency.ts";
 import { HttpAdmin } from "../../src/observe/http-admin.ts";
 import type { PromptTokenizer } from "../../src/prompt/prompt-tokenizer.ts";
+import { type DecisionRecord, decisionRecord } from "../../src/router/decision-record.ts";
 import { JumpClock } from "./jump-clock.ts";
 import { MemoryIndex } from "./memory-index.ts";
 import { type RecordingMeter, recordingMeter } from "./recording-meter.ts";
@@ -57,6 +58,11 @@ export const requestOf = (
   headers: new Map(Object.entries(headers)),
   body: Buffer.from(JSON.stringify({ model: MODEL, ...fields })),
 });
+
+export function recordOf({ decisions }: Router, id: string): DecisionRecord | null {
+  const kept = decisions.find(id);
+  return kept === null ? null : decisionRecord(kept);
+}
 
 /** `kvatlas why` as a user runs it, against the router's admin routes. */
 export async function why(router: Router, id: string, form: "table" | "json"): Promise<string> {

@@ -25,7 +25,6 @@ import type { LabEngineOptions } from "../../src/lab/engine/engine-options.ts";
 import { DecisionRing } from "../../src/observe/decision-ring.ts";
 import { engineRules } from "../../src/prompt/engine-rules.ts";
 import { PromptReader } from "../../src/prompt/prompt-reader.ts";
-import type { DecisionRecord } from "../../src/router/decision-record.ts";
 import { Dispatcher } from "../../src/router/dispatcher.ts";
 import { specOf } from "../harness/fleet-values.ts";
 import { freePort } from "../harness/free-port.ts";
@@ -115,7 +114,7 @@ async function start(...options: readonly Engine[]): Promise<Router> {
   });
   const decider = new LocalDecider({
     ...{ ...ports, ...pods, index, holders: residency, fleet, flow: config.flow },
-    ...{ decisions: new DecisionRing<DecisionRecord>(16), onDispatch: (): void => {} },
+    ...{ decisions: new DecisionRing(16), onDispatch: (): void => {} },
     dispatcher: new Dispatcher({ fleet, inflight, random, config: config.router }),
   });
   const picker = new KvPicker({ prompt, decider, modelRewrites: new Map() });
