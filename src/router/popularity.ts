@@ -36,6 +36,8 @@ interface Arrivals {
   atMs: number;
   /** When each holder was sent a request last, ms, in the order in which they became holders. */
   readonly heldMs: Map<EndpointId, number>;
+  /** None of them was sent its last one before, ms. */
+  heldFromMs: number;
 }
 
 /** One dispatched request. */
@@ -51,7 +53,7 @@ export interface Arrival {
 export class Popularity {
   readonly #config: RouterConfig["popularity"];
   /** Of all prompts. */
-  readonly #all: Arrivals = { workSeconds: 0, atMs: 0, heldMs: new Map() };
+  readonly #all: Arrivals = { workSeconds: 0, atMs: 0, heldMs: new Map(), heldFromMs: 0 };
   /** Least recently seen first. */
   readonly #arrivals = new Map<bigint, Arrivals>();
 
@@ -76,7 +78,8 @@ export class Popularity {
     const utilisation = this.#plannedUtilisation(arrival);
     for (const { key } of checkpoints(keys)) {
       const known = this.#arrivals.get(key);
-      const arrivals = known ?? { workSeconds: 0, atMs: nowMs, heldMs: new Map() };
+      const arrivals =
+        known ?? { workSeconds: 0, atMs: nowMs, heldMs: new Map(), heldFromMs: nowMs };
       this.#add(arrivals, arrival);
       this.#arrivals.delete(key);
       this.#arrivals.set(key, arrivals);
@@ -98,16 +101,18 @@ export class Popularity {
   ): PopularPrefix | null {
     if (!this.#config.isOn) return null;
     const utilisation = this.#plannedUtilisation({ nowMs, endpoints });
-    let deepest: PopularPrefix | null = null;
+    let deepest: (Omit<PopularPrefix, "holders"> & { readonly arrivals: Arrivals }) | null = null;
     for (const { key, blocks } of checkpoints(keys)) {
       const arrivals = this.#arrivals.get(key);
       const workRate = this.#workRate(arrivals, nowMs);
       const holdersNeeded = Math.ceil(workRate / utilisation);
       if (arrivals === undefined || holdersNeeded < 2) break;
-      this.#ageHolders(arrivals, nowMs);
-      deepest = { key, blocks, workRate, holdersNeeded, holders: [...arrivals.heldMs.keys()] };
+      deepest = { key, blocks, workRate, holdersNeeded, arrivals };
     }
-    return deepest;
+    if (deepest === null) return null;
+    const { arrivals, ...prefix } = deepest;
+    this.#ageHolders(arrivals, nowMs);
+    return { ...prefix, holders: [...arrivals.heldMs.keys()] };
   }
 
   #plannedUtilisation({ nowMs, endpoints }: Pick<Arrival, "nowMs" | "endpoints">): number {
@@ -125,10 +130,17 @@ export class Popularity {
     return (this.#decayed(arrivals, nowMs) * Math.LN2 * 1000) / this.#config.halfLifeMs;
   }
 
-  #ageHolders({ heldMs }: Arrivals, nowMs: number): void {
+  /** Looks at each of them only when one may be too old. */
+  #ageHolders(arrivals: Arrivals, nowMs: number): void {
+    const { heldMs } = arrivals;
+    const { halfLifeMs } = this.#config;
+    if (nowMs - arrivals.heldFromMs <= halfLifeMs) return;
+    let fromMs = nowMs;
     for (const [endpointId, lastMs] of heldMs) {
-      if (nowMs - lastMs > this.#config.halfLifeMs) heldMs.delete(endpointId);
+      if (nowMs - lastMs > halfLifeMs) heldMs.delete(endpointId);
+      else fromMs = Math.min(fromMs, lastMs);
     }
+    arrivals.heldFromMs = fromMs;
   }
 
   #decayed(arrivals: Arrivals | undefined, nowMs: number): number {
