@@ -11,6 +11,7 @@ import type { EventSide, KnownHolders } from "./write-side.ts";
 
 /** Tokens per block where neither the engine nor the fleet says: vLLM's default. */
 const BLOCK_SIZE_DEFAULT = 16;
+const NO_MATCHES: readonly HolderMatch[] = [];
 /** Chunks of text assumed at one endpoint, 2 MB of text; least recently answered ones go first. */
 const CHUNKS_MAX = 4096;
 
@@ -23,7 +24,7 @@ export interface PodKnowledgeDeps {
 
 /** The fleet as one decision needs it. */
 export interface KnownFleet {
-  readonly states: ReadonlyMap<EndpointId, KnownState>;
+  readonly states: Pick<ReadonlyMap<EndpointId, KnownState>, "get">;
   /** Endpoints whose blocks are assumed, each with its block size. */
   readonly approximated: ReadonlyMap<EndpointId, number>;
 }
@@ -43,16 +44,19 @@ export class PodKnowledge {
 
   /** States of all endpoints; what was assumed of one that is heard now is dropped. */
   known(endpoints: readonly EndpointView[], nowMs: number): KnownFleet {
-    const states = new Map<EndpointId, KnownState>();
     const approximated = new Map<EndpointId, number>();
+    const states = new Map<EndpointId, KnownState>();
     for (const endpoint of endpoints) {
       const { spec } = endpoint;
-      const ranks = this.ranksOf(spec, nowMs);
-      states.set(spec.id, worstState(ranks));
-      if (isApproximated(ranks)) approximated.set(spec.id, this.blockSizeOf(endpoint));
-      else this.assumed.forget(spec.id);
+      // Without an event source there is nothing to look for.
+      const ranks = spec.kvEvents === null ? null : this.ranksOf(spec, nowMs);
+      if (ranks !== null) states.set(spec.id, worstState(ranks));
+      if (ranks === null || isApproximated(ranks)) {
+        approximated.set(spec.id, this.blockSizeOf(endpoint));
+      } else this.assumed.forget(spec.id);
     }
-    return { states, approximated };
+    const get = (id: EndpointId): KnownState => states.get(id) ?? NO_EVENT_SOURCE;
+    return { states: { get }, approximated };
   }
 
   /** Drops what is noted of endpoints that are not in the fleet any more. */
@@ -114,12 +118,20 @@ export class PodKnowledge {
   }
 
   /** What the endpoint is assumed to hold of a prompt; it counts for each of its ranks. */
-  assumedMatches(endpoint: EndpointView, keys: BigUint64Array, nowMs: number): HolderMatch[] {
+  assumedMatches(
+    endpoint: EndpointView,
+    keys: BigUint64Array,
+    nowMs: number,
+  ): readonly HolderMatch[] {
     return matchesOf(this.assumed, endpoint, { keys, nowMs });
   }
 
   /** The same by chunks of its text. */
-  chunkMatches(endpoint: EndpointView, keys: BigUint64Array, nowMs: number): HolderMatch[] {
+  chunkMatches(
+    endpoint: EndpointView,
+    keys: BigUint64Array,
+    nowMs: number,
+  ): readonly HolderMatch[] {
     return matchesOf(this.chunks, endpoint, { keys, nowMs });
   }
 }
@@ -128,9 +140,9 @@ function matchesOf(
   guessed: AssumedBlocks,
   { spec }: EndpointView,
   { keys, nowMs }: { readonly keys: BigUint64Array; readonly nowMs: number },
-): HolderMatch[] {
+): readonly HolderMatch[] {
   const blocks = guessed.leadingBlocks(spec.id, keys, nowMs);
-  if (blocks === 0) return [];
+  if (blocks === 0) return NO_MATCHES;
   const blocksByTier = { gpu: blocks, cpu: 0, nvme: 0, shared: 0 };
   return Array.from({ length: spec.kvEvents?.ranks ?? 1 }, (_, rank) => ({
     ...{ holder: { endpointId: spec.id, rank }, gpuBlocks: blocks, blocks, blocksByTier },

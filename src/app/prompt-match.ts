@@ -87,10 +87,11 @@ export function matchKeys(
 ): SizedPrompt {
   const { keys, blockSizeTokens } = prompted;
   const { approximated } = known;
-  const assumed = endpoints
-    .filter(({ spec }) => approximated.get(spec.id) === blockSizeTokens)
-    .flatMap((endpoint) => knowledge.assumedMatches(endpoint, keys, nowMs));
-  const matches = [...heardOf(index.match(keys), approximated), ...assumed];
+  const matches = [...heardOf(index.match(keys), approximated)];
+  for (const endpoint of endpoints) {
+    if (approximated.get(endpoint.spec.id) !== blockSizeTokens) continue;
+    matches.push(...knowledge.assumedMatches(endpoint, keys, nowMs));
+  }
   return { blockSizeTokens, keys, matches };
 }
 

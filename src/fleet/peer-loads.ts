@@ -158,6 +158,17 @@ export function backlogAt(load: EndpointLoad, peers: readonly PeerLoad[], nowMs:
   return { ownSeconds, peerSeconds };
 }
 
+/** All of it together. */
+export function secondsAhead(
+  load: EndpointLoad,
+  peers: readonly PeerLoad[],
+  nowMs: number,
+): number {
+  if (peers.length === 0) return remainingSeconds(load, nowMs);
+  const { ownSeconds, peerSeconds } = backlogAt(load, peers, nowMs);
+  return ownSeconds + peerSeconds;
+}
+
 /** This router's own load as a line for the others: `peer;endpoint,...|endpoint,...;prompts`. */
 export function shareLine(
   { peer, prompts = "" }: { readonly peer: string; readonly prompts?: string },

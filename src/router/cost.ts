@@ -9,7 +9,7 @@
 import type { EndpointId } from "../core/ids.ts";
 import { coldness, kvTokens } from "../fleet/endpoint-load.ts";
 import type { EndpointView, FleetView } from "../fleet/fleet.ts";
-import { backlogAt, peerWeight } from "../fleet/peer-loads.ts";
+import { peerWeight, secondsAhead } from "../fleet/peer-loads.ts";
 import type { RouterConfig } from "./config.ts";
 import { decodeStepSeconds, ownWork } from "./cost-model.ts";
 import { type EndpointMatch, NO_MATCH } from "./endpoint-match.ts";
@@ -221,8 +221,7 @@ export class CostTable {
   #addOwn(at: number, { load, peers }: EndpointView): void {
     const { fleet } = this.#input;
     const numbers = this.#numbers;
-    const { ownSeconds, peerSeconds } = backlogAt(load, peers, fleet.nowMs);
-    numbers[at + AT.queue] = ownSeconds + peerSeconds;
+    numbers[at + AT.queue] = secondsAhead(load, peers, fleet.nowMs);
     numbers[at + AT.waiting] = load.waiting;
     numbers[at + AT.decoding] = load.decoding;
     numbers[at + AT.context] = load.contextTokens;

@@ -23,7 +23,7 @@ export interface DecisionInput {
   readonly excluded: ReadonlySet<EndpointId>;
   readonly matches: ReadonlyMap<EndpointId, EndpointMatch>;
   /** How well each endpoint is known; one without a state was not heard. */
-  readonly states: ReadonlyMap<EndpointId, KnownState>;
+  readonly states: Pick<ReadonlyMap<EndpointId, KnownState>, "get">;
   /** Tokens of the prompt, or an estimate where they are not known. */
   readonly inputTokens: number;
   /** Prompts of a batch; absent: one. */
@@ -187,14 +187,39 @@ export class Candidates {
   /** The cheapest ones, cheapest first, and of the others those that could reuse most. */
   best(counts: { readonly cheapest: number; readonly deepest: number }): Candidate[] {
     const costs = this.#costs;
-    const rows = Array.from({ length: this.count }, (_, row) => row);
-    const byCost = rows.sort((a, b) => costs.costSeconds(a) - costs.costSeconds(b));
-    const deepest = byCost
-      .slice(counts.cheapest)
-      .filter((row) => costs.reusedTokens(row) > 0)
-      .sort((a, b) => costs.reusedTokens(b) - costs.reusedTokens(a))
-      .slice(0, counts.deepest);
-    return [...byCost.slice(0, counts.cheapest), ...deepest].map((row) => this.at(row));
+    const isCheaper = (a: number, b: number): boolean =>
+      costs.costSeconds(a) < costs.costSeconds(b);
+    const isDeeper = (a: number, b: number): boolean => {
+      const more = costs.reusedTokens(a) - costs.reusedTokens(b);
+      return more > 0 || (more === 0 && isCheaper(a, b));
+    };
+    const cheapest = this.#first(counts.cheapest, isCheaper, () => true);
+    const deepest = this.#first(
+      counts.deepest,
+      isDeeper,
+      (row) => costs.reusedTokens(row) > 0 && !cheapest.includes(row),
+    );
+    return [...cheapest, ...deepest].map((row) => this.at(row));
+  }
+
+  /** The first `count` rows in an order, of those taken: few, so that each is put into its place. */
+  #first(
+    count: number,
+    isBefore: (a: number, b: number) => boolean,
+    isTaken: (row: number) => boolean,
+  ): number[] {
+    const first: number[] = [];
+    for (let row = 0; row < this.count; row += 1) {
+      const last = first[count - 1];
+      if (count === 0 || (last !== undefined && !isBefore(row, last)) || !isTaken(row)) continue;
+      let place = Math.min(first.length, count - 1);
+      while (place > 0 && isBefore(row, first[place - 1] ?? row)) {
+        first[place] = first[place - 1] ?? row;
+        place -= 1;
+      }
+      first[place] = row;
+    }
+    return first;
   }
 }
 
@@ -300,11 +325,17 @@ function cheapestRow(
     first = row;
   }
   if (first < 0) return null;
-  const ties: number[] = [];
+  const isTie = (row: number): boolean =>
+    costs.costSeconds(row) <= costMin + TIE_SECONDS && !skip(row);
+  let ties = 0;
+  for (let row = 0; row < costs.rows; row += 1) if (isTie(row)) ties += 1;
+  let before = Math.floor(random * ties);
   for (let row = 0; row < costs.rows; row += 1) {
-    if (costs.costSeconds(row) <= costMin + TIE_SECONDS && !skip(row)) ties.push(row);
+    if (!isTie(row)) continue;
+    if (before === 0) return row;
+    before -= 1;
   }
-  return ties[Math.floor(random * ties.length)] ?? first;
+  return first;
 }
 
 function none(): boolean {

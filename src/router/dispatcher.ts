@@ -11,9 +11,8 @@ import type { Fleet } from "../fleet/fleet.ts";
 import type { HolderMatch } from "../indexer/block-index.ts";
 import type { InflightBlocks } from "../indexer/inflight-blocks.ts";
 import type { RouterConfig } from "./config.ts";
-import { type Decision, decide, type Routed } from "./decide.ts";
+import { type Decision, type DecisionInput, decide, type Routed } from "./decide.ts";
 import { endpointMatches, type InflightMatch } from "./endpoint-match.ts";
-import type { KnownState } from "./known-state.ts";
 import { Popularity } from "./popularity.ts";
 
 /** A prompt as it is keyed with one block size, and what holders have of it. */
@@ -35,7 +34,7 @@ export interface PromptToRoute {
   readonly sized: readonly SizedPrompt[];
   readonly subset: readonly string[] | null;
   readonly excluded: ReadonlySet<EndpointId>;
-  readonly states: ReadonlyMap<EndpointId, KnownState>;
+  readonly states: DecisionInput["states"];
 }
 
 export interface DispatcherDeps {

@@ -67,7 +67,7 @@ export class Popularity {
 
   /** The keys at which a prompt is counted; none when the cap is off. */
   checkpointKeys(keys: BigUint64Array): bigint[] {
-    return this.#config.isOn ? [...checkpoints(keys)].map(({ key }) => key) : [];
+    return this.#config.isOn ? checkpoints(keys) : [];
   }
 
   /** Counts one dispatched request. */
@@ -76,10 +76,14 @@ export class Popularity {
     const { endpointId, nowMs } = arrival;
     this.#add(this.#all, arrival);
     const utilisation = this.#plannedUtilisation(arrival);
-    for (const { key } of checkpoints(keys)) {
+    for (const key of checkpoints(keys)) {
       const known = this.#arrivals.get(key);
-      const arrivals =
-        known ?? { workSeconds: 0, atMs: nowMs, heldMs: new Map(), heldFromMs: nowMs };
+      const arrivals = known ?? {
+        workSeconds: 0,
+        atMs: nowMs,
+        heldMs: new Map(),
+        heldFromMs: nowMs,
+      };
       this.#add(arrivals, arrival);
       this.#arrivals.delete(key);
       this.#arrivals.set(key, arrivals);
@@ -102,7 +106,8 @@ export class Popularity {
     if (!this.#config.isOn) return null;
     const utilisation = this.#plannedUtilisation({ nowMs, endpoints });
     let deepest: (Omit<PopularPrefix, "holders"> & { readonly arrivals: Arrivals }) | null = null;
-    for (const { key, blocks } of checkpoints(keys)) {
+    for (let blocks = 1; blocks <= keys.length; blocks *= 2) {
+      const key = keys[blocks - 1] ?? 0n;
       const arrivals = this.#arrivals.get(key);
       const workRate = this.#workRate(arrivals, nowMs);
       const holdersNeeded = Math.ceil(workRate / utilisation);
@@ -150,8 +155,8 @@ export class Popularity {
   }
 }
 
-function* checkpoints(keys: BigUint64Array): Generator<{ key: bigint; blocks: number }> {
-  for (let blocks = 1; blocks <= keys.length; blocks *= 2) {
-    yield { key: keys[blocks - 1] ?? 0n, blocks };
-  }
+function checkpoints(keys: BigUint64Array): bigint[] {
+  const found: bigint[] = [];
+  for (let blocks = 1; blocks <= keys.length; blocks *= 2) found.push(keys[blocks - 1] ?? 0n);
+  return found;
 }
