@@ -17,9 +17,9 @@ it("makes a source of each rank, with its ports and its engine", () => {
   expect(sources.map(({ holder }) => holder.rank)).toEqual([0, 1]);
 });
 
-it("leaves the URL of a polled engine as it is", () => {
+it("has all ranks of a polled engine at its URL", () => {
   const address = "http://h:8000/kv_cache_events";
   expect(
-    eventSources([spec({ engine: "trtllm", address, ranks: 1, replay: null, topic: "" })]),
-  ).toMatchObject([{ engine: "trtllm", address, replayAddress: null }]);
+    eventSources([spec({ engine: "trtllm", address, ranks: 2, replay: null, topic: "" })]),
+  ).toMatchObject([0, 1].map((rank) => ({ engine: "trtllm", address, holder: { rank } })));
 });

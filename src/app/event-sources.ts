@@ -2,7 +2,10 @@
 import type { EventSource } from "../events/ingest.ts";
 import type { EndpointSpec } from "../fleet/endpoint.ts";
 
-/** Rank r of an engine publishes, and replays, at the port of rank 0 plus r. */
+/**
+ * Rank r of an engine publishes, and replays, at the port of rank 0 plus r; one that is polled tells of
+ * all at one URL.
+ */
 export function eventSources(specs: readonly EndpointSpec[]): EventSource[] {
   return specs.flatMap(({ id, model, kvEvents }) => {
     if (kvEvents === null) return [];
@@ -11,7 +14,7 @@ export function eventSources(specs: readonly EndpointSpec[]): EventSource[] {
       holder: { endpointId: id, rank },
       model,
       engine,
-      address: withPortPlus(address, rank),
+      address: engine === "trtllm" ? address : withPortPlus(address, rank),
       replayAddress: replay === null ? null : withPortPlus(replay, rank),
       topic,
     }));

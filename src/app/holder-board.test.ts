@@ -13,6 +13,7 @@ const holders: readonly Holder[] = [1, 2].flatMap((pod) =>
 const facts: StreamFacts = {
   ...{ address: "tcp://h:1", sinceMs: 1, handshakes: 0, heardMs: null, topic: null },
   undecodable: null,
+  otherRank: null,
 };
 
 it("says of every holder what the write path knows, whenever it is told", () => {

@@ -92,7 +92,14 @@ function isSameCount(a: HolderNews | undefined, b: HolderNews): boolean {
 }
 
 const CURSOR_STATE = ["state", "reason", "epoch", "blockSizesTokens", "model"] as const;
-const FACTS_STATE = ["address", "sinceMs", "handshakes", "topic", "undecodable"] as const;
+const FACTS_STATE = [
+  "address",
+  "sinceMs",
+  "handshakes",
+  "topic",
+  "undecodable",
+  "otherRank",
+] as const;
 
 function isSameOf<Part extends object, Key extends keyof Part>(
   a: Part | null,

@@ -130,6 +130,7 @@ export class PodWatch {
       topic: facts.topic,
       undecodable:
         undecodable === null ? null : { ...undecodable, ageMs: nowMs - undecodable.atMs },
+      otherRank: facts.otherRank,
       blockSizesTokens: holders.cursorOf(holder)?.blockSizesTokens ?? [],
     };
   }

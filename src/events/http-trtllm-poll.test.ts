@@ -84,6 +84,59 @@ it("brings an engine's events into the index, and shows what was lost", async ()
   expect(meter.total("kvatlas_events_polls_total", { outcome: "status" })).toBe(1);
 });
 
+it("follows each rank that is configured, of one poll, and tells which is not", async () => {
+  const answer = (id: number, rank: number, hash: string): string =>
+    `[${event(id, stored("null", hash), rank)}]`;
+  let polls = 0;
+  const queue = [answer(0, 0, "1"), answer(0, 1, "2"), answer(0, 3, "3")];
+  const server = http.createServer((_, response) => {
+    polls += 1;
+    response.end(jsonPayload(queue.shift() ?? "[]"));
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  stops.push(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}/kv_cache_events`;
+  const residency = new Residency({ index: new MemoryIndex(), entriesMax: 1000 });
+  const parts = { residency, clock: nodeClock, log: silentLog, meter: recordingMeter() };
+  const sink = new Applier(parts);
+  const ingest = new Ingest({ ...parts, hasher, sink, ready: Promise.resolve() });
+  stops.push(() => ingest.stop());
+  const rankAt = (rank: number): Holder => ({ ...holder, rank });
+  const sources = (ranks: number) =>
+    Array.from({ length: ranks }, (_, rank) => ({
+      ...{ holder: rankAt(rank), model: "m", address, replayAddress: null, topic: "" },
+      engine: "trtllm" as const,
+    }));
+  const otherRank = (): number | null | undefined => ingest.factsOf(holder)?.otherRank;
+  ingest.reconcile(sources(2));
+  await waitUntil("rank 3 is heard", () => otherRank() === 3);
+  for (const rank of [0, 1]) {
+    expect(residency.cursorOf(rankAt(rank))).toMatchObject({ state: "EXACT", seq: 0 });
+    expect(residency.blocksOf(rankAt(rank))).toBe(1);
+  }
+  expect(residency.cursorOf(rankAt(3))).toBeNull();
+
+  ingest.reconcile(sources(4));
+  queue.push(answer(1, 3, "4"));
+  await waitUntil("rank 3 is followed", () => residency.cursorOf(rankAt(3))?.seq === 1);
+  expect(residency.cursorOf(rankAt(3))).toMatchObject({ state: "DEGRADED" });
+  expect(otherRank()).toBeNull();
+  expect(residency.cursorOf(holder)).toMatchObject({ state: "EXACT", seq: 0 });
+
+  ingest.reconcile(sources(1));
+  queue.push(answer(1, 0, "5"));
+  await waitUntil("rank 0 goes on", () => residency.cursorOf(holder)?.seq === 1);
+  ingest.reconcile([]);
+  await ingest.stop();
+  const pollsAtEnd = polls;
+  expect(queue).toEqual([]);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(polls).toBe(pollsAtEnd);
+});
+
 it("waits longer after each failure in a row, and nothing is drained before it is ready", async () => {
   const waits: number[] = [];
   const outcomes: PollOutcome[] = [];

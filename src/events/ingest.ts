@@ -13,6 +13,7 @@ import type { KeyedBatch } from "./keyed-batch.ts";
 import type { HolderAsk } from "./nats-asks.ts";
 import { restoreRelay } from "./restore-relay.ts";
 import type { StreamFacts } from "./stream-facts.ts";
+import { TrtllmPolls } from "./trtllm-polls.ts";
 import { EventStream, type EventStreamDeps, type EventStreamSource } from "./zmq-event-stream.ts";
 
 /** Where one holder's events come from. */
@@ -21,7 +22,7 @@ export interface EventSource extends EventStreamSource {
   readonly model: string;
 }
 
-export interface IngestDeps extends Omit<EventStreamDeps, "relay"> {
+export interface IngestDeps extends Omit<EventStreamDeps, "relay" | "polls"> {
   readonly hasher: BlockHasher;
   readonly residency: Residency;
   /** Life of what a connector stores, ms; default HINT_LIFE_MS. */
@@ -40,6 +41,7 @@ export class Ingest {
   readonly #deps: IngestDeps;
   readonly #subscriptions = new Map<string, Subscription>();
   readonly #heldBudget = new HeldBudget();
+  readonly #polls = new TrtllmPolls();
   #isReconciled = false;
   /** Streams of sources that are gone, until they have ended. */
   readonly #ending = new Set<Promise<void>>();
@@ -132,7 +134,8 @@ export class Ingest {
       ...(hintLifeMs === undefined ? {} : { hintLifeMs }),
     });
     this.#restore(relay, source);
-    return { source, heldShare, stream: new EventStream(source, { ...this.#deps, relay }) };
+    const stream = new EventStream(source, { ...this.#deps, polls: this.#polls, relay });
+    return { source, heldShare, stream };
   }
 
   #end({ stream, heldShare }: Subscription): void {

@@ -11,9 +11,10 @@ it("keeps when, from where and what last could not be read, and little of it", (
       heardMs: null,
       topic: null,
       undecodable: null,
+      otherRank: null,
     },
   });
-  watch.connected();
+  watch.answered(3);
   const bytes = new Uint8Array(8);
   watch.heard([Buffer.from("kv@10.0.0.1@m"), bytes, bytes], 20);
   watch.heard([bytes], 30);
@@ -24,5 +25,8 @@ it("keeps when, from where and what last could not be read, and little of it", (
     undecodable: {
       ...{ count: 2, reason: "not-msgpack", sampleHex: "ab".repeat(SAMPLE_BYTES_MAX), atMs: 40 },
     },
+    otherRank: 3,
   });
+  watch.answered(null);
+  expect(watch.facts()).toMatchObject({ handshakes: 2, otherRank: null });
 });

@@ -28,6 +28,8 @@ export interface StreamFacts {
   readonly topic: string | null;
   /** Null: every message could be decoded. */
   readonly undecodable: UndecodableFacts | null;
+  /** Highest rank of events that came here and that nobody follows; null: none. */
+  readonly otherRank: number | null;
 }
 
 export class StreamWatch {
@@ -37,6 +39,7 @@ export class StreamWatch {
   #heardMs: number | null = null;
   #topicBytes: Uint8Array | null = null;
   #undecodable: UndecodableFacts | null = null;
+  #otherRank: number | null = null;
 
   constructor(address: string, nowMs: number) {
     this.#address = address;
@@ -64,6 +67,12 @@ export class StreamWatch {
     this.#undecodable = { count: (this.#undecodable?.count ?? 0) + 1, reason, sampleHex, atMs };
   }
 
+  /** A poll was answered. */
+  answered(otherRank: number | null): void {
+    this.connected();
+    this.#otherRank = otherRank;
+  }
+
   facts(): StreamFacts {
     return {
       address: this.#address,
@@ -72,6 +81,7 @@ export class StreamWatch {
       heardMs: this.#heardMs,
       topic: this.#topicBytes === null ? null : Buffer.from(this.#topicBytes).toString("utf8"),
       undecodable: this.#undecodable,
+      otherRank: this.#otherRank,
     };
   }
 

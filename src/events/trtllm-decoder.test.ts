@@ -157,6 +157,26 @@ describe("a drain", () => {
     });
   });
 
+  it("tells blocks of one rank from those of another, under the same hashes", () => {
+    const block = (tokens: readonly number[]): string => stored("null", trtllmBlock("1", tokens));
+    const data = [
+      ...[[block(TOKENS), 0] as const, [block(TOKENS), 1], [moved("1", 0, 1), 1]],
+      ...[[removed("1"), 0] as const, [removed("1"), 1]],
+      ...[[block(TOKENS.slice(0, 5)), 0] as const, [removed("1"), 1], [removed("1"), 0]],
+    ];
+    const items = data.map(([event, rank], at) => {
+      return `{"event_id":${at},"data":${event},"attention_dp_rank":${rank}}`;
+    });
+    const drained = new TrtllmDecoder().drain(jsonPayload(`[${items.join(",")}]`));
+    const told = drained.ok ? drained.value : [];
+    expect(told.map(({ rank }) => rank)).toEqual(data.map(([, rank]) => rank));
+    const media = told.map(({ batch }) =>
+      batch?.events.map((event) => "medium" in event && event.medium),
+    );
+    const [gpu, cpu] = [["GPU"], ["CPU"]];
+    expect(media).toEqual([gpu, gpu, ["CPU", "GPU"], gpu, cpu, [], gpu, []]);
+  });
+
   it("that is none is refused", () => {
     const reasonOf = (text: string): unknown => {
       const drained = new TrtllmDecoder().drain(jsonPayload(text));

@@ -34,13 +34,21 @@ const MEDIA = ["GPU", "CPU"];
 interface Group {
   readonly group: number | null;
   readonly specKind: string | null;
+  /** 0 where the engine does not say. */
+  readonly rank: number;
+}
+
+export interface RankMessage extends EngineMessage {
+  /** 0 where the engine does not say. */
+  readonly rank: number;
 }
 
 /** Remembers one stream: partial blocks, block size and attention windows. */
 export class TrtllmDecoder {
-  readonly #partials = new Set<EngineKey>();
+  /** By their places: each rank has blocks of its own under the same hashes. */
+  readonly #partials = new Set<bigint>();
   /** Cache level of the blocks that are not on the GPU: a removal does not tell it. */
-  readonly #lowerLevels = new Map<EngineKey, number>();
+  readonly #lowerLevels = new Map<bigint, number>();
   #blockSizeTokens = 0;
   #windowMax = 0;
 
@@ -60,19 +68,22 @@ export class TrtllmDecoder {
     return ok({ ts: 0, rank, events: items.flatMap((item) => this.#decodeEvent(item)) });
   }
 
-  /** One message for each event of a drain, numbered by the engine; never throws. */
-  drain(payload: Uint8Array): Result<readonly EngineMessage[], DecodeRefusal> {
+  /** One message for each event of a drain, numbered by the engine, by each rank from 0; never throws. */
+  drain(payload: Uint8Array): Result<readonly RankMessage[], DecodeRefusal> {
     const read = readJson(payload, PAYLOAD_BYTES_MAX);
     if (!read.ok) return read;
     if (!Array.isArray(read.value)) return refused("malformed-batch", "the answer is no array");
-    const messages: EngineMessage[] = [];
+    const messages: RankMessage[] = [];
     for (const item of read.value as readonly unknown[]) {
       const seq = isFields(item) ? readCount(item["event_id"]) : undefined;
       // Without its number an event has no place: it shows as a gap.
       if (!isFields(item) || seq === undefined) continue;
       const rank = rankOf(item);
-      const batch = rank === "bad" ? null : { ts: 0, rank, events: this.#decodeEvent(item) };
-      messages.push({ seq, batch });
+      if (rank === "bad") messages.push({ seq, rank: 0, batch: null });
+      else {
+        const batch = { ts: 0, rank, events: this.#decodeEvent(item) };
+        messages.push({ seq, rank: rank ?? 0, batch });
+      }
     }
     return ok(messages);
   }
@@ -99,11 +110,12 @@ export class TrtllmDecoder {
   #groupOf(item: Fields): Group | null {
     const window = readNullable(item["window_size"], readCount);
     const layerGroup = readNullable(item["layer_group_id"], readCount);
-    if (window === undefined || layerGroup === undefined) return null;
+    const rank = rankOf(item) ?? 0;
+    if (window === undefined || layerGroup === undefined || rank === "bad") return null;
     this.#windowMax = Math.max(this.#windowMax, window ?? 0);
-    if (window === null) return { group: layerGroup, specKind: null };
+    if (window === null) return { group: layerGroup, specKind: null, rank };
     const specKind = window < this.#windowMax ? "sliding_window" : "full_attention";
-    return { group: layerGroup ?? window, specKind };
+    return { group: layerGroup ?? window, specKind, rank };
   }
 
   #decodeStored(data: Fields, group: Group): KvEvent[] | null {
@@ -116,8 +128,8 @@ export class TrtllmDecoder {
     const [partial, ...behind] = blocks.slice(fullBlocks.length);
     // Nothing follows a block that is not full.
     if (behind.length > 0) return null;
-    if (partial !== undefined) this.#rememberPartial(partial.handle);
-    for (const { handle, level } of fullBlocks) this.#setLevel(handle, level);
+    if (partial !== undefined) this.#rememberPartial(placeOf(partial.handle, group));
+    for (const { handle, level } of fullBlocks) this.#setLevel(placeOf(handle, group), level);
     return this.#runs(fullBlocks, { ...group, parent, isEagle: data["is_eagle"] === true });
   }
 
@@ -160,15 +172,16 @@ export class TrtllmDecoder {
     return events;
   }
 
-  #decodeRemoved(data: Fields, { group }: Group): KvEvent[] | null {
+  #decodeRemoved(data: Fields, source: Group): KvEvent[] | null {
     const all = readHashes(data["block_hashes"]);
     if (all === undefined) return null;
     const byLevel = new Map<number, EngineKey[]>();
     for (const each of all) {
       const handle = engineKey(each);
-      if (this.#partials.delete(handle)) continue;
-      const level = this.#lowerLevels.get(handle) ?? 0;
-      this.#lowerLevels.delete(handle);
+      const place = placeOf(handle, source);
+      if (this.#partials.delete(place)) continue;
+      const level = this.#lowerLevels.get(place) ?? 0;
+      this.#lowerLevels.delete(place);
       const handles = byLevel.get(level);
       if (handles === undefined) byLevel.set(level, [handle]);
       else handles.push(handle);
@@ -177,22 +190,23 @@ export class TrtllmDecoder {
       type: "removed",
       handles: BigUint64Array.from(handles),
       medium: mediumOf(level),
-      group,
+      group: source.group,
     }));
   }
 
-  #decodeUpdated(data: Fields, { group, specKind }: Group): KvEvent[] | null {
+  #decodeUpdated(data: Fields, source: Group): KvEvent[] | null {
+    const { group, specKind } = source;
     const handle = readHash(data["block_hash"]);
     const level = readNullable(data["cache_level"], (value) =>
       isFields(value) ? value : undefined,
     );
     if (handle === undefined || level === undefined) return null;
     // A change of priority alone, or of a block that is not indexed.
-    if (level === null || this.#partials.has(handle)) return [];
+    if (level === null || this.#partials.has(placeOf(handle, source))) return [];
     const from = readCount(level["old_value"]);
     const to = readCount(level["new_value"]);
     if (from === undefined || to === undefined) return null;
-    this.#setLevel(handle, to);
+    this.#setLevel(placeOf(handle, source), to);
     const identity = { loraName: null, loraId: null, extraKeys: null, group, specKind };
     // The store comes first, so that its handle still is known.
     return [
@@ -215,21 +229,25 @@ export class TrtllmDecoder {
     if (isPossible) this.#blockSizeTokens = Math.max(this.#blockSizeTokens, tokens);
   }
 
-  #setLevel(handle: EngineKey, level: number): void {
-    this.#lowerLevels.delete(handle);
+  #setLevel(place: bigint, level: number): void {
+    this.#lowerLevels.delete(place);
     if (level === 0) return;
-    this.#lowerLevels.set(handle, level);
+    this.#lowerLevels.set(place, level);
     if (this.#lowerLevels.size <= LOWER_BLOCKS_MAX) return;
     const oldest = this.#lowerLevels.keys().next();
     if (!oldest.done) this.#lowerLevels.delete(oldest.value);
   }
 
-  #rememberPartial(handle: EngineKey): void {
-    this.#partials.add(handle);
+  #rememberPartial(place: bigint): void {
+    this.#partials.add(place);
     if (this.#partials.size <= PARTIAL_BLOCKS_MAX) return;
     const oldest = this.#partials.keys().next();
     if (!oldest.done) this.#partials.delete(oldest.value);
   }
+}
+
+function placeOf(handle: EngineKey, { rank }: Group): bigint {
+  return handle * BigInt(RANK_MAX + 1) + BigInt(rank);
 }
 
 function rankOf(item: Fields): number | null | "bad" {

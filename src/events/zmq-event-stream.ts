@@ -11,12 +11,11 @@ import type { Meter } from "../core/meter.ts";
 import { createEventDecoder, type EventDecoder } from "./event-decoder.ts";
 import { type EventMessage, parseFrames } from "./frames.ts";
 import type { HolderRelay, RelayStep } from "./holder-relay.ts";
-import { type PollOutcome, pollTrtllmEvents } from "./http-trtllm-poll.ts";
 import type { KeyedSink } from "./keyed-batch.ts";
 import { batchBytes } from "./kv-event.ts";
 import type { EngineMessage } from "./sequence.ts";
 import { type StreamFacts, StreamWatch } from "./stream-facts.ts";
-import { TrtllmDecoder } from "./trtllm-decoder.ts";
+import type { RankFollower, TrtllmPolls } from "./trtllm-polls.ts";
 import { replayZmqEvents } from "./zmq-replay.ts";
 import { readZmqEvents, type ZmqSource } from "./zmq-subscriber.ts";
 
@@ -41,6 +40,8 @@ export interface EventStreamDeps {
   readonly sink: KeyedSink;
   /** Resolves when the log's tail is adopted; live events wait in their socket until then. */
   readonly ready: Promise<void>;
+  /** Of all streams together. */
+  readonly polls: TrtllmPolls;
   readonly clock: Clock;
   readonly log: Log;
   readonly meter: Meter;
@@ -144,41 +145,30 @@ export class EventStream {
     }
   }
 
+  /** The engine's answers have the events of all its ranks: they are asked for once. */
   #poll(): Promise<void> {
-    const { clock, ready } = this.#deps;
-    const decoder = new TrtllmDecoder();
-    const onPoll = (outcome: PollOutcome): void => this.#receivePoll(outcome, decoder);
-    return pollTrtllmEvents(this.#source.address, {
-      clock,
-      ready,
-      signal: this.#abort.signal,
-      onPoll,
-    });
-  }
-
-  #receivePoll(outcome: PollOutcome, decoder: TrtllmDecoder): void {
-    const { clock, log, meter } = this.#deps;
+    const { clock, ready, log, meter, polls } = this.#deps;
     const { endpointId, rank } = this.relay.holder;
-    const label = outcome.ok ? "answered" : outcome.reason;
-    meter.count("kvatlas_events_polls_total", { outcome: label });
-    if (!outcome.ok) {
-      const { reason, detail } = outcome;
-      log.debug({ holder: holderName(this.relay.holder), reason, detail }, "poll failed");
-      return;
-    }
-    this.#watch.connected();
-    const messages = decoder.drain(outcome.value);
-    if (!messages.ok) {
-      this.#refuse(messages.reason, messages.detail, outcome.value);
-      return;
-    }
-    for (const message of messages.value) {
-      this.#watch.heard([], clock.nowMs());
-      meter.count("kvatlas_events_messages_total", { endpoint: endpointId });
-      // One answer has the events of all ranks, each with numbers of its own.
-      if ((message.batch?.rank ?? rank) === rank) this.#takeFrom(() => this.relay.live(message));
-      else meter.count("kvatlas_events_refused_total", { reason: "other-rank" });
-    }
+    const follower: RankFollower = {
+      rank,
+      onAnswer: (otherRank) => this.#watch.answered(otherRank),
+      onMessage: (message) => {
+        this.#watch.heard([], clock.nowMs());
+        meter.count("kvatlas_events_messages_total", { endpoint: endpointId });
+        this.#takeFrom(() => this.relay.live(message));
+      },
+      onOtherRank: () => meter.count("kvatlas_events_refused_total", { reason: "other-rank" }),
+      onPoll: (outcome) => {
+        const label = outcome.ok ? "answered" : outcome.reason;
+        meter.count("kvatlas_events_polls_total", { outcome: label });
+        if (outcome.ok) return;
+        const { reason, detail } = outcome;
+        log.debug({ holder: holderName(this.relay.holder), reason, detail }, "poll failed");
+      },
+      onRefused: (reason, detail, answer) => this.#refuse(reason, detail, answer),
+    };
+    const { signal } = this.#abort;
+    return polls.follow(this.#source.address, follower, { clock, ready, signal });
   }
 
   #receive(frames: readonly Uint8Array[]): void {

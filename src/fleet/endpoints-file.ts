@@ -36,7 +36,9 @@ const kvEventsSchema = z
       .min(1)
       .max(RANK_MAX + 1)
       .default(1)
-      .describe("data-parallel ranks behind the endpoint; rank r publishes at port + r"),
+      .describe(
+        "data-parallel ranks behind the endpoint; rank r publishes at port + r, trtllm tells of all at its URL",
+      ),
     topic: z.string().max(1024).default("").describe("ZMQ topic prefix; empty: all topics"),
   })
   .refine(({ engine, address }) => engine === "trtllm" || isZmqAddress(address), {
@@ -50,10 +52,6 @@ const kvEventsSchema = z
   .refine(({ engine, replay }) => engine !== "trtllm" || replay === null, {
     path: ["replay"],
     error: "null with engine trtllm, which has no replay socket",
-  })
-  .refine(({ engine, ranks }) => engine !== "trtllm" || ranks === 1, {
-    path: ["ranks"],
-    error: "1 with engine trtllm, which is polled at one address",
   })
   .refine(
     ({ address, replay, ranks }) =>

@@ -9,7 +9,7 @@ const spec = specOf("10.0.0.1:8000", {
 });
 const healthy: RankFacts = {
   ...{ rank: 0, address: "tcp://10.0.0.1:5557", followedMs: 60_000, handshakes: 1 },
-  ...{ topic: "kv@10.0.0.1@org/m", undecodable: null, blockSizesTokens: [16] },
+  ...{ topic: "kv@10.0.0.1@org/m", undecodable: null, otherRank: null, blockSizesTokens: [16] },
 };
 const whole: EndpointFacts = {
   ...{ spec, isReachable: true, scrapedBlockSizeTokens: 16, silence: null, ranks: [healthy] },
@@ -86,6 +86,24 @@ describe("findings", () => {
     expect(rankNames({ topic: "kv@10.0.0.1:8002@org/m" }, ranked)).toEqual(["identity-mismatch"]);
   });
 
+  it("rank-unfollowed: with the number of ranks to set", () => {
+    expect(rankNames({ otherRank: 3 })).toEqual(["rank-unfollowed"]);
+    const [finding] = findingsOf({ ...whole, ranks: [{ ...healthy, otherRank: 3 }] });
+    expect(finding?.detail).toContain("rank 3");
+    expect(finding?.fix).toContain("kvEvents.ranks");
+    expect(finding?.fix).toContain("4 or more");
+  });
+
+  it("name the fix of the engine that it is", () => {
+    const kvEvents = { engine: "trtllm", address: "http://a/kv_cache_events", ranks: 1 } as const;
+    const polled = { ...spec, kvEvents: { ...kvEvents, replay: null, topic: "" } };
+    const silence = { requests: 3, silentMs: 31_500 };
+    const ranks = [{ ...healthy, topic: null, handshakes: 0 }];
+    const fixes = findingsOf({ ...whole, spec: polled, silence, ranks }).map(({ fix }) => fix);
+    expect(fixes[0]).toContain("event_buffer_max_size");
+    expect(fixes[1]).toContain("/kv_cache_events");
+  });
+
   it("block-size-mismatch: only where both are told", () => {
     expect(rankNames({ blockSizesTokens: [32] })).toEqual(["block-size-mismatch"]);
     expect(rankNames({ blockSizesTokens: [256, 16] })).toEqual([]);
@@ -95,14 +113,20 @@ describe("findings", () => {
 
   it("can all stand at once, each with a fix", () => {
     const undecodable = { count: 1, reason: "not-msgpack", sampleHex: "", ageMs: 0 };
-    const rank = { handshakes: 0, topic: "kv@a@b", undecodable, blockSizesTokens: [1] };
+    const rank = {
+      handshakes: 0,
+      topic: "kv@a@b",
+      undecodable,
+      otherRank: 1,
+      blockSizesTokens: [1],
+    };
     const all = findingsOf({
       ...{ ...whole, silence: { requests: 1, silentMs: 30_000 } },
       ranks: [{ ...healthy, ...rank }],
     });
     expect(all.map(({ name }) => name)).toEqual([
       ...["events-silent", "never-connected", "undecodable"],
-      ...["identity-mismatch", "block-size-mismatch"],
+      ...["identity-mismatch", "rank-unfollowed", "block-size-mismatch"],
     ]);
     for (const { fix } of all) expect(fix.length).toBeGreaterThan(20);
   });

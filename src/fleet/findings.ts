@@ -3,6 +3,7 @@
  * their fix out. Pure.
  */
 
+import type { EngineName } from "../core/engine-name.ts";
 import type { EndpointSpec } from "./endpoint.ts";
 import type { Silence } from "./expected-events.ts";
 
@@ -16,6 +17,7 @@ const UNDECODABLE_TOLD_MS = 300_000;
  * - never-connected: the socket of the KV events never had a connection
  * - undecodable: messages arrive that are no KV events of a known form
  * - identity-mismatch: the topic names another address or model than configured
+ * - rank-unfollowed: events come of a rank that is not configured
  * - block-size-mismatch: the engine's metrics and its events differ about the block size
  * - prompt-mismatch: prompts become other token ids at the engine than here
  */
@@ -24,6 +26,7 @@ export type FindingName =
   | "never-connected"
   | "undecodable"
   | "identity-mismatch"
+  | "rank-unfollowed"
   | "block-size-mismatch"
   | "prompt-mismatch";
 
@@ -47,6 +50,8 @@ export interface RankFacts {
   /** Topic of the newest message; null: none. */
   readonly topic: string | null;
   readonly undecodable: UndecodableSeen | null;
+  /** Highest rank of events that came here and that nobody follows; null: none. */
+  readonly otherRank: number | null;
   /** Block sizes in its events; none: no block was stored. */
   readonly blockSizesTokens: readonly number[];
 }
@@ -71,12 +76,15 @@ export interface EndpointFacts {
 
 /** At most one finding of each name; its first rank speaks for the others. */
 export function findingsOf(facts: EndpointFacts): Finding[] {
-  if (facts.spec.kvEvents === null) return [];
+  const { kvEvents } = facts.spec;
+  if (kvEvents === null) return [];
+  const { engine } = kvEvents;
   return [
-    facts.silence === null ? null : eventsSilent(facts.silence),
-    facts.isReachable ? firstOf(facts.ranks, neverConnected) : null,
+    facts.silence === null ? null : eventsSilent(facts.silence, engine),
+    facts.isReachable ? firstOf(facts.ranks, (rank) => neverConnected(rank, engine)) : null,
     firstOf(facts.ranks, undecodable),
     firstOf(facts.ranks, (rank) => identityMismatch(rank, facts.spec)),
+    firstOf(facts.ranks, rankUnfollowed),
     firstOf(facts.ranks, (rank) => blockSizeMismatch(rank, facts.scrapedBlockSizeTokens)),
   ].filter((finding) => finding !== null);
 }
@@ -92,20 +100,38 @@ function firstOf(
   return null;
 }
 
-function eventsSilent({ requests, silentMs }: Silence): Finding {
+function eventsSilent({ requests, silentMs }: Silence, engine: EngineName): Finding {
   return {
     name: "events-silent",
     detail: `${requests} answered requests brought blocks to store, and no KV event came for ${seconds(silentMs)}`,
-    fix: `start vLLM with --enable-prefix-caching and --kv-events-config '{"enable_kv_cache_events":true,"publisher":"zmq","endpoint":"tcp://*:5557"}', and point kvEvents.address at that port; check kvEvents.topic against its topic`,
+    fix:
+      engine === "trtllm"
+        ? "start TensorRT-LLM with kv_cache_config: { enable_block_reuse: true, event_buffer_max_size: 16384 }, and let nothing else read /kv_cache_events, which forgets what it has answered"
+        : `start vLLM with --enable-prefix-caching and --kv-events-config '{"enable_kv_cache_events":true,"publisher":"zmq","endpoint":"tcp://*:5557"}', and point kvEvents.address at that port; check kvEvents.topic against its topic`,
   };
 }
 
-function neverConnected({ rank, address, followedMs, handshakes }: RankFacts): Finding | null {
+function neverConnected(
+  { rank, address, followedMs, handshakes }: RankFacts,
+  engine: EngineName,
+): Finding | null {
   if (handshakes > 0 || followedMs < CONNECT_GRACE_MS) return null;
   return {
     name: "never-connected",
     detail: `rank ${rank}: nothing has answered at ${address} for ${seconds(followedMs)}`,
-    fix: "give the engine an endpoint with * in its address, such as tcp://*:5557: with a concrete host it connects in place of binding, and nothing listens there; check port (rank r is at port + r), network policy and firewall",
+    fix:
+      engine === "trtllm"
+        ? "make kvEvents.address the URL of the engine's /kv_cache_events, as http://HOST:PORT/kv_cache_events; check port, network policy and firewall"
+        : "give the engine an endpoint with * in its address, such as tcp://*:5557: with a concrete host it connects in place of binding, and nothing listens there; check port (rank r is at port + r), network policy and firewall",
+  };
+}
+
+function rankUnfollowed({ address, otherRank }: RankFacts): Finding | null {
+  if (otherRank === null) return null;
+  return {
+    name: "rank-unfollowed",
+    detail: `events of rank ${otherRank} come from ${address}, and no such rank is configured: its blocks are not known`,
+    fix: `set kvEvents.ranks of this endpoint to the number of its data-parallel ranks, ${otherRank + 1} or more`,
   };
 }
 
