@@ -47,6 +47,13 @@ describe("the rewrite of a model's name", () => {
     );
   });
 
+  it("reads the key as JSON does, and what a byte order mark is before", () => {
+    const name = JSON.stringify(REWRITES.get("chat"));
+    expect(rewritten('{"\\u006do\\u0064el":"chat"}')).toBe(`{"\\u006do\\u0064el":${name}}`);
+    expect(rewritten('\ufeff {"model":"chat"}')).toBe(`\ufeff {"model":${name}}`);
+    expect(rewritten('{"mode\\n":"chat","mode\\x":"chat"}')).toBe(null);
+  });
+
   it("gives what a change of the parsed body gives", () => {
     const valueArb = fc.jsonValue({ maxDepth: 3 });
     const entryArb = fc.tuple(fc.oneof(fc.constant("model"), fc.string()), valueArb);

@@ -11,6 +11,10 @@ const OPENING = new Set([BRACE, 0x5b]);
 const CLOSING = new Set([0x7d, 0x5d]);
 const SPACES = new Set([0x20, 0x09, 0x0a, 0x0d]);
 const KEY = '"model"';
+/** Longest text of the key: each of its characters escaped. */
+const ESCAPED_KEY_BYTES = 2 + 5 * "\\u006d".length;
+/** What a body may begin with, U+FEFF in UTF-8. */
+const BYTE_ORDER_MARK = Buffer.from("\ufeff");
 
 /** By these a gateway asks for another name, as llm-d has it; the first that is there counts. */
 const REWRITE_HEADERS = ["x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite"] as const;
@@ -38,7 +42,7 @@ export function rewriteModel(body: Uint8Array, rename: Rename): Buffer | null {
   const pieces: Buffer[] = [];
   let copiedTo = 0;
   for (const { start, end } of modelValues(bytes)) {
-    const name = rename(nameOf(bytes.subarray(start, end)));
+    const name = rename(stringOf(bytes.subarray(start, end)));
     if (name === null) continue;
     pieces.push(bytes.subarray(copiedTo, start), Buffer.from(JSON.stringify(name)));
     copiedTo = end;
@@ -52,7 +56,8 @@ export function rewriteModel(body: Uint8Array, rename: Rename): Buffer | null {
  */
 function modelValues(bytes: Buffer): { readonly start: number; readonly end: number }[] {
   const values: { start: number; end: number }[] = [];
-  const first = afterSpaces(bytes, 0);
+  const isMarked = bytes.subarray(0, BYTE_ORDER_MARK.length).equals(BYTE_ORDER_MARK);
+  const first = afterSpaces(bytes, isMarked ? BYTE_ORDER_MARK.length : 0);
   if (bytes[first] !== BRACE) return values;
   let depth = 0;
   for (let at = first; at < bytes.length; at += 1) {
@@ -72,7 +77,10 @@ function modelValues(bytes: Buffer): { readonly start: number; readonly end: num
 }
 
 function isKey(bytes: Buffer, start: number, end: number): boolean {
-  return end - start === KEY.length && bytes.toString("latin1", start, end) === KEY;
+  if (end - start < KEY.length || end - start > ESCAPED_KEY_BYTES) return false;
+  const text = bytes.subarray(start, end);
+  if (!text.includes(BACKSLASH)) return text.toString("latin1") === KEY;
+  return stringOf(text) === "model";
 }
 
 /** Behind the closing quote of the string that opens at `start`. */
@@ -97,7 +105,7 @@ function afterSpaces(bytes: Buffer, start: number): number {
 }
 
 /** Empty for what is no JSON string. */
-function nameOf(text: Buffer): string {
+function stringOf(text: Buffer): string {
   try {
     return String(JSON.parse(text.toString("utf8")));
   } catch {
