@@ -31,6 +31,7 @@ const WITHOUT_MODEL = [
   "inference.networking.k8s.io/v1 InferencePool",
   "gateway.envoyproxy.io/v1alpha1 ClientTrafficPolicy",
   "networking.gke.io/v1 HealthCheckPolicy",
+  "networking.gke.io/v1 GCPBackendPolicy",
 ];
 
 const manifestSchema = z.looseObject({
@@ -159,6 +160,14 @@ describe("deploy/kubernetes/kvatlas.yaml", () => {
     expect(new Set(enginePorts)).toEqual(new Set(targetPorts.map((port) => port.number)));
     const rule = new DestinationRule(named("DestinationRule") as never);
     expect(rule.spec?.host).toMatch(new RegExp(`^${service.metadata?.name}\\.`));
+    const gkePolicies = manifests.filter(({ apiVersion }) => apiVersion === "networking.gke.io/v1");
+    const services = [named("InferencePool").metadata.name, service.metadata?.name];
+    for (const policy of gkePolicies) {
+      const { spec } = z
+        .object({ spec: z.looseObject({ targetRef: z.looseObject({ name: z.string() }) }) })
+        .parse(policy);
+      expect(services).toContain(spec.targetRef.name);
+    }
     const policies = manifests.filter(({ kind }) => kind === "HealthCheckPolicy");
     const checked = JSON.stringify(policies.find(({ metadata }) => metadata.name === "kvatlas"));
     expect(checked).toContain(`"port":${portOf(config.extProc.healthListen)}`);
