@@ -58,7 +58,8 @@ export async function startRelay(config: Config, deps: RelayDeps): Promise<Runni
   let sources: readonly EventSource[] = [];
   let path: WritePath | null = null;
   const { pool } = config;
-  const defaults = endpointDefaults(config);
+  // It reads no prompts.
+  const defaults = { ...endpointDefaults(config), promptEngine: null };
   const file = config.fleet.endpointsFile;
   const endpoints = new FileEndpoints(
     {

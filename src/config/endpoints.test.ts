@@ -34,6 +34,26 @@ describe("parseEndpoints", () => {
     });
   });
 
+  it("takes no events of another engine than that by whose rules prompts are read", () => {
+    const problemsOf = (prompt: object, engine: string): readonly string[] => {
+      const given = endpointDefaults(configSchema.parse({ model: "m", prompt }));
+      const events = `{ address: "tcp://h:1", engine: ${engine} }`;
+      const text = `endpoints:\n  - { name: a, address: "h:1", kvEvents: ${events} }\n`;
+      const parsed = parseEndpoints({ file: "e.yaml", text }, given);
+      return parsed.ok ? [] : parsed.problems;
+    };
+    const expected = "which is prompt.engine: another engine makes other prompts of chats";
+    expect(problemsOf({}, "sglang")).toEqual([
+      `e.yaml:2:74: endpoints[0].kvEvents.engine: got "sglang", expected vllm, ${expected}`,
+    ]);
+    expect(problemsOf({ engine: "sglang" }, "vllm")).toEqual([
+      `e.yaml:2:74: endpoints[0].kvEvents.engine: got "vllm", expected sglang, ${expected}`,
+    ]);
+    expect(problemsOf({ engine: "sglang" }, "sglang")).toEqual([]);
+    expect(problemsOf({ engine: "sglang" }, "lmcache")).toEqual([]);
+    expect(problemsOf({ tokenize: "off" }, "sglang")).toEqual([]);
+  });
+
   it("gives an endpoint what is stated of its accelerator, and takes no other name", () => {
     const router = {
       prefillTokensPerSecond: 10_000,

@@ -15,21 +15,23 @@ export function endpointDefaults({
   pool,
   model,
   router,
-}: Pick<Config, "pool" | "model" | "router">): EndpointDefaults {
+  prompt,
+}: Pick<Config, "pool" | "model" | "router" | "prompt">): EndpointDefaults {
   const accelerators = new Map(
     Object.entries(router.accelerators).map(([name, stated]) => {
       const speed = stated.prefillTokensPerSecond / router.prefillTokensPerSecond;
       return [name, { speed, dollarsPerHour: stated.dollarsPerHour }];
     }),
   );
-  return { pool, model, accelerators };
+  const promptEngine = prompt.tokenize === "off" ? null : prompt.engine;
+  return { pool, model, accelerators, promptEngine };
 }
 
 export function parseEndpoints(
   source: { readonly file: string; readonly text: string },
   defaults: EndpointDefaults,
 ): EndpointsParse {
-  const schema = endpointsFileSchemaWith(defaults.accelerators);
+  const schema = endpointsFileSchemaWith(defaults);
   const read = readYaml({ ...source, bytesMax: ENDPOINTS_BYTES_MAX }, schema);
   if (!read.ok) return { ok: false, problems: read.problems.map(problemLine) };
   return { ok: true, specs: endpointSpecs(read.value, defaults) };

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { ENDPOINTS_MAX, endpointSpecs, endpointsFileSchema } from "./endpoints-file.ts";
 
-const defaults = { pool: "default", model: "m", accelerators: new Map() };
+const defaults = { pool: "default", model: "m", accelerators: new Map(), promptEngine: null };
 
 /** Path and message of each issue; empty when the file is accepted. */
 function issuesOf(endpoints: readonly unknown[]): string[] {

@@ -4,7 +4,7 @@
  * Reading YAML with places and hints is the duty of config/, which takes the schema from here.
  */
 import { z } from "zod";
-import { ENGINE_DEFAULT, ENGINE_NAMES } from "../core/engine-name.ts";
+import { ENGINE_DEFAULT, ENGINE_NAMES, type EngineName } from "../core/engine-name.ts";
 import { endpointId, isEndpointAddress, RANK_MAX } from "../core/ids.ts";
 import type { Accelerator, EndpointSpec } from "./endpoint.ts";
 
@@ -124,18 +124,30 @@ export interface EndpointDefaults {
   readonly model: string;
   /** The classes that an endpoint may name. */
   readonly accelerators: ReadonlyMap<string, Accelerator>;
+  /** By whose rules prompts are read: events of the other one's are an error. Null: by none. */
+  readonly promptEngine: PromptEngine | null;
 }
 
-/** The file's form where these classes are stated: naming another one is an error. */
-export function endpointsFileSchemaWith(
-  accelerators: ReadonlyMap<string, Accelerator>,
-): typeof endpointsFileSchema {
+type PromptEngine = Extract<EngineName, "vllm" | "sglang">;
+
+/** The file's form where this is stated: what does not fit it is an error. */
+export function endpointsFileSchemaWith({
+  accelerators,
+  promptEngine,
+}: EndpointDefaults): typeof endpointsFileSchema {
   const names = [...accelerators.keys()];
   const message =
     names.length === 0
       ? "no accelerator: router.accelerators is empty"
       : `one of router.accelerators: ${names.join(", ")}`;
   return endpointsFileSchema.superRefine(({ endpoints }, context) => {
+    for (const [index, { kvEvents }] of endpoints.entries()) {
+      const other = promptEngine === "sglang" ? "vllm" : "sglang";
+      if (promptEngine === null || kvEvents?.engine !== other) continue;
+      const path = ["endpoints", index, "kvEvents", "engine"];
+      const message = `${promptEngine}, which is prompt.engine: another engine makes other prompts of chats`;
+      context.addIssue({ code: "custom", path, message });
+    }
     for (const [index, { accelerator }] of endpoints.entries()) {
       if (accelerator === undefined || accelerators.has(accelerator)) continue;
       context.addIssue({ code: "custom", path: ["endpoints", index, "accelerator"], message });
