@@ -49,6 +49,15 @@ describe("sequencer without replay", () => {
     expect(places(sequencer.live({ seq: 2, batch: null }))).toEqual([[2, 2]]);
     expect(sequencer.live(message(2, 2)).drops).toEqual([]);
   });
+
+  it("has more to come in a life that may have begun with what it could not read", () => {
+    const sequencer = fresh();
+    sequencer.live(message(0));
+    sequencer.live({ seq: 1, batch: null });
+    const begun = sequencer.live(message(0, 2));
+    expect([places(begun), open(begun)]).toEqual([[[2, 0]], [[false, 0]]]);
+    expect(open(sequencer.live(message(1, 2)))).toEqual([]);
+  });
 });
 
 describe("sequencer with a replay that runs", () => {

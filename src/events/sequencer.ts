@@ -267,7 +267,9 @@ export class Sequencer {
     const isDoubted = place === "next" && this.#isUnproven;
     const isUnproven = isDoubted && message.seq > 0;
     const epoch = place === "new-life" ? this.#epochNext() : this.#epoch();
-    this.#deliver(message, epoch, { isUnproven });
+    // What could not be read before it may have been said in this life, behind it.
+    const isCatchingUp = this.#isCursorUndecodable && message.seq < (this.#cursor?.seq ?? -1);
+    this.#deliver(message, epoch, { isUnproven, isCatchingUp });
     // First words behind a new connection may be late ones of the life before: the next one is asked about.
     if (isDoubted && !isUnproven) this.#isUnproven = true;
     if (place === "next" && message.batch !== null) this.#replayRounds = 0;
@@ -334,7 +336,7 @@ export class Sequencer {
   #deliver(
     message: EngineMessage,
     epoch: number,
-    { isUnproven = false, isNote = false } = {},
+    { isUnproven = false, isNote = false, isCatchingUp = false } = {},
   ): void {
     const engineMs = engineMsOf(message);
     // An undecodable message says no time; the one before it still bounds what is a repeat.
@@ -346,7 +348,7 @@ export class Sequencer {
     this.#isUnproven = false;
     this.#isCursorUndecodable = message.batch === null;
     const { seq, batch } = message;
-    const flags = { isUnproven, isNote, isCatchingUp: false };
+    const flags = { isUnproven, isNote, isCatchingUp };
     this.#deliveries.push({ seq, batch, epoch, engineMs: cursorMs, ...flags });
     if (this.#replay !== null) this.#replay.isBehind = true;
   }
@@ -374,7 +376,7 @@ export class Sequencer {
     if (isCatchingUp && !this.#isCatchingUp && deliveries.length === 0) this.#note();
     const last = deliveries.length - 1;
     for (const [position, each] of deliveries.entries()) {
-      const isOpen = position < last || isCatchingUp;
+      const isOpen = position < last || isCatchingUp || each.isCatchingUp;
       if (isOpen) deliveries[position] = { ...each, isCatchingUp: true };
       this.#isCatchingUp = isOpen;
     }
