@@ -215,6 +215,14 @@ export class CopyLanes {
     this.#handles.removeAll(this.#one);
   }
 
+  /** Whether a removal from a lane finds a copy there, or a hint. */
+  has(place: LanePlace, handle: bigint): boolean {
+    const { tier } = place;
+    if (this.#hints.has(tier, handle)) return true;
+    if (tier === "gpu" && this.#groups.length === 0) return this.#gpuCopies(handle) > 0;
+    return (this.#find(place)?.counts.get(handle) ?? 0) > 0;
+  }
+
   /** Copies that the index has of a block in a tier, hints apart. */
   copies(tier: Tier, handle: bigint): number {
     const lanes = this.#lanes[tierOrder(tier)] ?? [];

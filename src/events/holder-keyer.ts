@@ -374,8 +374,9 @@ export class HolderKeyer {
     if (group === undefined) this.#leftOut.count("other-group");
     else if (tier === "unknown") keyed.push(lost("unknown-tier"));
     else {
-      const handles = this.#orphans.removeWaiting(event.handles, tier, this.#handles);
-      if (handles.length > 0) this.#lanes.removed({ tier, medium, group }, handles, keyed);
+      const place = { tier, medium, group };
+      const handles = this.#orphans.removeWaiting(event, (each) => this.#lanes.has(place, each));
+      if (handles.length > 0) this.#lanes.removed(place, handles, keyed);
     }
   }
 

@@ -13,38 +13,47 @@ function stored(handles: readonly number[], medium = "GPU"): BlockStored {
   };
 }
 
+const GPU = { medium: "GPU", group: null };
+const CPU = { medium: "CPU", group: null };
+
 describe("removals of blocks that wait", () => {
   it("are kept once for each copy; one more is of a block that is not there", () => {
     const orphans = new Orphans();
     orphans.hold(stored([1, 2, 1]), handle(99));
-    const took = [1, 1, 1, 3].map((each) => orphans.removed(handle(each), "gpu"));
+    const took = [1, 1, 1, 3].map((each) => orphans.removed(handle(each), GPU));
     expect(took).toEqual([true, true, false, false]);
-    expect(orphans.removed(handle(2), "cpu")).toBe(false);
+    expect(orphans.removed(handle(2), CPU)).toBe(false);
     expect(orphans.take(handle(99))).toMatchObject([
       { type: "stored" },
       { type: "removed", handles: BigUint64Array.of(1n, 1n), medium: "GPU" },
     ]);
-    expect(orphans.removed(handle(2), "gpu")).toBe(false);
+    expect(orphans.removed(handle(2), GPU)).toBe(false);
   });
 
-  it("are counted in each tier, and for every event that has the block", () => {
+  it("are counted in each medium and group, and for every event that has the block", () => {
     const orphans = new Orphans();
     orphans.hold(stored([1]), handle(98));
     orphans.hold(stored([1, 2]), handle(99));
     orphans.hold(stored([1], "CPU"), handle(97));
-    const took = ["gpu", "gpu", "gpu", "cpu", "cpu"] as const;
-    expect(took.map((tier) => orphans.removed(handle(1), tier))).toEqual([
+    const took = [GPU, { medium: "device", group: null }, GPU, CPU, CPU];
+    expect(took.map((place) => orphans.removed(handle(1), place))).toEqual([
       ...[true, true, false],
       ...[true, false],
     ]);
     expect(orphans.size).toBe(1);
+    for (const place of [
+      { medium: "CPU_TIER1", group: null },
+      { medium: "GPU", group: 2 },
+    ]) {
+      expect(orphans.removed(handle(2), place)).toBe(false);
+    }
   });
 
   it("make room where nothing of an event is left", () => {
     const orphans = new Orphans();
     for (let each = 0; each < 2 * ORPHANS_MAX; each += 1) {
       expect(orphans.hold(stored([each]), handle(1_000_000 + each))).toBe(true);
-      expect(orphans.removed(handle(each), "gpu")).toBe(true);
+      expect(orphans.removed(handle(each), GPU)).toBe(true);
     }
     expect(orphans.size).toBe(0);
     expect(orphans.take(handle(1_000_000))).toEqual([]);
@@ -54,7 +63,7 @@ describe("removals of blocks that wait", () => {
     const orphans = new Orphans();
     orphans.hold(stored([1]), handle(99));
     orphans.hold(stored([2]), handle(1));
-    orphans.removed(handle(1), "gpu");
+    orphans.removed(handle(1), GPU);
     expect(orphans.size).toBe(2);
     expect(orphans.take(handle(99)).map(({ type }) => type)).toEqual(["stored", "removed"]);
     expect(orphans.take(handle(1)).map(({ type }) => type)).toEqual(["stored"]);

@@ -5,7 +5,7 @@
  * come next. What was removed as a whole waits no longer.
  */
 import { type EngineKey, engineKey } from "../core/ids.ts";
-import { type Tier, tierOfMedium } from "../tiers/tier.ts";
+import { tierOfMedium } from "../tiers/tier.ts";
 import { type BlockRemoved, type BlockStored, detached } from "./kv-event.ts";
 
 /** Events held for one holder. */
@@ -13,18 +13,22 @@ export const ORPHANS_MAX = 4096;
 /** Tokens of all events held for one holder. */
 export const ORPHAN_TOKENS_MAX = 1_048_576;
 
+/** Where an engine stores and removes, as it says it. */
+type EventPlace = Pick<BlockRemoved, "medium" | "group">;
+
 interface Orphan {
   readonly event: BlockStored;
   readonly parent: EngineKey;
-  readonly tier: Tier;
+  /** Name of its place. */
+  readonly place: string;
   /** What was removed of it: each of its copies at most once. */
   readonly removed: EngineKey[];
 }
 
 export class Orphans {
   readonly #byParent = new Map<EngineKey, Set<Orphan>>();
-  /** The orphans that have a block in a tier, once for each copy that was not removed. */
-  readonly #copies = new Map<Tier, Map<EngineKey, Orphan[]>>();
+  /** The orphans that have a block in a place, once for each copy that was not removed. */
+  readonly #copies = new Map<string, Map<EngineKey, Orphan[]>>();
   #orphans = 0;
   #tokens = 0;
   #areElsewhere = false;
@@ -49,14 +53,13 @@ export class Orphans {
   hold(event: BlockStored, parent: EngineKey): boolean {
     const tokens = this.#tokens + event.tokens.length;
     if (this.#orphans >= ORPHANS_MAX || tokens > ORPHAN_TOKENS_MAX) return false;
-    const tier = tierOfMedium(event.medium);
-    if (tier === "unknown") return false;
-    const orphan: Orphan = { event: detached(event), parent, tier, removed: [] };
+    const place = nameOf(event);
+    const orphan: Orphan = { event: detached(event), parent, place, removed: [] };
     const siblings = this.#byParent.get(parent);
     if (siblings === undefined) this.#byParent.set(parent, new Set([orphan]));
     else siblings.add(orphan);
-    const copies = this.#copies.get(tier) ?? new Map<EngineKey, Orphan[]>();
-    this.#copies.set(tier, copies);
+    const copies = this.#copies.get(place) ?? new Map<EngineKey, Orphan[]>();
+    this.#copies.set(place, copies);
     for (const each of event.handles) {
       const handle = engineKey(each);
       const waiting = copies.get(handle);
@@ -69,8 +72,8 @@ export class Orphans {
   }
 
   /** Takes away one copy of a block that waits here. False: there is none. */
-  removed(handle: EngineKey, tier: Tier): boolean {
-    const orphan = this.#copies.get(tier)?.get(handle)?.at(-1);
+  removed(handle: EngineKey, place: EventPlace): boolean {
+    const orphan = this.#copies.get(nameOf(place))?.get(handle)?.at(-1);
     if (orphan === undefined) return false;
     this.#forgetCopy(orphan, handle);
     orphan.removed.push(handle);
@@ -80,18 +83,12 @@ export class Orphans {
 
   /**
    * A removal of blocks: of those that wait here, it waits with them. Returns the others. A copy that is
-   * placed goes first: the one that waits is unknown to the index anyway.
+   * placed there goes first: the one that waits is unknown to the index anyway.
    */
-  removeWaiting(
-    handles: BigUint64Array,
-    tier: Tier,
-    placed: { has(handle: EngineKey): boolean },
-  ): BigUint64Array {
+  removeWaiting(removal: BlockRemoved, isPlaced: (handle: bigint) => boolean): BigUint64Array {
+    const { handles } = removal;
     if (this.#orphans === 0) return handles;
-    return handles.filter((each) => {
-      const handle = engineKey(each);
-      return placed.has(handle) || !this.removed(handle, tier);
-    });
+    return handles.filter((each) => isPlaced(each) || !this.removed(engineKey(each), removal));
   }
 
   /** Hands over, in order, what waited for this parent. */
@@ -135,10 +132,16 @@ export class Orphans {
   }
 
   #forgetCopy(orphan: Orphan, handle: EngineKey): void {
-    const copies = this.#copies.get(orphan.tier);
+    const copies = this.#copies.get(orphan.place);
     const waiting = copies?.get(handle) ?? [];
     const position = waiting.lastIndexOf(orphan);
     if (position >= 0) waiting.splice(position, 1);
     if (waiting.length === 0) copies?.delete(handle);
   }
+}
+
+/** All media of the GPU are one place. */
+function nameOf({ medium, group }: EventPlace): string {
+  const tier = tierOfMedium(medium);
+  return `${tier === "gpu" ? tier : medium?.toUpperCase()} ${group}`;
 }

@@ -35,7 +35,10 @@ export function restoreRelay(
 /** In a vLLM stream a connector's blocks show by their size, which rows do not have. */
 function mayHaveHints(
   engine: EngineName | undefined,
-  { state, blockSizesTokens }: HolderCursor,
+  { reason, blockSizesTokens }: HolderCursor,
 ): boolean {
-  return isConnector(engine) || (state === "DEGRADED" && blockSizesTokens.length > 1);
+  return isConnector(engine) || (!ALONE.has(reason) && blockSizesTokens.length > 1);
 }
+
+/** Reasons that stand where nothing else is missing, removals of a connector's blocks neither; null: EXACT. */
+const ALONE: ReadonlySet<string | null> = new Set([null, "catching-up", "log-truncated"]);

@@ -14,6 +14,7 @@ import { HolderRelay } from "./holder-relay.ts";
 import type { KeyedBatch } from "./keyed-batch.ts";
 import { decodeKeyedBatches, encodeKeyedBatches } from "./keyed-batch-codec.ts";
 import type { KvEvent } from "./kv-event.ts";
+import { restoreRelay } from "./restore-relay.ts";
 
 const SEED = 3;
 const MODEL = "model";
@@ -93,8 +94,6 @@ class Model {
   waiting: Waiting[] = [];
   /** Some waited in a relay that is gone. */
   areSomeLost = false;
-  /** Copies that the relay has placed. */
-  readonly placed = new Map<number, number>();
   hasSeenCpu = false;
   isExact = true;
 
@@ -114,7 +113,7 @@ class Model {
 
   /** No block is held; what each one is remains known. */
   clear(): void {
-    for (const table of [this.gpu, this.cpu, this.placed]) table.clear();
+    for (const table of [this.gpu, this.cpu]) table.clear();
     this.waiting = [];
     this.areSomeLost = false;
     this.hasSeenCpu = false;
@@ -124,7 +123,6 @@ class Model {
   forgetRemoved(): void {
     for (const block of this.known) {
       if (!this.gpu.get(block) && !this.cpu.get(block)) this.known.delete(block);
-      this.placed.set(block, (this.gpu.get(block) ?? 0) + (this.cpu.get(block) ?? 0));
     }
   }
 
@@ -140,11 +138,9 @@ class Model {
       const orphan = this.waiting.findLast(
         (each) => step.tier === "gpu" && remainingOf(each).includes(step.block),
       );
-      if (!this.placed.get(step.block) && orphan !== undefined) this.#removeWaiting(orphan, step);
-      else {
-        this.placed.set(step.block, Math.max(0, (this.placed.get(step.block) ?? 0) - 1));
-        this.#add(step.tier, step.block, -1);
-      }
+      const isPlaced = (this[step.tier].get(step.block) ?? 0) > 0;
+      if (!isPlaced && orphan !== undefined) this.#removeWaiting(orphan, step);
+      else this.#add(step.tier, step.block, -1);
     }
     if (step.do !== "store" && step.do !== "offload") return;
     const blocks = step.do === "store" ? pathTo(step.block).slice(-step.length) : [step.block];
@@ -168,7 +164,6 @@ class Model {
     for (const block of blocks) {
       this.known.add(block);
       this.told.add(block);
-      this.placed.set(block, (this.placed.get(block) ?? 0) + 1);
       this.#add(tier, block, 1);
     }
     const freed = blocks.flatMap((block) => this.waiting.filter(({ before }) => before === block));
@@ -222,9 +217,7 @@ function newRelay(): HolderRelay {
 
 function relayFromStore(residency: Residency): HolderRelay {
   const relay = newRelay();
-  const cursor = residency.cursorOf(holder);
-  if (cursor !== null) relay.restoreCursor(cursor);
-  for (const held of residency.heldRows(holder)) relay.restoreHandles(held, held.copies);
+  restoreRelay(relay, residency, { model: MODEL });
   return relay;
 }
 
