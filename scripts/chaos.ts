@@ -1,8 +1,8 @@
 /**
- * `npm run chaos -- [--seed N | --histories N [--first N]]`: random histories of engines, losses and
+ * `npm run chaos -- [--seed N | --histories N [--first N]] [--kind KIND]`: random histories of engines, losses and
  * restarts through the write path, against a brute-force model (test/chaos).
  *
- * Prints the failing seeds and a digest of all ends, which is the same for the same seeds; ends with 1
+ * Seeds have kinds (chaos-kinds.ts); --kind makes all of them of one. Prints the failing seeds and a digest of all ends, which is the same for the same seeds; ends with 1
  * when the router holds, or claims to know, what is not so.
  */
 import { createHash } from "node:crypto";
@@ -10,6 +10,7 @@ import { parseArgs } from "node:util";
 import { nodeClock } from "../src/core/node-clock.ts";
 import { createBlockHasher } from "../src/keys/block-hasher.ts";
 import { ChaosContent } from "../test/chaos/chaos-content.ts";
+import { KINDS } from "../test/chaos/chaos-kinds.ts";
 import { MODEL, runHistory } from "../test/chaos/history.ts";
 import { keysByDefinition } from "../test/harness/golden-holdings.ts";
 
@@ -22,12 +23,18 @@ const { values } = parseArgs({
     seed: { type: "string" },
     histories: { type: "string", default: "1000" },
     first: { type: "string", default: "1" },
+    kind: { type: "string" },
   },
 });
 const first = Number(values.seed ?? values.first);
 const histories = values.seed === undefined ? Number(values.histories) : 1;
 if (!Number.isSafeInteger(first) || !Number.isSafeInteger(histories) || histories < 1) {
   process.stderr.write("--seed, --first and --histories must be integers, the last one positive\n");
+  process.exit(2);
+}
+const kind = KINDS.find((each) => each === values.kind);
+if (values.kind !== undefined && kind === undefined) {
+  process.stderr.write(`--kind must be one of ${KINDS.join(", ")}\n`);
   process.exit(2);
 }
 
@@ -45,7 +52,7 @@ let toldMs = startMs;
 let done = 0;
 while (done < histories && failures < FAILURES_MAX) {
   const seed = first + done;
-  const outcome = runHistory(seed, deps);
+  const outcome = runHistory(seed, deps, kind);
   done += 1;
   messages += outcome.messages;
   exactClaims += outcome.exactClaims;

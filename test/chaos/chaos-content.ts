@@ -27,8 +27,8 @@ export interface Identity {
 /** A document with an identity, cut into blocks and hashed by one engine. */
 export interface ChainOf extends Identity {
   readonly document: number;
-  /** Tokens per block. */
-  readonly size: number;
+  /** Tokens of its blocks, again and again. */
+  readonly sizes: readonly number[];
   readonly hashSeed: number;
 }
 
@@ -61,10 +61,17 @@ export class ChaosContent {
     const name = JSON.stringify(of);
     const known = this.#chains.get(name);
     if (known !== undefined) return known;
-    const { size, lora, salt, image } = of;
-    const depths = Math.max(2, Math.min(CHAIN_BLOCKS_MAX, Math.floor(CHAIN_TOKENS_MAX / size)));
-    const blocks = Array.from({ length: depths }, (_, depth) => ({
-      tokens: Array.from({ length: size }, (_each, at) => tokenAt(of.document, depth * size + at)),
+    const { sizes, lora, salt, image } = of;
+    const fitting = Math.floor(CHAIN_TOKENS_MAX / Math.max(...sizes));
+    const depths = Math.max(2, Math.min(CHAIN_BLOCKS_MAX, fitting));
+    const sizesTokens = Array.from(
+      { length: depths },
+      (_, depth) => sizes[depth % sizes.length] ?? 1,
+    );
+    const endOf = (depth: number): number =>
+      sizesTokens.slice(0, depth + 1).reduce((sum, each) => sum + each, 0);
+    const blocks = sizesTokens.map((size, depth) => ({
+      tokens: documentTokens(of.document, endOf(depth)).slice(-size),
       extras: [
         ...(image !== null && depth > 0 && depth < 3 ? [[image, 3 - depth]] : []),
         ...(salt !== null && depth === 0 ? [salt] : []),
@@ -72,7 +79,8 @@ export class ChaosContent {
     }));
     const tokens = blocks.flatMap((block) => block.tokens);
     const told = blocks.map(({ extras }) => (extras.length === 0 ? null : JSON.stringify(extras)));
-    const plain = { model: this.#model, lora, blockSizeTokens: size, tokens };
+    const [blockSizeTokens = 1] = sizes;
+    const plain = { model: this.#model, lora, blockSizeTokens, sizesTokens, tokens };
     const keys = this.#keysOf({ ...plain, extras: told });
     const plainKeys = this.#keysOf(plain);
     const chain: TruthBlock[] = [];
@@ -81,7 +89,8 @@ export class ChaosContent {
       const hashed = [of.hashSeed, parent?.digest.toString("hex"), block.tokens, lora, told[depth]];
       const digest = createHash("sha256").update(JSON.stringify(hashed)).digest();
       chain.push({
-        ...{ digest, handle: digest.readBigUInt64BE(24), parent, tokens: block.tokens, size, lora },
+        ...{ digest, handle: digest.readBigUInt64BE(24), parent, lora },
+        ...{ tokens: block.tokens, size: block.tokens.length },
         extras: block.extras.length === 0 ? null : block.extras,
         ...{ key: keys[depth] ?? 0n, plainKey: plainKeys[depth] ?? 0n },
       });
@@ -89,6 +98,21 @@ export class ChaosContent {
     this.#chains.set(name, chain);
     return chain;
   }
+}
+
+export function documentTokens(document: number, length: number): number[] {
+  return Array.from({ length }, (_, place) => tokenAt(document, place));
+}
+
+/** Neighbours of one size: an event tells of such. */
+export function runsOfSize(blocks: readonly TruthBlock[]): TruthBlock[][] {
+  const runs: TruthBlock[][] = [];
+  for (const block of blocks) {
+    const run = runs.at(-1);
+    if (run !== undefined && run[0]?.size === block.size) run.push(block);
+    else runs.push([block]);
+  }
+  return runs;
 }
 
 /** Token at a place of a document; neighbours share their beginnings. */

@@ -10,6 +10,7 @@ import {
   type Identity,
   identityOf,
   PLAIN,
+  runsOfSize,
   type TruthBlock,
 } from "./chaos-content.ts";
 import { Held, Hints, type Lane, MEDIA } from "./chaos-held.ts";
@@ -86,8 +87,8 @@ export class ChaosEngine {
 
   /** Stores the whole of a document, so that something is said. */
   storeDocument(atMs: number): Said {
-    const size = this.#chance.of(this.traits.blockSizes);
-    const chain = this.#chain(this.#chance.below(DOCUMENTS), size, PLAIN);
+    const sizes = this.#chance.of(this.traits.chainSizes);
+    const chain = this.#chain(this.#chance.below(DOCUMENTS), sizes, PLAIN);
     return this.#say(this.#store(chain, 0), atMs);
   }
 
@@ -111,9 +112,9 @@ export class ChaosEngine {
     return this.#holdingsAt.get(atMs) ?? null;
   }
 
-  /** Key of a handle of any life; undefined: it never said such a handle. */
-  keyOf(handle: bigint): bigint | undefined {
-    return this.#blockOf.get(handle)?.key;
+  /** Of any life; undefined: it never said such a handle. */
+  blockOf(handle: bigint): TruthBlock | undefined {
+    return this.#blockOf.get(handle);
   }
 
   /** Whether a block, or one before it, was named without its salt or image. */
@@ -168,7 +169,7 @@ export class ChaosEngine {
   }
 
   #doOne(): WireEvent[] {
-    const { hasLowerTiers, hasConnector, isOdd } = this.traits;
+    const { hasLowerTiers, hasConnector, isOdd, isClearing } = this.traits;
     const dice = this.#chance.below(100);
     if (this.seq < 0 && this.traits.engine === "sglang" && this.#ever.size === 0) {
       return [{ type: "AllBlocksCleared" }, ...this.#storeSome()];
@@ -176,7 +177,7 @@ export class ChaosEngine {
     if (dice < 50) return this.#storeSome();
     if (dice < 72) return this.#removeSome();
     if (dice < 76) return this.#removeAgain();
-    if (dice < 79) return this.#clear();
+    if (dice < 79 && isClearing) return this.#clear();
     if (dice < 82 && isOdd) return this.#sayOdd();
     if (hasConnector && this.#ever.size > 0) return this.#storeChunks();
     if (hasLowerTiers) return dice < 94 ? this.#offload() : this.#dropLower();
@@ -199,7 +200,7 @@ export class ChaosEngine {
     const { chance } = { chance: this.#chance };
     // Tokens alone make no key of a connector's where identities are told.
     const identity = this.traits.hasConnector ? PLAIN : identityOf(chance);
-    const chain = this.#chain(chance.below(DOCUMENTS), chance.of(this.traits.blockSizes), identity);
+    const chain = this.#chain(chance.below(DOCUMENTS), chance.of(this.traits.chainSizes), identity);
     const starts = chain.flatMap((_, depth) => {
       const before = chain[depth - 1];
       return depth === 0 || (before !== undefined && this.#ever.has(before.handle)) ? [depth] : [];
@@ -218,7 +219,7 @@ export class ChaosEngine {
       if (areKeysTold) this.claims.add(block);
     }
     const isPaged = this.traits.engine === "sglang" && this.#chance.is(0.5);
-    const runs = isPaged ? stored.map((block) => [block]) : [stored];
+    const runs = isPaged ? stored.map((block) => [block]) : runsOfSize(stored);
     const { fullGroups, isHybrid } = this.traits;
     const groups = this.#chance.is(0.9) ? fullGroups : fullGroups.slice(0, 1);
     const events = groups.flatMap((group) => {
@@ -362,9 +363,9 @@ export class ChaosEngine {
   #sayOdd(): WireEvent[] {
     switch (this.#chance.below(4)) {
       case 0: {
-        const [size = 1] = this.traits.blockSizes;
+        const [sizes = [1]] = this.traits.chainSizes;
         const identity = { ...PLAIN, salt: "never-told" };
-        const chain = this.#chain(this.#chance.below(DOCUMENTS), size, identity);
+        const chain = this.#chain(this.#chance.below(DOCUMENTS), sizes, identity);
         return this.#store(chain, this.#chance.between(1, chain.length - 1));
       }
       case 1: {
@@ -385,9 +386,9 @@ export class ChaosEngine {
     this.#held.set(block.handle, held);
   }
 
-  #chain(document: number, size: number, identity: Identity): readonly TruthBlock[] {
+  #chain(document: number, sizes: readonly number[], identity: Identity): readonly TruthBlock[] {
     const image = this.traits.engine === "vllm" ? identity.image : null;
-    const place = { document, size, hashSeed: this.#hashSeed };
+    const place = { document, sizes, hashSeed: this.#hashSeed };
     const chain = this.#content.chain({ ...identity, image, ...place });
     for (const block of chain) {
       this.#blocks.add(block);

@@ -53,7 +53,7 @@ export class Hints {
   readonly #ever = new Set<bigint>();
 
   static chainOf(document: number): ChainOf {
-    return { ...PLAIN, document, size: CHUNK_TOKENS, hashSeed: CHUNK_SEED };
+    return { ...PLAIN, document, sizes: [CHUNK_TOKENS], hashSeed: CHUNK_SEED };
   }
 
   add(block: TruthBlock, atMs: number): void {

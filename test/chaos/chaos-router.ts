@@ -7,11 +7,13 @@ import { Applier } from "../../src/events/applier.ts";
 import type { HolderRelay } from "../../src/events/holder-relay.ts";
 import type { KeyedBatch } from "../../src/events/keyed-batch.ts";
 import { restoreRelay } from "../../src/events/restore-relay.ts";
+import { decodePart, encodeParts } from "../../src/events/snapshot-codec.ts";
 import { HotIndex } from "../../src/indexer/hot-index.ts";
 import { type BlockRecord, type HolderCursor, Residency } from "../../src/indexer/residency.ts";
 import { tierOrder } from "../../src/tiers/tier.ts";
 import type { TruthBlock } from "./chaos-content.ts";
 import type { ChaosEngine } from "./chaos-engine.ts";
+import { type ChaosPrompts, longestChain, NOTHING_MATCHED } from "./chaos-prompts.ts";
 import type { Holdings, Said } from "./chaos-said.ts";
 
 /** The router holds, or claims, what is not so. */
@@ -24,10 +26,13 @@ interface KeptHolder {
   readonly ambiguous: BigUint64Array;
 }
 
+/** Some rows a part, so that holders have several. */
+const PART_BYTES_MAX = 2048;
 const CLOCK = { nowMs: (): number => 0, wallMs: (): number => 0, after: () => (): void => {} };
 
 export class ChaosRouter {
   readonly #engineOf: (holder: Holder) => ChaosEngine;
+  readonly #prompts: ChaosPrompts;
   #index = new HotIndex();
   #residency = new Residency({ index: this.#index, entriesMax: 1_000_000 });
   #applier = this.#newApplier();
@@ -37,8 +42,12 @@ export class ChaosRouter {
   #fenced = new Map<Holder, number>();
   exactClaims = 0;
 
-  constructor(engineOf: (holder: Holder) => ChaosEngine) {
-    this.#engineOf = engineOf;
+  constructor(deps: {
+    readonly engineOf: (holder: Holder) => ChaosEngine;
+    readonly prompts: ChaosPrompts;
+  }) {
+    this.#engineOf = deps.engineOf;
+    this.#prompts = deps.prompts;
   }
 
   accept(batch: KeyedBatch): void {
@@ -147,6 +156,29 @@ export class ChaosRouter {
     }
   }
 
+  /** Of each prompt an EXACT holder is matched with the longest chain that its engine has. */
+  checkMatches(holders: readonly Holder[]): void {
+    const exact = holders.flatMap((holder) => {
+      const cursor = this.cursorOf(holder);
+      const engine = this.#engineOf(holder);
+      const holdings = engine.holdingsAt(cursor?.engineMs ?? -1);
+      if (cursor?.state !== "EXACT" || !engine.traits.areExtrasTold || holdings === null) return [];
+      return [{ holder, engine, holdings }];
+    });
+    if (exact.length === 0) return;
+    for (const prompt of this.#prompts.all) {
+      const matched = this.#prompts.match(prompt, this.#index, this.#residency);
+      for (const { holder, engine, holdings } of exact) {
+        const name = holderName(holder);
+        const told = JSON.stringify(matched.get(name) ?? NOTHING_MATCHED);
+        const truth = JSON.stringify(longestChain(prompt, holdings, engine));
+        if (told === truth) continue;
+        const what = `document ${prompt.document}, ${prompt.lora}, ${prompt.salt}`;
+        throw new Divergence(`${name}: of ${what} ${told} is matched, it has ${truth}`);
+      }
+    }
+  }
+
   #checkBlock(
     holder: Holder,
     found: {
@@ -198,10 +230,11 @@ export class ChaosRouter {
     if (!engine.traits.areExtrasTold) return;
     const isExact = this.cursorOf(holder)?.state === "EXACT";
     for (const [handle, { key }] of this.#residency.records(holder)) {
-      if (engine.keyOf(handle) === key || !engine.hasKey(key)) continue;
+      const truth = engine.blockOf(handle)?.key;
+      if (truth === key || !engine.hasKey(key)) continue;
       // Where what told of its salt or image was lost, tokens alone place it, and it is not EXACT.
       if (!isExact && engine.isIdentityUntold(handle)) continue;
-      throw new Divergence(`${when}: ${handle} is held as ${key}, it is ${engine.keyOf(handle)}`);
+      throw new Divergence(`${when}: ${handle} is held as ${key}, it is ${truth}`);
     }
   }
 
@@ -258,4 +291,25 @@ export class ChaosRouter {
 /** All that an engine said is held; of a connector's blocks it is not known how long they are there. */
 function isWhole({ state, reason }: HolderCursor): boolean {
   return state === "EXACT" || reason === "no-removals";
+}
+
+/** What another process has that reads a snapshot of this. */
+export function fromSnapshot(kept: readonly KeptHolder[]): Residency {
+  const written = newResidency();
+  const read = newResidency();
+  for (const { holder, ...known } of kept) {
+    written.replace(holder, known);
+    const parts = encodeParts(written, holder, PART_BYTES_MAX).flatMap((data) => {
+      const part = decodePart(data);
+      return part.ok ? [part.value] : [];
+    });
+    const cursor = parts[0]?.cursor ?? null;
+    const ambiguous = BigUint64Array.from(parts.flatMap((part) => [...part.ambiguous]));
+    read.replace(holder, { cursor, rows: parts.flatMap(({ rows }) => rows), ambiguous });
+  }
+  return read;
+}
+
+function newResidency(): Residency {
+  return new Residency({ index: new HotIndex(), entriesMax: 1_000_000 });
 }

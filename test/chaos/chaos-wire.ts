@@ -28,7 +28,10 @@ export interface EngineForm {
 
 export interface EngineTraits extends EngineForm {
   readonly rank: number;
-  readonly blockSizes: readonly number[];
+  /** Of a chain's blocks, again and again; one of these for each chain. */
+  readonly chainSizes: readonly (readonly number[])[];
+  /** It drops all that it has now and then. */
+  readonly isClearing: boolean;
   readonly hasLowerTiers: boolean;
   /** It has a connector, which stores chunks in the CPU and never says that they are gone. */
   readonly hasConnector: boolean;

@@ -6,13 +6,16 @@ import { createHash } from "node:crypto";
 import { endpointId, type Holder, holderName } from "../../src/core/ids.ts";
 import { HolderRelay, type RelayStep } from "../../src/events/holder-relay.ts";
 import type { KeyedBatch } from "../../src/events/keyed-batch.ts";
+import { restoreRelay } from "../../src/events/restore-relay.ts";
 import type { BlockHasher } from "../../src/keys/block-hasher.ts";
 import { Chance } from "./chance.ts";
 import type { ChaosContent } from "./chaos-content.ts";
 import { ChaosEngine } from "./chaos-engine.ts";
-import { HINT_LIFE_MS, MEDIA } from "./chaos-held.ts";
+import { HINT_LIFE_MS } from "./chaos-held.ts";
+import { type Kind, kindOf, type Turn, traitsOf, turnOf, UNHEARD_OF } from "./chaos-kinds.ts";
 import { batchesOf, ChaosLog, NO_LOG_FAULTS } from "./chaos-log.ts";
-import { ChaosRouter, Divergence } from "./chaos-router.ts";
+import { ChaosPrompts } from "./chaos-prompts.ts";
+import { ChaosRouter, Divergence, fromSnapshot } from "./chaos-router.ts";
 import { ChaosStream, NO_WAY_FAULTS, type WayFaults } from "./chaos-stream.ts";
 import { type EngineTraits, engineNameOf } from "./chaos-wire.ts";
 
@@ -33,9 +36,16 @@ export interface HistoryOutcome {
 }
 
 export const MODEL = "model";
+/** Turns of an engine to which nobody listens. */
+const UNHEARD_MAX = 60;
 
-export function runHistory(seed: number, deps: HistoryDeps): HistoryOutcome {
-  const history = new History(seed, deps);
+/** `kind`: default that of the seed. */
+export function runHistory(
+  seed: number,
+  deps: HistoryDeps,
+  kind: Kind = kindOf(seed),
+): HistoryOutcome {
+  const history = new History(seed, deps, kind);
   let problem: string | null = null;
   try {
     history.run();
@@ -51,6 +61,7 @@ export function runHistory(seed: number, deps: HistoryDeps): HistoryOutcome {
 }
 
 class History {
+  readonly #kind: Kind;
   readonly #chance: Chance;
   readonly #deps: HistoryDeps;
   readonly #streams = new Map<string, ChaosStream>();
@@ -65,12 +76,18 @@ class History {
   readonly router: ChaosRouter;
   messages = 0;
 
-  constructor(seed: number, deps: HistoryDeps) {
+  constructor(seed: number, deps: HistoryDeps, kind: Kind) {
+    this.#kind = kind;
     this.#chance = new Chance(seed);
     this.#deps = deps;
     const chance = this.#chance;
-    this.router = new ChaosRouter((holder) => this.#streamOf(holder).engine);
-    const rate = (): number => (chance.is(0.5) ? 0 : chance.of([0.02, 0.1, 0.3]));
+    const { hasher } = deps;
+    this.router = new ChaosRouter({
+      engineOf: (holder): ChaosEngine => this.#streamOf(holder).engine,
+      prompts: new ChaosPrompts(hasher, MODEL),
+    });
+    const calm = kind === "any" ? 0.5 : 0.9;
+    const rate = (): number => (chance.is(calm) ? 0 : chance.of([0.02, 0.1, 0.3]));
     this.#log = chance.is(0.5)
       ? new ChaosLog(chance, {
           ...{ drop: rate() / 2, double: rate(), swap: rate() / 2, truncate: rate() / 4 },
@@ -78,7 +95,7 @@ class History {
       : null;
     const endpoints = chance.between(1, 2);
     for (let endpoint = 0; endpoint < endpoints; endpoint += 1) {
-      const traits = traitsOf(chance);
+      const traits = traitsOf(kind, chance);
       const faults: WayFaults = {
         ...{ drop: rate(), double: rate(), swap: rate(), damage: rate() / 2 },
         ...{ replayFails: rate(), replyLost: rate() / 4 },
@@ -110,6 +127,7 @@ class History {
     for (const holder of this.#holders)
       this.router.expectExact(holder, "after its engine started again");
     this.router.checkIndex(this.#holders);
+    this.router.checkMatches(this.#holders);
   }
 
   #addStream(holder: Holder, shared: Omit<EngineTraits, "rank">, faults: WayFaults): void {
@@ -118,6 +136,11 @@ class History {
     const traits = { ...shared, rank: holder.rank };
     const engine = new ChaosEngine(traits, { chance, content, hashSeed: 0 });
     const relay = this.#newRelay(holder, traits);
+    const isLate = this.#kind === "middle";
+    for (let said = isLate ? chance.between(0, 8) : 0; said > 0; said -= 1) {
+      this.#nowMs += 1;
+      engine.step(this.#nowMs);
+    }
     const onStep = (step: RelayStep): void => {
       this.#publish(step);
       if (this.#log === null) this.router.checkKnown(holder, this.#streamOf(holder).shown);
@@ -156,20 +179,28 @@ class History {
     const chance = this.#chance;
     const stream = chance.of([...this.#streams.values()]);
     this.#nowMs += chance.between(1, 2000);
-    const dice = chance.below(1000);
-    if (dice < 450) this.#do(stream);
-    else if (dice < 850) stream.step();
-    else if (dice < 960) this.#read();
-    else if (dice < 968) stream.reconnect({ isLossy: chance.is(0.5) });
-    else if (dice < 978) this.#restartEngine(stream);
-    else if (dice < 982) this.#restartRouter();
-    else if (dice < 985) this.#restartRelays();
-    else if (dice < 988 && this.#log !== null) this.#purge(this.#log);
-    else if (dice < 991) stream.heal();
-    else if (dice < 992) this.#overtake();
-    else if (dice < 993) stream.elapsed(this.#nowMs);
-    else if (dice < 994) stream.resync();
-    else this.#kept = { router: this.router.kept(), readTo: this.#readTo };
+    const turns: Readonly<Record<Turn, () => void>> = {
+      act: () => this.#do(stream),
+      step: () => stream.step(),
+      read: () => this.#read(),
+      reconnect: () => {
+        this.#mayGoOnUnheard(stream);
+        stream.reconnect({ isLossy: chance.is(0.5) });
+      },
+      restartEngine: () => this.#restartEngine(stream),
+      restartRouter: () => this.#restartRouter(),
+      restartRelays: () => this.#restartRelays(),
+      purge: () => (this.#log === null ? stream.heal() : this.#purge(this.#log)),
+      heal: () => stream.heal(),
+      overtake: () => this.#overtake(),
+      elapsed: () => stream.elapsed(this.#nowMs),
+      resync: () => stream.resync(),
+      keep: () => {
+        this.#kept = { router: this.router.kept(), readTo: this.#readTo };
+      },
+      ask: () => this.router.checkMatches(this.#holders),
+    };
+    turns[turnOf(this.#kind, chance)]();
   }
 
   #do(stream: ChaosStream): void {
@@ -188,6 +219,23 @@ class History {
   #restartEngine(stream: ChaosStream): void {
     stream.engine.restart(this.#chance.below(2));
     stream.engineRestarted();
+  }
+
+  /** Nobody listens: the engine goes on, or starts again and comes to about the number that is known. */
+  #mayGoOnUnheard(stream: ChaosStream): void {
+    const { engine, relay } = stream;
+    const chance = this.#chance;
+    const share = UNHEARD_OF[this.#kind];
+    if (share === 0 || !chance.is(share)) return;
+    let seqTo = engine.seq + chance.between(0, 7);
+    if (chance.is(0.4)) {
+      this.#restartEngine(stream);
+      seqTo = (relay.cursor?.seq ?? -1) + chance.of([0, 1, 5, 6]);
+    }
+    for (let turns = UNHEARD_MAX; turns > 0 && engine.seq < seqTo; turns -= 1) {
+      this.#nowMs += chance.between(1, 2000);
+      if (engine.step(this.#nowMs) !== null) this.messages += 1;
+    }
   }
 
   /** The router reads on in the log. */
@@ -222,6 +270,7 @@ class History {
       const relay = this.#newRelay(holder, stream.engine.traits);
       this.router.restoreRelay(relay, MODEL, engineNameOf(stream.engine.traits));
       stream.restarted(relay);
+      this.#mayGoOnUnheard(stream);
     }
   }
 
@@ -230,20 +279,29 @@ class History {
     const log = this.#log;
     if (log === null) return;
     const isLogGone = this.#chance.is(0.2);
+    const kept = this.#kind !== "any" && this.#chance.is(0.5) ? this.#kept : null;
     log.relaysKilled();
     for (const holder of this.#holders) {
       this.router.relayForgets(holder);
       const stream = this.#streamOf(holder);
-      stream.restarted(this.#newRelay(holder, stream.engine.traits));
+      const relay = this.#newRelay(holder, stream.engine.traits);
+      stream.restarted(relay);
+      if (kept === null || isLogGone) continue;
+      restoreRelay(relay, fromSnapshot(kept.router), {
+        ...{ model: MODEL, engine: engineNameOf(stream.engine.traits) },
+      });
     }
-    if (isLogGone) return;
-    for (const message of log.messages.slice(this.#purgedTo)) {
+    const tailFrom = isLogGone ? log.messages.length : Math.max(this.#purgedTo, kept?.readTo ?? 0);
+    for (const message of log.messages.slice(tailFrom)) {
       for (const batch of batchesOf(message)) this.#streamOf(batch.holder).relay.adopt(batch);
     }
+    for (const stream of this.#streams.values()) this.#mayGoOnUnheard(stream);
   }
 
   #purge(log: ChaosLog): void {
-    this.#purgedTo = this.#chance.between(this.#purgedTo, log.messages.length);
+    const { messages } = log;
+    const end = this.#kind === "any" ? messages.length : Math.max(this.#purgedTo, this.#readTo);
+    this.#purgedTo = this.#chance.between(this.#purgedTo, end);
   }
 
   /** Nothing goes wrong any more. */
@@ -285,40 +343,13 @@ class History {
   #check(): void {
     for (const holder of this.#holders) {
       const { engine } = this.#streamOf(holder);
-      const { bufferMessages, isOdd, hasLowerTiers, hasConnector } = engine.traits;
+      const { bufferMessages, isOdd, hasLowerTiers, hasConnector, isClearing } = engine.traits;
       const isWholeLifeTold = bufferMessages === Number.POSITIVE_INFINITY;
-      if (isWholeLifeTold && !isOdd && !hasLowerTiers && !hasConnector)
-        this.router.expectExact(holder, "after healing");
+      const isLeftOpen = isOdd || hasConnector || (hasLowerTiers && isClearing);
+      if (isWholeLifeTold && !isLeftOpen) this.router.expectExact(holder, "after healing");
       else this.router.checkHealed(holder);
     }
     this.router.checkIndex(this.#holders);
+    this.router.checkMatches(this.#holders);
   }
-}
-
-/** One, or two of which each has its own copies. */
-function someOf(media: readonly string[], chance: Chance): readonly string[] {
-  return [...new Set([chance.of(media), chance.of(media)])];
-}
-
-function traitsOf(chance: Chance): Omit<EngineTraits, "rank"> {
-  const engine = chance.is(0.25) ? "sglang" : "vllm";
-  const hashForms = ["unsigned", "signed", "bytes32", "bytes16"] as const;
-  const fullGroups = engine === "vllm" && chance.is(0.3) ? [0, 2] : [0];
-  const hasConnector = engine === "vllm" && chance.is(0.2);
-  // Groups of full attention have blocks of one size.
-  const blockSizes = chance.of([[1], [2], [16], [4], fullGroups.length > 1 ? [8] : [4, 8]]);
-  return {
-    engine,
-    encodings: chance.of([["array"], ["map"], ["array", "map"]]),
-    hashForms: chance.is(0.5) ? [chance.of(hashForms)] : hashForms,
-    areExtrasTold: engine === "sglang" || chance.is(0.85),
-    blockSizes,
-    hasLowerTiers: !hasConnector && chance.is(0.3),
-    hasConnector,
-    media: MEDIA.map((media, tier) => (tier === 0 ? media : someOf(media, chance))),
-    fullGroups,
-    isHybrid: engine === "vllm" && chance.is(0.3),
-    isOdd: chance.is(0.15),
-    bufferMessages: chance.of([null, 5, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY]),
-  };
 }

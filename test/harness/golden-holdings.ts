@@ -11,6 +11,8 @@ export interface KeyedChain {
   readonly model: string;
   readonly lora: string | null;
   readonly blockSizeTokens: number;
+  /** Of each block, where they differ; the namespace is the first one's. */
+  readonly sizesTokens?: readonly number[];
   readonly tokens: readonly number[];
   /** Extras of each block as JSON text; absent or null: none. */
   readonly extras?: readonly (string | null)[];
@@ -26,20 +28,23 @@ export type KeysByDefinition = (chain: KeyedChain) => bigint[];
 export async function keysByDefinition(seed: number): Promise<KeysByDefinition> {
   const { h64Raw } = await xxhash();
   const hash = (data: Buffer, hashSeed: bigint): bigint => h64Raw(new Uint8Array(data), hashSeed);
-  return ({ model, lora, blockSizeTokens, tokens, extras = [] }) => {
+  return ({ model, lora, blockSizeTokens, sizesTokens = [], tokens, extras = [] }) => {
     const namespace = JSON.stringify(["kvatlas-key/1", model, lora, blockSizeTokens]);
     let parent = hash(Buffer.from(namespace), BigInt(seed));
     const keys: bigint[] = [];
-    for (let start = 0; start + blockSizeTokens <= tokens.length; start += blockSizeTokens) {
+    for (let start = 0; ; ) {
+      const size = sizesTokens[keys.length] ?? blockSizeTokens;
+      if (start + size > tokens.length) break;
       const text = extras[keys.length] ?? null;
       if (text !== null) parent = hash(Buffer.from(text), parent);
-      const block = Buffer.alloc(blockSizeTokens * 4 + 8);
-      tokens.slice(start, start + blockSizeTokens).forEach((token, position) => {
+      const block = Buffer.alloc(size * 4 + 8);
+      tokens.slice(start, start + size).forEach((token, position) => {
         block.writeUInt32LE(token, position * 4);
       });
-      block.writeBigUInt64LE(parent, blockSizeTokens * 4);
+      block.writeBigUInt64LE(parent, size * 4);
       parent = hash(block, BigInt(seed));
       keys.push(parent);
+      start += size;
     }
     return keys;
   };
