@@ -368,13 +368,12 @@ export class HolderKeyer {
   }
 
   #keyRemoved(event: BlockRemoved, keyed: KeyedEvent[]): void {
-    const { medium } = event;
     const group = this.#groups.groupOfRemoved(event.group);
-    const tier = tierOfMedium(medium);
+    const tier = tierOfMedium(event.medium);
     if (group === undefined) this.#leftOut.count("other-group");
     else if (tier === "unknown") keyed.push(lost("unknown-tier"));
     else {
-      const place = { tier, medium, group };
+      const place = { tier, medium: event.medium, group };
       const handles = this.#orphans.removeWaiting(event, (each) => this.#lanes.has(place, each));
       if (handles.length > 0) this.#lanes.removed(place, handles, keyed);
     }

@@ -267,7 +267,7 @@ export class Sequencer {
     const isDoubted = place === "next" && this.#isUnproven;
     const isUnproven = isDoubted && message.seq > 0;
     const epoch = place === "new-life" ? this.#epochNext() : this.#epoch();
-    // What could not be read before it may have been said in this life, behind it.
+    // What could not be read before it may be of this life.
     const isCatchingUp = this.#isCursorUndecodable && message.seq < (this.#cursor?.seq ?? -1);
     this.#deliver(message, epoch, { isUnproven, isCatchingUp });
     // First words behind a new connection may be late ones of the life before: the next one is asked about.
@@ -318,12 +318,11 @@ export class Sequencer {
 
   /** Asks from the cursor's own message on, or from 0 where there is none. */
   #ask(held: readonly EngineMessage[]): void {
-    const cursor = this.#cursor;
+    const seq = this.#cursor?.seq ?? -1;
     this.#replayRounds += 1;
-    const isLifeOpen = cursor !== null && cursor.seq >= 0;
-    this.#replay = newReplay({ isLifeOpen, isHealing: false });
+    this.#replay = newReplay({ isLifeOpen: seq >= 0, isHealing: false });
     for (const message of held) this.#hold(message);
-    this.#replayFrom = Math.max(0, cursor?.seq ?? 0);
+    this.#replayFrom = Math.max(0, seq);
   }
 
   /** The engine is in another life: all of it is asked for. */
@@ -344,12 +343,12 @@ export class Sequencer {
     const cursorMs = isTimeless ? (this.#cursor?.engineMs ?? 0) : engineMs;
     const isFirst = this.#cursor?.epoch !== epoch || this.#epochStartMs === 0;
     if (isFirst || (engineMs > 0 && engineMs < this.#epochStartMs)) this.#epochStartMs = cursorMs;
-    this.#cursor = { epoch, seq: message.seq, engineMs: cursorMs };
-    this.#isUnproven = false;
-    this.#isCursorUndecodable = message.batch === null;
     const { seq, batch } = message;
-    const flags = { isUnproven, isNote, isCatchingUp };
-    this.#deliveries.push({ seq, batch, epoch, engineMs: cursorMs, ...flags });
+    const place = { epoch, seq, engineMs: cursorMs };
+    this.#cursor = place;
+    this.#isUnproven = false;
+    this.#isCursorUndecodable = batch === null;
+    this.#deliveries.push({ ...place, batch, isUnproven, isNote, isCatchingUp });
     if (this.#replay !== null) this.#replay.isBehind = true;
   }
 

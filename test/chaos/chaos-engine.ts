@@ -197,7 +197,7 @@ export class ChaosEngine {
   }
 
   #storeSome(): WireEvent[] {
-    const { chance } = { chance: this.#chance };
+    const chance = this.#chance;
     // Tokens alone make no key of a connector's where identities are told.
     const identity = this.traits.hasConnector ? PLAIN : identityOf(chance);
     const chain = this.#chain(chance.below(DOCUMENTS), chance.of(this.traits.chainSizes), identity);
@@ -299,12 +299,13 @@ export class ChaosEngine {
   }
 
   #removedEvent(blocks: readonly TruthBlock[], lane: Lane): WireEvent {
-    return {
-      type: "BlockRemoved",
-      digests: blocks.map(({ digest }) => digest),
-      medium: this.#mediumOf(lane),
-      ...(this.#areGroupsNamed ? { group: lane.group } : {}),
-    };
+    const digests = blocks.map(({ digest }) => digest);
+    return { type: "BlockRemoved", digests, ...this.#placeOf(lane) };
+  }
+
+  #placeOf(lane: Lane): Pick<WireEvent, "medium" | "group"> {
+    const medium = this.#mediumOf(lane);
+    return this.#areGroupsNamed ? { medium, group: lane.group } : { medium };
   }
 
   #clear(): WireEvent[] {
@@ -336,11 +337,7 @@ export class ChaosEngine {
     if (isSelfDescribing) return blocks.map((block) => this.#lowerEvent(block, lane));
     const digests = blocks.map(({ digest }) => digest);
     const nothing = { parent: null, tokens: [], size: 0, lora: null, extras: null };
-    const place = {
-      medium: this.#mediumOf(lane),
-      ...(this.#areGroupsNamed ? { group: lane.group } : {}),
-    };
-    return [{ type: "BlockStored", digests, ...nothing, ...place }];
+    return [{ type: "BlockStored", digests, ...nothing, ...this.#placeOf(lane) }];
   }
 
   /** vLLM never tells extras of lower tiers; SGLang tells the salt as everywhere. */
