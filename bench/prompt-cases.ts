@@ -4,6 +4,7 @@ import { silentMeter } from "../src/core/meter.ts";
 import { nodeClock } from "../src/core/node-clock.ts";
 import type { BlockHasher } from "../src/keys/block-hasher.ts";
 import { promptConfigSchema } from "../src/prompt/config.ts";
+import { engineRules } from "../src/prompt/engine-rules.ts";
 import { PromptReader } from "../src/prompt/prompt-reader.ts";
 import { readPrompt } from "../src/prompt/request-body.ts";
 import { type ChosenTokenizer, startTokenizer } from "../src/prompt/tokenizer-choice.ts";
@@ -90,6 +91,12 @@ async function startReader(
   const ports = { hasher, meter: silentMeter };
   return {
     chosen,
-    reader: new PromptReader({ ...ports, tokensMax, tokenizer, model: "bench", engine: "vllm" }),
+    reader: new PromptReader({
+      ...ports,
+      tokensMax,
+      tokenizer,
+      model: "bench",
+      rules: engineRules({ engine: "vllm", engineVersion: "0.33.0" }),
+    }),
   };
 }

@@ -10,6 +10,7 @@ import type { EndpointView } from "../fleet/fleet.ts";
 import { HotIndex } from "../indexer/hot-index.ts";
 import { Residency } from "../indexer/residency.ts";
 import { createBlockHasher } from "../keys/block-hasher.ts";
+import { engineRules } from "../prompt/engine-rules.ts";
 import { PromptReader } from "../prompt/prompt-reader.ts";
 import type { MatchResponse__Output } from "../query/gen/kvatlas/v1/MatchResponse.ts";
 import { loadQueryPackage } from "../query/grpc-query-definition.ts";
@@ -84,7 +85,14 @@ it("is exact with blocks missing anywhere, by tier, with shared tiers, and anywh
   const index = new HotIndex(10_000);
   const meter = recordingMeter();
   const prompt = new PromptReader({
-    ...{ tokensMax: 1_000_000, model: MODEL, engine: "vllm", hasher, tokenizer: null, meter },
+    ...{
+      tokensMax: 1_000_000,
+      model: MODEL,
+      rules: engineRules({ engine: "vllm", engineVersion: "0.33.0" }),
+      hasher,
+      tokenizer: null,
+      meter,
+    },
   });
   const runArb = fc.record({
     holder: fc.nat({ max: holders.length - 1 }),

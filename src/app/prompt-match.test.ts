@@ -12,6 +12,7 @@ import type { BlockStored, KvEvent } from "../events/kv-event.ts";
 import { HotIndex } from "../indexer/hot-index.ts";
 import { Residency } from "../indexer/residency.ts";
 import { type BlockHasher, createBlockHasher } from "../keys/block-hasher.ts";
+import { engineRules } from "../prompt/engine-rules.ts";
 import { PromptReader } from "../prompt/prompt-reader.ts";
 import { type EndpointMatch, endpointMatches } from "../router/endpoint-match.ts";
 import { PodKnowledge } from "./pod-knowledge.ts";
@@ -101,7 +102,7 @@ class Router {
     const reader = {
       tokensMax: 1_000_000,
       model: MODEL,
-      engine: "vllm" as const,
+      rules: engineRules({ engine: "vllm", engineVersion: "0.33.0" }),
       hasher,
       tokenizer: null,
       meter,

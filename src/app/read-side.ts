@@ -50,10 +50,11 @@ export async function createReadSide(config: Config, deps: ReadSideDeps): Promis
   const { followed, clock, meter, random, log, onDispatch } = deps;
   const { index, holders, events } = deps.writeSide;
   const { fleet } = followed;
+  const rules = engineRules(config.prompt);
   const prompt = new PromptReader({
     tokensMax: config.prompt.tokensMax,
     model: config.model,
-    engine: config.prompt.engine,
+    rules,
     hasher: await createBlockHasher(config.index.keySeed),
     tokenizer: deps.tokenizer,
     meter,
@@ -61,7 +62,6 @@ export async function createReadSide(config: Config, deps: ReadSideDeps): Promis
   const ports = { clock, log, meter };
   const { model } = config;
   const { tokenizer } = deps;
-  const rules = engineRules(config.prompt);
   const parity = new ParityWatch({ ...ports, fleet, model, tokenizer, rules });
   const pods = createPods({
     ...{ ...ports, events, holders, evictions: deps.evictions, fleet, parity },

@@ -8,7 +8,7 @@ import { nodeClock } from "../core/node-clock.ts";
 import { createBlockHasher } from "../keys/block-hasher.ts";
 import { BLOCK_SIZE_TOKENS_MAX } from "../keys/namespace.ts";
 import { promptConfigSchema } from "../prompt/config.ts";
-import type { Engine } from "../prompt/engine-rules.ts";
+import { type Engine, engineRules } from "../prompt/engine-rules.ts";
 import { PromptReader, type PromptReading } from "../prompt/prompt-reader.ts";
 import { guessRoute } from "../prompt/request-body.ts";
 import { startTokenizer } from "../prompt/tokenizer-choice.ts";
@@ -51,7 +51,7 @@ export async function showPrompts(files: readonly string[], flags: PromptFlags):
     const { tokensMax } = config;
     const { tokenizer } = chosen;
     const reader = new PromptReader({
-      ...{ tokensMax, model, engine: config.engine, hasher, tokenizer, meter: silentMeter },
+      ...{ tokensMax, model, rules: engineRules(config), hasher, tokenizer, meter: silentMeter },
     });
     for (const file of files) {
       const body = readBody(file);

@@ -14,12 +14,11 @@ export type EngineKey = Brand<bigint, "EngineKey">;
 /** Longest accepted address: a bracketed IPv6 with zone and port, or a DNS name with port. */
 const ADDRESS_CHARS_MAX = 262;
 
-/** Whether `text` has the form host:port with a port from 1 to 65535. */
+/** Whether `text` has the form host:port with a port from 1 to 65535, without zeros before it. */
 export function isEndpointAddress(text: string): boolean {
-  const match = /^(\[[0-9a-fA-F:.%\w]+\]|[A-Za-z0-9._-]+):(\d{1,5})$/.exec(text);
+  const match = /^(\[[0-9a-fA-F:.%\w]+\]|[A-Za-z0-9._-]+):([1-9]\d{0,4})$/.exec(text);
   if (match === null || text.length > ADDRESS_CHARS_MAX) return false;
-  const port = Number(match[2]);
-  return port >= 1 && port <= 65_535;
+  return Number(match[2]) <= 65_535;
 }
 
 /** As an endpoint's address, and with port 0, which takes a free one. */

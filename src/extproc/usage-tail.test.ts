@@ -66,8 +66,12 @@ describe("UsageTail", () => {
     const ended = { type: "message_delta", delta: { stop_reason: "end_turn" }, usage: said };
     const stream = events(begun, ended, { type: "message_stop" });
     expect(readOf(stream)).toEqual(unknown);
-    const cached = { ...said, cache_read_input_tokens: 96 };
+    const cached = { ...said, input_tokens: 24, cache_read_input_tokens: 96 };
     expect(readOf(JSON.stringify({ usage: cached }))).toEqual(expected);
+    const all = { ...said, input_tokens: 0, cache_read_input_tokens: 120 };
+    expect(readOf(JSON.stringify({ usage: all }))).toEqual({ ...expected, cachedTokens: 120 });
+    const created = { ...cached, input_tokens: 14, cache_creation_input_tokens: 10 };
+    expect(readOf(JSON.stringify({ usage: created }))).toEqual(expected);
   });
 
   it("reads the answers of SGLang's /generate", () => {
@@ -97,6 +101,10 @@ describe("UsageTail", () => {
     ["a null usage", '{"usage":null}'],
     ["zeros", '{"usage":{"input_tokens":0,"input_tokens_details":{"cached_tokens":0}}}'],
     ["a batch, whose prompts are not told apart", '[{"meta_info":{"prompt_tokens":3}}]'],
+    [
+      "more cached than there is",
+      '{"usage":{"prompt_tokens":64,"prompt_tokens_details":{"cached_tokens":65}}}',
+    ],
     ["counts that are no counts", '{"usage":{"prompt_tokens":-1}}'],
     ["a usage object without end", `${"x".repeat(20_000)}"usage": {${"}".repeat(1000)}`],
   ])("gives null for %s", (_, text) => {

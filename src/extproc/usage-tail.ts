@@ -84,17 +84,26 @@ function usageIn(answer: unknown): Usage | null {
   return usageOf(member(whole, "usage")) ?? usageOf(member(whole, "meta_info"));
 }
 
-/** Null where no prompt is counted: versions of /v1/responses give zeros for what they do not know. */
+/**
+ * Null where no prompt is counted, as versions of /v1/responses give zeros for what they do not know, and
+ * where more of it is cached than there is.
+ */
 function usageOf(value: unknown): Usage | null {
   const count = (name: string): number | null => tokenCount(member(value, name));
   const cachedIn = (name: string): number | null =>
     tokenCount(member(member(value, name), "cached_tokens"));
-  const promptTokens = count("prompt_tokens") ?? count("input_tokens");
-  if (promptTokens === null || promptTokens === 0) return null;
+  const readTokens = count("cache_read_input_tokens");
+  // In Anthropic's API what was cached is no part of the input, but stands beside it.
+  const besideTokens = (readTokens ?? 0) + (count("cache_creation_input_tokens") ?? 0);
+  const inputTokens = count("prompt_tokens") ?? count("input_tokens");
+  const promptTokens = (inputTokens ?? 0) + besideTokens;
+  if (inputTokens === null || promptTokens === 0) return null;
   const cachedInPrompt = cachedIn("prompt_tokens_details") ?? cachedIn("input_tokens_details");
+  const cachedTokens = cachedInPrompt ?? readTokens ?? count("cached_tokens");
+  if (cachedTokens !== null && cachedTokens > promptTokens) return null;
   return {
     promptTokens,
-    cachedTokens: cachedInPrompt ?? count("cache_read_input_tokens") ?? count("cached_tokens"),
+    cachedTokens,
     completionTokens: count("completion_tokens") ?? count("output_tokens"),
   };
 }

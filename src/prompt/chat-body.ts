@@ -9,6 +9,7 @@ import {
   listOrNull,
   type Prompt,
   textOrNull,
+  tokenIdsOf,
 } from "./prompt-fields.ts";
 
 /** `isGenerating`: of an API that answers with text, so that the template begins the answer. */
@@ -19,7 +20,7 @@ export function readChatBody(
   if (typeof fields["truncate_prompt_tokens"] === "number") {
     return refused("truncated", "truncate_prompt_tokens cuts the prompt in the engine");
   }
-  return chatOf(fields["messages"], {
+  const chat = chatOf(fields["messages"], {
     tools: listOrNull(fields["tools"]),
     body: fields,
     documents: listOrNull(fields["documents"]),
@@ -32,6 +33,13 @@ export function readChatBody(
     isFinalMessageContinued: booleanOrNull(fields["continue_final_message"]) ?? false,
     isSpecialAdded: booleanOrNull(fields["add_special_tokens"]) ?? false,
   });
+  const forwarded = forwardedTokens(fields);
+  return chat.ok && forwarded !== null ? ok({ ...chat.value, forwarded }) : chat;
+}
+
+/** Null where there are none, or what is none of the engine's: it refuses those. */
+function forwardedTokens({ kv_transfer_params: params }: Fields): Uint32Array | null {
+  return isFields(params) ? tokenIdsOf(params["prompt_token_ids"]) : null;
 }
 
 /** `messages`: in OpenAI's form; refused where one is not an object. */

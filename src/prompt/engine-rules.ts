@@ -23,6 +23,8 @@ const SINCE = {
   "effort-sets-thinking": "0.25.1",
   /** Texts of a tool's result are one text. */
   "tool-result-text": "0.25.1",
+  /** Token ids that the prefill stage forwards with a chat are the prompt, and nothing is rendered. */
+  "forwarded-tokens": "0.29.0",
   /** Fields of a tool that are not known are left out. */
   "known-tool-fields": "0.29.0",
   /** Arguments of a call that are no JSON object are an empty one. */

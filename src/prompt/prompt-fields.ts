@@ -36,7 +36,8 @@ export type Prompt =
       readonly texts: readonly string[];
       readonly isSpecialAdded: boolean | null;
     }
-  | { readonly kind: "chat"; readonly chat: Chat };
+  /** `forwarded`: what another engine made of this chat, where the request brings it. */
+  | { readonly kind: "chat"; readonly chat: Chat; readonly forwarded?: Uint32Array };
 
 /**
  * - not-json: the body of a known path is no JSON object
@@ -111,7 +112,7 @@ export function readTextOrTokens(
 }
 
 /** Null unless it is a list of at least one integer from 0 to 2^32 - 1. */
-function tokenIdsOf(ids: unknown): Uint32Array | null {
+export function tokenIdsOf(ids: unknown): Uint32Array | null {
   if (!Array.isArray(ids) || ids.length === 0) return null;
   const tokens = new Uint32Array(ids.length);
   for (let position = 0; position < ids.length; position += 1) {

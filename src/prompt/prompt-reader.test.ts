@@ -7,6 +7,7 @@ import { silentMeter } from "../core/meter.ts";
 import { nodeClock } from "../core/node-clock.ts";
 import { createBlockHasher } from "../keys/block-hasher.ts";
 import { promptConfigSchema } from "./config.ts";
+import { engineRules } from "./engine-rules.ts";
 import { PromptReader, type PromptReading } from "./prompt-reader.ts";
 import { TokenMemo } from "./token-memo.ts";
 import { startTokenizer } from "./tokenizer-choice.ts";
@@ -40,7 +41,7 @@ async function reader(
   return new PromptReader({
     tokensMax: prompt.tokensMax,
     model: "base",
-    engine: prompt.engine,
+    rules: engineRules(prompt),
     hasher: await createBlockHasher(0),
     tokenizer: chosen.tokenizer,
     meter: silentMeter,
@@ -170,6 +171,24 @@ describe("prompt reader", () => {
     expect(await loraOf({ model: "default: x " }, "sglang")).toBe("x");
     expect(await loraOf({ lora_path: "b" }, "vllm")).toBe("b");
     expect(await loraOf({ model: "base:a" }, "vllm")).toBe("base:a");
+  });
+
+  it("takes the ids that the prefill's engine forwards with a chat, where the engine does", async () => {
+    const chatOf = async (ids: unknown, engineVersion: string, content: unknown = "hello") => {
+      const asked = { messages: [{ role: "user", content }] };
+      const chat = body({ ...asked, kv_transfer_params: { prompt_token_ids: ids } });
+      return await read(await reader({ engineVersion }), "/v1/chat/completions", chat);
+    };
+    const given = { source: "given", tokens: Uint32Array.from([7, 8, 9]) };
+    expect(await chatOf([7, 8, 9], "0.33.0")).toMatchObject({ ...given, inputTokens: 3 });
+    const others = [
+      await chatOf([7, 8, 9], "0.25.1"),
+      await chatOf([], "0.33.0"),
+      await chatOf([7, -1], "0.33.0"),
+      await chatOf("7", "0.33.0"),
+      await chatOf([7], "0.33.0", [{ type: "image_url", image_url: { url: "data:," } }]),
+    ];
+    for (const reading of others) expect(reading.source).not.toBe("given");
   });
 
   it("takes no file for a prompt of as many words", async () => {

@@ -5,7 +5,7 @@ import type { Result } from "../core/result.ts";
 import type { BlockHasher, ChainInput } from "../keys/block-hasher.ts";
 import { type ExtraKey, extraText, saltExtras } from "../keys/extra-keys.ts";
 import { BYTES_PER_TOKEN, ByteChunks, CHUNK_TOKENS } from "./byte-chunks.ts";
-import type { Engine } from "./engine-rules.ts";
+import type { EngineRules } from "./engine-rules.ts";
 import { type BodyRefusal, type Prompt, textOrNull } from "./prompt-fields.ts";
 import type {
   PromptText,
@@ -75,7 +75,7 @@ export interface PromptReaderDeps {
   readonly tokensMax: number;
   /** Base model of the pool: another name in a request is an adapter's. */
   readonly model: string;
-  readonly engine: Engine;
+  readonly rules: EngineRules;
   readonly hasher: BlockHasher;
   /** Null: text is routed by load. */
   readonly tokenizer: PromptTokenizer | null;
@@ -190,10 +190,10 @@ export class PromptReader {
 
   #loraOf(body: ParsedRequest["body"]): string | null {
     if (!body.ok) return null;
-    const { model, engine } = this.#deps;
+    const { model, rules } = this.#deps;
     const { model: named, loraPath } = body.value;
-    if (engine === "vllm") return (named ?? loraPath) === model ? null : (named ?? loraPath);
-    return adapterIn(named, model) ?? loraPath;
+    if (rules.has("sglang")) return adapterIn(named, model) ?? loraPath;
+    return (named ?? loraPath) === model ? null : (named ?? loraPath);
   }
 
   async #tokensOf(
@@ -203,15 +203,14 @@ export class PromptReader {
   ): Promise<Source> {
     if (!read.ok) return withoutTokens(body.length, read);
     const prompt = read.value;
-    if (prompt.kind === "tokens") {
-      const total = prompt.prompts.reduce((sum, { length }) => sum + length, 0);
-      const given = { source: "given", tokens: longest(prompt.prompts), ...NO_SEGMENTS } as const;
-      return this.#withTokens(given, total);
-    }
-    const { tokenizer } = this.#deps;
+    if (prompt.kind === "tokens") return this.#given(prompt.prompts);
+    const { tokenizer, rules } = this.#deps;
     if (prompt.kind === "chat" && !prompt.chat.isTextOnly) {
       // Most bytes of its body may be an image's, which says nothing of how many tokens it is.
       return { ...withoutTokens(0, MULTIMODAL), inputTokens: this.#chunks.wordsOf(prompt).length };
+    }
+    if (prompt.kind === "chat" && prompt.forwarded !== undefined && rules.has("forwarded-tokens")) {
+      return this.#given([prompt.forwarded]);
     }
     if (tokenizer === null) {
       const off = { reason: "tokenize-off", detail: "prompt.tokenize is off" } as const;
@@ -230,6 +229,11 @@ export class PromptReader {
     if (!tokenized.ok) return withoutTokens(body.length, tokenized);
     const { tokens } = tokenized.value;
     return this.#withTokens(tokenized.value, Math.round(tokens.length * shareOfAll(prompt)));
+  }
+
+  #given(prompts: readonly Uint32Array[]): Source {
+    const total = prompts.reduce((sum, { length }) => sum + length, 0);
+    return this.#withTokens({ source: "given", tokens: longest(prompts), ...NO_SEGMENTS }, total);
   }
 
   #withTokens(

@@ -101,8 +101,9 @@ async function start(...options: readonly Engine[]): Promise<Router> {
   await waitUntil("events are read", () =>
     engines.every((one, i) => options[i]?.readFrom !== undefined || one.subscriptions() > 0),
   );
+  const rules = engineRules(config.prompt);
   const parity = new ParityWatch({
-    ...{ ...ports, fleet, model: MODEL, tokenizer: null, rules: engineRules(config.prompt) },
+    ...{ ...ports, fleet, model: MODEL, tokenizer: null, rules },
   });
   const pods = createPods({
     ...{ ...ports, holders: residency, evictions, fleet, events: ingest, parity },
@@ -110,7 +111,7 @@ async function start(...options: readonly Engine[]): Promise<Router> {
   });
   const random = seededRandom(1);
   const prompt = new PromptReader({
-    ...{ ...config.prompt, model: MODEL, hasher, tokenizer: null, meter },
+    ...{ ...config.prompt, rules, model: MODEL, hasher, tokenizer: null, meter },
   });
   const decider = new LocalDecider({
     ...{ ...ports, ...pods, index, holders: residency, fleet, flow: config.flow },
