@@ -6,6 +6,7 @@ import { silentMeter } from "../../src/core/meter.ts";
 import type { IndexReader } from "../../src/indexer/block-index.ts";
 import type { Residency } from "../../src/indexer/residency.ts";
 import type { BlockHasher } from "../../src/keys/block-hasher.ts";
+import { engineRules } from "../../src/prompt/engine-rules.ts";
 import { PromptReader } from "../../src/prompt/prompt-reader.ts";
 import { DOCUMENTS, documentTokens, type TruthBlock } from "./chaos-content.ts";
 import type { ChaosEngine } from "./chaos-engine.ts";
@@ -40,7 +41,7 @@ export class ChaosPrompts {
         hasher,
         tokenizer: null,
         meter: silentMeter,
-        engine: "vllm",
+        rules: engineRules({ engine: "vllm", engineVersion: "0.33.0" }),
       },
     });
     this.all = Array.from({ length: DOCUMENTS }, (_, document) => {
