@@ -7,7 +7,6 @@ import { assert } from "../core/assert.ts";
 import type { Candidate, Routed } from "./decide.ts";
 import { type KeptCandidate, type KeptDecision, keptCandidate } from "./kept-decision.ts";
 import { stateText } from "./known-state.ts";
-import type { PopularPrefix } from "./popularity.ts";
 import type { CapState } from "./popularity-cap.ts";
 
 export type CostTermName = keyof Candidate["terms"];
@@ -38,11 +37,6 @@ export interface CapRecord {
   readonly isCapped: boolean;
   readonly holder: CapState["holder"];
 }
-
-type PopularRecord = Pick<PopularPrefix, "blocks" | "workRate" | "holdersNeeded"> & {
-  /** How many endpoints hold it. */
-  readonly holders: number;
-};
 
 /**
  * What tells how much of the prompt each endpoint holds:
@@ -76,7 +70,7 @@ export interface DecisionRecord {
   readonly candidateCount: number;
   readonly candidates: readonly CandidateRecord[];
   /** Null: the prompt has no popular prefix. */
-  readonly popularPrefix: PopularRecord | null;
+  readonly popularPrefix: KeptDecision<unknown>["popularPrefix"];
   /** Tokens that the best holder could have reused. */
   readonly possibleTokens: number;
   readonly queueMeanMs: number;
@@ -93,8 +87,8 @@ export type RecordedRequest = Pick<
 >;
 
 export function decisionRecord(kept: KeptDecision<RecordedRequest>): DecisionRecord {
-  const { request, decision, rests } = kept;
-  const { reason, decodeEndpointId, popularPrefix } = decision;
+  const { request, decision, popularPrefix, rests } = kept;
+  const { reason, decodeEndpointId } = decision;
   const candidates = rests.flatMap((_, place) => keptCandidate(kept, place) ?? []);
   const chosen = candidates[kept.chosenAt];
   assert(chosen !== undefined, "the chosen one is kept", { at: kept.chosenAt });
@@ -108,17 +102,14 @@ export function decisionRecord(kept: KeptDecision<RecordedRequest>): DecisionRec
     runnerUp: runnerUp === null ? null : candidateRecord(runnerUp),
     candidateCount: kept.candidateCount,
     candidates: best.map(candidateRecord),
-    popularPrefix: popularPrefix === null ? null : popularRecord(popularPrefix),
+    popularPrefix:
+      popularPrefix === null
+        ? null
+        : { ...popularPrefix, workRate: Math.round(popularPrefix.workRate * 100) / 100 },
     possibleTokens: decision.possibleTokens,
     queueMeanMs: milliseconds(decision.queueMeanSeconds),
     wouldHaveChanged: changes({ chosen, runnerUp, reason }, best),
   };
-}
-
-function popularRecord(prefix: PopularPrefix): PopularRecord {
-  const { blocks, workRate, holdersNeeded, holders } = prefix;
-  const rate = Math.round(workRate * 100) / 100;
-  return { blocks, workRate: rate, holdersNeeded, holders: holders.length };
 }
 
 function capRecord({ outstandingSeconds, limitSeconds, isCapped, holder }: CapState): CapRecord {

@@ -4,6 +4,7 @@
  */
 import type { Candidate, Routed } from "./decide.ts";
 import type { EndpointMatch } from "./endpoint-match.ts";
+import type { PopularPrefix } from "./popularity.ts";
 
 /** Candidates kept of one decision: the cheapest, and of the others those that could reuse most. */
 const CHEAPEST_CANDIDATES_MAX = 8;
@@ -15,9 +16,15 @@ export type KeptCandidate = Omit<Candidate, "match"> & Pick<EndpointMatch, "toke
 type Numbers = Omit<KeptCandidate, "endpointId" | "known" | "tokensByTier" | "cap">;
 type Rest = Omit<KeptCandidate, keyof Numbers>;
 
+/** Of a popular prefix, with how many endpoints hold it. */
+type KeptPrefix = Pick<PopularPrefix, "blocks" | "workRate" | "holdersNeeded"> & {
+  readonly holders: number;
+};
+
 export interface KeptDecision<Request> {
   readonly request: Request;
-  readonly decision: Omit<Routed, "chosen" | "runnerUp" | "candidates">;
+  readonly decision: Omit<Routed, "chosen" | "runnerUp" | "candidates" | "popularPrefix">;
+  readonly popularPrefix: KeptPrefix | null;
   readonly candidateCount: number;
   /** Those that are kept for being the best, cheapest first; the chosen one and the next may follow. */
   readonly best: number;
@@ -37,7 +44,7 @@ const TERMS = [
 const ROW: number = AT.terms + TERMS.length;
 
 export function keptDecision<Request>(decision: Routed, request: Request): KeptDecision<Request> {
-  const { chosen, runnerUp, candidates, ...rest } = decision;
+  const { chosen, runnerUp, candidates, popularPrefix: prefix, ...rest } = decision;
   const kept = candidates.best({
     cheapest: CHEAPEST_CANDIDATES_MAX,
     deepest: DEEPEST_CANDIDATES_MAX,
@@ -54,8 +61,11 @@ export function keptDecision<Request>(decision: Routed, request: Request): KeptD
   const rests = kept.map(({ endpointId, known, match, cap }) => {
     return { endpointId, known, tokensByTier: match.tokensByTier, cap };
   });
-  const candidateCount = candidates.count;
-  return { request, decision: rest, candidateCount, best, chosenAt, runnerUpAt, numbers, rests };
+  return {
+    ...{ request, decision: rest, candidateCount: candidates.count },
+    ...{ best, chosenAt, runnerUpAt, numbers, rests },
+    popularPrefix: prefix === null ? null : keptPrefix(prefix),
+  };
 }
 
 /** Null: `place` is none of those kept. */
@@ -65,6 +75,10 @@ export function keptCandidate(
 ): KeptCandidate | null {
   const rest = rests[place];
   return rest === undefined ? null : { ...rest, ...read(numbers, ROW * place) };
+}
+
+function keptPrefix({ blocks, workRate, holdersNeeded, holders }: PopularPrefix): KeptPrefix {
+  return { blocks, workRate, holdersNeeded, holders: holders.length };
 }
 
 function write(numbers: Float64Array, at: number, candidate: Numbers | undefined): void {
