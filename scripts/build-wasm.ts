@@ -7,9 +7,8 @@ import binaryen from "assemblyscript/binaryen";
 
 /** What a module needs beside the options of all; others have no runtime, as they manage their memory. */
 const OPTIONS: Readonly<Record<string, string>> = {
-  "event-scan": "--runtime stub --enable simd",
   // With the allocator alone: nothing in it is collected.
-  "handle-map": "--runtime minimal --enable simd",
+  "relay-core": "--runtime minimal --enable simd",
   // Each thread's instance lies over one memory, which the host makes.
   "hot-table":
     "--runtime stub --enable simd --enable threads --importMemory --sharedMemory --maximumMemory 65536",

@@ -15,6 +15,12 @@ import type { BlockStored } from "./kv-event.ts";
 /** vLLM's own offloading says "CPU". */
 const CONNECTOR_MEDIUM = "cpu";
 
+/** What is noted of a store of the engine itself. */
+export type OwnStore = Pick<
+  BlockStored,
+  "blockSizeTokens" | "medium" | "loraName" | "loraId" | "extraKeys" | "cacheSalt"
+>;
+
 export class ConnectorRule {
   readonly #isConnector: boolean;
   /** Sizes of the blocks that the engine itself has on its GPU, tokens. */
@@ -49,7 +55,7 @@ export class ConnectorRule {
   }
 
   /** A store of the engine itself. Returns whether it is the first to tell of an identity. */
-  noteOwn(event: BlockStored): boolean {
+  noteOwn(event: OwnStore): boolean {
     const { blockSizeTokens, medium } = event;
     if (tierOfMedium(medium) === "gpu") this.noteOwnSize(blockSizeTokens);
     if (this.#hasIdentities || !hasIdentity(event)) return false;
@@ -85,7 +91,7 @@ export function isConnector(engine: EngineName | undefined): boolean {
   return engine === "lmcache" || engine === "mooncake";
 }
 
-function hasIdentity({ loraName, loraId, extraKeys, cacheSalt }: BlockStored): boolean {
+function hasIdentity({ loraName, loraId, extraKeys, cacheSalt }: OwnStore): boolean {
   if (loraName !== null || loraId !== null || cacheSalt !== undefined) return true;
   return extraKeys?.some((block) => block !== null && block.length > 0) ?? false;
 }

@@ -59,6 +59,11 @@ export class CopyLanes {
     this.#hints = hints;
   }
 
+  /** Whether the GPU has one lane and there are no hints: all of a GPU's copies are those of the map. */
+  get isOne(): boolean {
+    return this.#isPlain && this.#hints.size === 0;
+  }
+
   /** Copies in the handle map for each one that the index has. */
   get copiesPerHeld(): number {
     return Math.max(1, this.#groups.length);
@@ -107,7 +112,7 @@ export class CopyLanes {
   /** Blocks leave a lane, and the handle map with their last copy. */
   removed(place: LanePlace, handles: BigUint64Array, keyed: KeyedEvent[]): void {
     const { tier } = place;
-    if (tier === "gpu" && this.#isPlain && this.#hints.size === 0) {
+    if (tier === "gpu" && this.isOne) {
       const rows = this.#handles.removeAll(handles);
       keyed.push({ type: "removed", tier, handles, rows });
       return;

@@ -38,6 +38,9 @@ export type GroupPlace =
       readonly isUnclear: boolean;
     };
 
+/** What tells the group of a store. */
+export type GroupedStore = Pick<BlockStored, "group" | "specKind" | "blockSizeTokens">;
+
 const LEFT_OUT: GroupPlace = { is: "left-out", isNews: false };
 const ONE: GroupPlace = { is: "one", isUnclear: false };
 const UNCLEAR: GroupPlace = { is: "one", isUnclear: true };
@@ -59,7 +62,7 @@ export class GroupRule {
     return [...this.#apart];
   }
 
-  placeOfStored(event: BlockStored): GroupPlace {
+  placeOfStored(event: GroupedStore): GroupPlace {
     const { group, specKind } = event;
     if (group === null) return ONE;
     if (this.#ignored.has(group)) return LEFT_OUT;
@@ -115,7 +118,7 @@ export class GroupRule {
     this.#sizeTokens = 0;
   }
 
-  #placeApart({ blockSizeTokens }: BlockStored, group: number, isNews: boolean): GroupPlace {
+  #placeApart({ blockSizeTokens }: GroupedStore, group: number, isNews: boolean): GroupPlace {
     this.#sizeTokens ||= blockSizeTokens;
     const isUnclear = blockSizeTokens > 0 && blockSizeTokens !== this.#sizeTokens;
     return { is: "apart", group, isNews, isUnclear };

@@ -19,7 +19,10 @@ import type { BlockRemoved, BlockStored, KvEvent, KvEventBatch } from "./kv-even
 import { type LeftOut, LeftOutCounts } from "./left-out.ts";
 import { ExpectedLosses } from "./loss-rank.ts";
 import { Orphans } from "./orphans.ts";
+import { PlainBatch } from "./plain-batch.ts";
+import { PlainKeyer } from "./plain-keyer.ts";
 import { endOfRemovals, joinedRemovals } from "./removal-runs.ts";
+import { StoreOutlet } from "./store-outlet.ts";
 import { endOfStores, joinedHandles, storesOf } from "./store-runs.ts";
 import { extrasOfStored } from "./stored-extras.ts";
 
@@ -43,6 +46,8 @@ export class HolderKeyer {
   readonly #hints: Hints;
   readonly #lanes: CopyLanes;
   readonly #rule: ConnectorRule;
+  readonly #outlet: StoreOutlet;
+  readonly #plain: PlainKeyer;
   /** Latest time that the engine said, ms. */
   #engineMs = 0;
 
@@ -51,6 +56,16 @@ export class HolderKeyer {
     this.#hints = new Hints(deps.hintLifeMs ?? HINT_LIFE_MS);
     this.#lanes = new CopyLanes(this.#handles, this.#hints);
     this.#rule = new ConnectorRule(deps.isConnector ?? false);
+    const own = { handles: this.#handles, groups: this.#groups, leftOut: this.#leftOut };
+    const parts = { ...own, lanes: this.#lanes };
+    this.#outlet = new StoreOutlet(parts);
+    this.#plain = new PlainKeyer({
+      ...parts,
+      claims: this.#claims,
+      orphans: this.#orphans,
+      rule: this.#rule,
+      outlet: this.#outlet,
+    });
   }
 
   /** What an earlier relay told once in this life. */
@@ -135,13 +150,19 @@ export class HolderKeyer {
   }
 
   #keyBatch(batch: KvEventBatch): KeyedEvent[] {
-    const { events } = batch;
     this.#engineMs = Math.max(this.#engineMs, batch.ts * 1000);
     // A batch without events may be a note, which is lost as what is said aside.
+    const isNote = !(batch instanceof PlainBatch) && batch.events.length === 0;
     const isNone = this.#hints.size === 0;
-    const ended = isNone || events.length === 0 ? [] : this.#hints.takeEnded(this.#engineMs);
-    const keyed = events.length === 0 ? this.endHints(0) : this.#removalsOf(ended);
-    for (let start = 0; start < events.length; ) {
+    const ended = isNone || isNote ? [] : this.#hints.takeEnded(this.#engineMs);
+    const keyed = isNote ? this.endHints(0) : this.#removalsOf(ended);
+    const left = this.#plain.key(batch, keyed);
+    if (left !== null) this.#keyFrom(left, batch.events, keyed);
+    return keyed;
+  }
+
+  #keyFrom(first: number, events: readonly KvEvent[], keyed: KeyedEvent[]): void {
+    for (let start = first; start < events.length; ) {
       const event = events[start];
       if (event === undefined) break;
       const end =
@@ -151,7 +172,6 @@ export class HolderKeyer {
       else this.#keyStores(storesOf(events, start, end), keyed);
       start = end;
     }
-    return keyed;
   }
 
   /** Follows events that an earlier relay keyed. */
@@ -196,7 +216,7 @@ export class HolderKeyer {
 
   /** A set: said again, it lives longer, and is no second copy. */
   #keyHint(event: BlockStored, keyed: KeyedEvent[]): void {
-    if (this.#groupOf(event, keyed) === undefined) return;
+    if (this.#outlet.groupOf(event, keyed) === undefined) return;
     keyed.push(lost("no-removals"));
     const tier = tierOfMedium(event.medium);
     const hints = this.#hints;
@@ -241,24 +261,9 @@ export class HolderKeyer {
     });
   }
 
-  /** The full group that it is counted for, null: the one; undefined: its blocks make no prefix. */
-  #groupOf(event: BlockStored, keyed: KeyedEvent[]): number | null | undefined {
-    const { group } = event;
-    const place = this.#groups.placeOfStored(event);
-    if (place.is === "left-out") {
-      this.#leftOut.count("other-group");
-      if (place.isNews && group !== null) keyed.push({ type: "ignored-group", group });
-      return undefined;
-    }
-    if (place.isUnclear) keyed.push(lost("several-groups"));
-    if (place.is === "one") return null;
-    if (place.isNews) this.#lanes.setApart(this.#groups.apart, keyed);
-    return place.group;
-  }
-
   #keyStored(event: BlockStored, keyed: KeyedEvent[]): void {
     this.#identities.note(event);
-    const group = this.#groupOf(event, keyed);
+    const group = this.#outlet.groupOf(event, keyed);
     if (group === undefined) return;
     const { medium } = event;
     const tier = tierOfMedium(medium);
@@ -302,7 +307,7 @@ export class HolderKeyer {
     const { medium, blockSizeTokens } = first;
     const tier = tierOfMedium(medium);
     const isEach = tier === "unknown" || this.#orphans.size > 0 || this.#rule.isHint(first);
-    const group = isEach ? undefined : this.#groupOf(first, keyed);
+    const group = isEach ? undefined : this.#outlet.groupOf(first, keyed);
     if (tier === "unknown" || group === undefined) {
       for (const event of isEach ? run : run.slice(1)) this.#key(event, keyed);
       return;
@@ -353,15 +358,8 @@ export class HolderKeyer {
 
   /** Tells of blocks that are in the map; null: there was no room for all of them. */
   #store(stored: KeyedStored | null, place: LanePlace, keyed: KeyedEvent[]): void {
-    const shared = this.#handles.takeShared();
-    if (shared.length > 0) keyed.push({ type: "ambiguous", keys: BigUint64Array.from(shared) });
-    if (stored === null) {
-      keyed.push(lost("handles-full"));
-      return;
-    }
-    if (stored.handles.length === 0) return;
-    if (place.isHint) keyed.push(stored);
-    else this.#lanes.stored(place, stored, keyed);
+    this.#outlet.tell(stored, place, keyed);
+    if (stored === null || stored.handles.length === 0) return;
     if (this.#orphans.size === 0) return;
     const waiting = Array.from(stored.handles, (handle) => this.#orphans.take(engineKey(handle)));
     for (const each of waiting.flat()) this.#key(each, keyed);

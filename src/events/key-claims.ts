@@ -12,6 +12,7 @@ import type { Tier } from "../tiers/tier.ts";
 import type { HandleMap } from "./handle-map.ts";
 import type { KeyedStored } from "./keyed-batch.ts";
 import type { BlockStored } from "./kv-event.ts";
+import type { PlainRun } from "./plain-batch.ts";
 
 /** Where keys and rows of all holders' batches lie. */
 const slab = new Slab();
@@ -29,6 +30,12 @@ export class KeyClaims {
   readonly #model: string;
   readonly #hasher: BlockHasher;
   readonly #handles: HandleMap;
+  /** The root asked for last: prompts mostly begin in the same namespace. */
+  #lastRoot: {
+    readonly lora: string | null;
+    readonly blockSizeTokens: number;
+    readonly key: BlockKey;
+  } | null = null;
 
   constructor(deps: {
     readonly model: string;
@@ -43,8 +50,27 @@ export class KeyClaims {
   /** Key of the block before an event's first one, or the root of its namespace; null: not known. */
   parentKey({ parent, loraName, loraId, blockSizeTokens }: BlockStored): BlockKey | null {
     if (parent !== null) return this.#handles.keyOf(parent);
-    const lora = loraNamespace(loraName, loraId);
-    return this.#hasher.rootKey({ model: this.#model, lora, blockSizeTokens });
+    return this.#rootKey(loraNamespace(loraName, loraId), blockSizeTokens);
+  }
+
+  /** Whether the parents of a run are known. */
+  findParents(run: PlainRun): boolean {
+    return this.#handles.findParents(run, this.#rootKey(null, run.blockSizeTokens));
+  }
+
+  /** Adds the blocks of a run whose parents were just found; fewer than it has: the map is full. */
+  claimRun(run: PlainRun): { readonly claimed: Claimed; readonly added: number } {
+    const { added, ...blocks } = this.#handles.claimRun(run, this.#hasher.seed);
+    const { blockSizeTokens } = run;
+    return { added, claimed: { type: "stored", tier: "gpu", ...blocks, blockSizeTokens } };
+  }
+
+  #rootKey(lora: string | null, blockSizeTokens: number): BlockKey {
+    const last = this.#lastRoot;
+    if (last?.lora === lora && last.blockSizeTokens === blockSizeTokens) return last.key;
+    const key = this.#hasher.rootKey({ model: this.#model, lora, blockSizeTokens });
+    this.#lastRoot = { lora, blockSizeTokens, key };
+    return key;
   }
 
   /** Blocks of which nothing is claimed yet. */

@@ -80,6 +80,8 @@ export interface KvEventBatch {
   /** Data-parallel rank; null where the engine does not say. */
   readonly rank: number | null;
   readonly events: readonly KvEvent[];
+  /** What `batchBytes` gives, where no events were made so far. */
+  readonly bytes?: number;
 }
 
 /** Memory of an event beside its lists, and of its place in the batch. */
@@ -98,14 +100,24 @@ export function withoutRemovals(batch: KvEventBatch): KvEventBatch {
 }
 
 /** Memory of a decoded batch, bytes, within about a quarter. */
-export function batchBytes({ events }: KvEventBatch): number {
+export function batchBytes(batch: KvEventBatch): number {
+  if (batch.bytes !== undefined) return batch.bytes;
   let bytes = EVENT_BYTES;
-  for (const event of events) {
+  for (const event of batch.events) {
     bytes += event.type === "skipped" ? SLOT_BYTES : EVENT_BYTES;
     if (event.type === "stored") bytes += 8 * event.handles.length + 4 * event.tokens.length;
     else if (event.type === "removed") bytes += 8 * event.handles.length;
   }
   return bytes;
+}
+
+/** The same of plain events, whose lists are so long together. */
+export function listedBytes(lists: {
+  readonly events: number;
+  readonly hashes: number;
+  readonly tokens: number;
+}): number {
+  return EVENT_BYTES * (lists.events + 1) + 8 * lists.hashes + 4 * lists.tokens;
 }
 
 /** The event with arrays of its own, to be held: pieces of slabs would keep all of these. */

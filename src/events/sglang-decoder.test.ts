@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { msgpackPayload } from "../../test/harness/event-samples.ts";
 import { goldenNames, handleOf, loadCapture, loadMessages } from "../../test/harness/golden.ts";
+import { madeBatch } from "../../test/harness/made-batch.ts";
 import type { KvEvent, KvEventBatch } from "./kv-event.ts";
 import { decodeSglangBatch } from "./sglang-decoder.ts";
 
@@ -10,7 +11,7 @@ const names = goldenNames("sglang").filter((name) => name !== BIGRAM);
 function decode(payload: Uint8Array): KvEventBatch {
   const decoded = decodeSglangBatch(payload);
   if (!decoded.ok) throw new Error(`${decoded.reason}: ${decoded.detail}`);
-  return decoded.value;
+  return madeBatch(decoded.value);
 }
 
 function decodeEvents(...events: unknown[]): readonly KvEvent[] {

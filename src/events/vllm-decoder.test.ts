@@ -10,6 +10,7 @@ import {
   loadCapture,
   loadMessages,
 } from "../../test/harness/golden.ts";
+import { madeBatch } from "../../test/harness/made-batch.ts";
 import { PAYLOAD_BYTES_MAX } from "./event-payload.ts";
 import type { KvEvent, KvEventBatch } from "./kv-event.ts";
 import { decodeVllmBatch } from "./vllm-decoder.ts";
@@ -48,7 +49,7 @@ function expectedEvent(event: GoldenEvent): unknown {
 function decode(payload: Uint8Array): KvEventBatch {
   const decoded = decodeVllmBatch(payload);
   if (!decoded.ok) throw new Error(`${decoded.reason}: ${decoded.detail}`);
-  return decoded.value;
+  return madeBatch(decoded.value);
 }
 
 /** The events of a batch `[1.5, events, 0]`. */

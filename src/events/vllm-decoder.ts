@@ -13,6 +13,7 @@ import type { DecodeRefusal } from "./event-payload.ts";
 import { type ArrayForm, scanBatch } from "./event-scan.ts";
 import type { KvEvent, KvEventBatch, StoredCaveat } from "./kv-event.ts";
 import { type BatchForm, decodeMsgpackBatch, TS_MAX } from "./msgpack-batch.ts";
+import { PlainBatch } from "./plain-batch.ts";
 
 const FORM: BatchForm = {
   storedFields: [
@@ -38,6 +39,8 @@ const ARRAYS: ArrayForm = { storedFieldsMax: 12, removedFieldsMax: 4 };
 export function decodeVllmBatch(payload: Uint8Array): Result<KvEventBatch, DecodeRefusal> {
   const batch = scanBatch(payload, ARRAYS, TS_MAX);
   if (batch === null) return decodeAnyVllmBatch(payload);
+  // Of the GPU alone.
+  if (batch instanceof PlainBatch) return ok(batch);
   return ok(batch.events.some((event) => caveatOf(event) !== null) ? withCaveats(batch) : batch);
 }
 

@@ -43,6 +43,8 @@ export interface ChainInput {
 }
 
 export interface BlockHasher {
+  /** Of the deployment. */
+  readonly seed: bigint;
   /** Parent of a namespace's first blocks. */
   rootKey(namespace: Namespace): BlockKey;
   /** Keys of the full blocks in `tokens`, in order; a partial last block has none. */
@@ -117,6 +119,7 @@ export function blockHasherOf({ h64Raw }: XXHashAPI, seed: bigint, core: ChainCo
   let passing = PASSING_AT;
 
   return {
+    seed,
     rootKey: ({ model, lora, blockSizeTokens }) =>
       blockKey(
         h64Raw(encoder.encode(JSON.stringify([CONSTRUCTION, model, lora, blockSizeTokens])), seed),

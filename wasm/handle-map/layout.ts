@@ -5,8 +5,8 @@ export const CALL_BLOCKS_MAX: u32 = 4096;
 export const HANDLES_AT = memory.data(8 * CALL_BLOCKS_MAX, 16);
 export const KEYS_AT = memory.data(8 * CALL_BLOCKS_MAX, 16);
 export const ROWS_AT = memory.data(4 * CALL_BLOCKS_MAX, 16);
-/** Copies that are put back, or positions of blocks whose keys others have claimed. */
-export const COUNTS_AT = memory.data(4 * CALL_BLOCKS_MAX, 16);
+/** Copies that are put back, or positions of blocks whose keys others have claimed: a run of stores may be longer. */
+export const COUNTS_AT = memory.data(4 * 32_768, 16);
 /** Written and never read, so that no compiler leaves a touch out. */
 export const TOUCHED_AT = memory.data(4, 4);
 

@@ -104,33 +104,65 @@ function claim(map: usize, row: u32): void {
   slots.insert(table, hash, row, pairs, KEY);
 }
 
-/** Loads what adding blocks with the handles at HANDLES_AT will need. */
-export function touch(map: usize, start: u32, end: u32): void {
+/** Loads what looking up these handles will need, which lie `step` bytes from each other. */
+export function touchAll(map: usize, from: usize, step: usize, count: u32): void {
   let touched: u32 = 0;
-  for (let i = start; i < end; i += 1) {
-    const hash = hashOf(load<u64>(layout.HANDLES_AT + (<usize>i << 3)));
-    const keyHash = hashOf(load<u64>(layout.KEYS_AT + (<usize>i << 3)));
-    touched += slots.touch(map + BY_HANDLE, hash);
-    touched += tombstones.touch(map + RING, hash, 0);
-    touched += tombstones.touch(map + RING, keyHash, KEY);
+  for (let i: u32 = 0; i < count; i += 1, from += step) {
+    touched += slots.touch(map + BY_HANDLE, hashOf(load<u64>(from)));
   }
   store<u32>(layout.TOUCHED_AT, touched);
 }
 
-/** Positions told at COUNTS_AT, of keys that others have claimed. */
+/** The same for adding blocks: what heads of tombstones name is loaded when these are there. */
+function touchAdded(map: usize, handles: usize, keys: usize, start: u32, end: u32): void {
+  const ring = map + RING;
+  let touched: u32 = 0;
+  for (let i = start; i < end; i += 1) {
+    const hash = hashOf(load<u64>(handles + (<usize>i << 3)));
+    const keyHash = hashOf(load<u64>(keys + (<usize>i << 3)));
+    touched += slots.touch(map + BY_HANDLE, hash);
+    touched += tombstones.touch(ring, hash, 0) + tombstones.touch(ring, keyHash, KEY);
+  }
+  for (let i = start; i < end; i += 1) {
+    const hash = hashOf(load<u64>(handles + (<usize>i << 3)));
+    const keyHash = hashOf(load<u64>(keys + (<usize>i << 3)));
+    touched += tombstones.touchFirst(ring, hash, 0) + tombstones.touchFirst(ring, keyHash, KEY);
+  }
+  store<u32>(layout.TOUCHED_AT, touched);
+}
+
+/** Positions told at COUNTS_AT since adding began, of keys that others have claimed. */
 export let shared: u32 = 0;
 
-/**
- * Adds one copy of each block from `start` to `end`. Returns the first that was not added, or `end`: the
- * map is full, a claimed key is not the one that the handle has, or its copies are MANY with this one,
- * which the caller counts.
- */
-export function add(map: usize, start: u32, end: u32, isClaimed: bool): u32 {
+export function beginAdding(): void {
   shared = 0;
-  touch(map, start, end);
+}
+
+/** Blocks whose slots are loaded at once: they stay in the first cache until they are used. */
+const TOUCHED_TOGETHER: u32 = 64;
+
+/**
+ * Adds one copy of each block from `start` to `end` of these lists. Returns the first that was not added,
+ * or `end`: the map is full, a claimed key is not the one that the handle has, or its copies are MANY with
+ * this one, which the caller counts.
+ */
+export function addFrom(
+  map: usize,
+  handles: usize,
+  keys: usize,
+  rows: usize,
+  start: u32,
+  end: u32,
+  isClaimed: bool,
+): u32 {
+  let touchedEnd = start;
   for (let i = start; i < end; i += 1) {
-    const handle = load<u64>(layout.HANDLES_AT + (<usize>i << 3));
-    const key = load<u64>(layout.KEYS_AT + (<usize>i << 3));
+    if (i == touchedEnd) {
+      touchedEnd = min<u32>(end, i + TOUCHED_TOGETHER);
+      touchAdded(map, handles, keys, i, touchedEnd);
+    }
+    const handle = load<u64>(handles + (<usize>i << 3));
+    const key = load<u64>(keys + (<usize>i << 3));
     const hash = hashOf(handle);
     let row = rowOf(map, handle, hash);
     if (row == NONE) {
@@ -139,11 +171,10 @@ export function add(map: usize, start: u32, end: u32, isClaimed: bool): u32 {
     } else {
       if (isClaimed && load<u64>(pairAt(load<usize>(map, PAIRS), row), KEY) != key) return i;
       const copies = load<u8>(copiesAt(map, row));
-      store<u32>(layout.ROWS_AT + (<usize>i << 2), row);
       if (copies >= MANY - 1) return i;
       store<u8>(copiesAt(map, row), copies + 1);
     }
-    store<u32>(layout.ROWS_AT + (<usize>i << 2), row);
+    store<u32>(rows + (<usize>i << 2), row);
   }
   return end;
 }
@@ -222,16 +253,20 @@ function moved(from: usize, bytesBefore: usize, bytesAfter: usize): usize {
 }
 
 /**
- * Takes one copy of each block at HANDLES_AT from `start` to `end` away; the last one leaves a tombstone.
- * Their rows are told. Returns the first whose copies the caller counts, or `end`.
+ * Takes one copy of each block from `start` to `end` away; the last one leaves a tombstone. Their rows are
+ * told. Returns the first whose copies the caller counts, or `end`.
  */
-export function remove(map: usize, start: u32, end: u32): u32 {
-  touchRemoved(map, start, end);
+export function removeFrom(map: usize, handles: usize, rows: usize, start: u32, end: u32): u32 {
+  let touchedEnd = start;
   for (let i = start; i < end; i += 1) {
-    const handle = load<u64>(layout.HANDLES_AT + (<usize>i << 3));
+    if (i == touchedEnd) {
+      touchedEnd = min<u32>(end, i + TOUCHED_TOGETHER);
+      touchRemoved(map, handles, i, touchedEnd);
+    }
+    const handle = load<u64>(handles + (<usize>i << 3));
     const hash = hashOf(handle);
     const row = rowOf(map, handle, hash);
-    store<u32>(layout.ROWS_AT + (<usize>i << 2), row);
+    store<u32>(rows + (<usize>i << 2), row);
     if (row == NONE) continue;
     const copies = load<u8>(copiesAt(map, row));
     if (copies == MANY) return i;
@@ -241,12 +276,11 @@ export function remove(map: usize, start: u32, end: u32): u32 {
   return end;
 }
 
-function touchRemoved(map: usize, start: u32, end: u32): void {
+function touchRemoved(map: usize, handles: usize, start: u32, end: u32): void {
   let touched: u32 = 0;
   for (let i = start; i < end; i += 1) {
-    const hash = hashOf(load<u64>(layout.HANDLES_AT + (<usize>i << 3)));
-    touched += slots.touch(map + BY_HANDLE, hash);
-    touched += tombstones.touch(map + RING, hash, 0);
+    const hash = hashOf(load<u64>(handles + (<usize>i << 3)));
+    touched += slots.touch(map + BY_HANDLE, hash) + tombstones.touch(map + RING, hash, 0);
   }
   store<u32>(layout.TOUCHED_AT, touched);
 }
@@ -301,15 +335,17 @@ export function restore(map: usize, count: u32): u32 {
   return count;
 }
 
-/** The key of a handle that is held, or was until lately, to KEYS_AT. */
-export function keyOf(map: usize, handle: u64): bool {
+/** Where a handle's key is, of one that is held or was until lately, for keyIn; 0: it is not known. */
+export function pairOf(map: usize, handle: u64): usize {
   const hash = hashOf(handle);
   const row = rowOf(map, handle, hash);
-  const place =
-    row == NONE
-      ? tombstones.find(map + RING, hash, 0, handle)
-      : pairAt(load<usize>(map, PAIRS), row);
-  if (place == 0) return false;
-  store<u64>(layout.KEYS_AT, load<u64>(place, KEY));
-  return true;
+  if (row != NONE) return pairAt(load<usize>(map, PAIRS), row);
+  return tombstones.find(map + RING, hash, 0, handle);
+}
+
+/** Of a row or of a tombstone, which begin alike. */
+// @ts-ignore: decorator
+@inline
+export function keyIn(pair: usize): u64 {
+  return load<u64>(pair, KEY);
 }

@@ -112,6 +112,14 @@ export function touch(ring: usize, hash: u64, part: usize): u32 {
   return load<u32>(headAt(ring, hash, part));
 }
 
+/** Loads what its head names, once that is loaded. */
+// @ts-ignore: decorator
+@inline
+export function touchFirst(ring: usize, hash: u64, part: usize): u32 {
+  const link = load<u32>(headAt(ring, hash, part));
+  return load<u32>(placeAt(ring, link & NUMBER_MASK) + (part == 0 ? LINK : KEY_LINK));
+}
+
 /** Where a handle lies, or a key where `part` is KEY; 0: nowhere. */
 // @ts-ignore: decorator
 @inline

@@ -6,20 +6,11 @@
  * the same of what is read here. Nothing is allocated: what does not fit is unusual too. A position goes
  * from reader to reader; once it is BEYOND it stays so, and what is read there means nothing.
  */
-import * as layout from "./event-scan/layout";
-import { BEYOND, PAYLOAD_AT } from "./event-scan/layout";
-import { copyHashes, copyTokens } from "./event-scan/lists";
-import { copyArrayLength, copyCount, copyTextLength } from "./event-scan/values";
-import * as words from "./event-scan/words";
-
-export const SCAN_BYTES_MAX = layout.SCAN_BYTES_MAX;
-export const LISTED_MAX = layout.LISTED_MAX;
-export const EVENTS_MAX = layout.EVENTS_MAX;
-export const BATCH_AT = layout.BATCH_AT;
-export const RECORDS_AT = layout.RECORDS_AT;
-export const TOKENS_AT = layout.TOKENS_AT;
-export const HASHES_AT = layout.HASHES_AT;
-export const PAYLOAD_BYTES_AT = PAYLOAD_AT;
+import * as layout from "./layout";
+import { BEYOND, PAYLOAD_AT } from "./layout";
+import { copyHashes, copyTokens } from "./lists";
+import { copyArrayLength, copyCount, copyTextLength } from "./values";
+import * as words from "./words";
 
 const UNUSUAL: i32 = -1;
 const NO_RANK: u32 = 0xffff_ffff;
