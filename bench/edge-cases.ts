@@ -32,6 +32,7 @@ export function edgeCases(): ValueCase[] {
     ...SIZES.flatMap(decisionCases),
     duringIngestCase(),
     ...SIZES.map(throughputCase),
+    ...workersCases(),
     chatCase(),
     lagCase(),
     memoryCase(),
@@ -100,12 +101,40 @@ function throughputCase(thousands: number): ValueCase {
   return {
     name: `throughput.tokens.${thousands}k`,
     unit: "requests/s",
-    value: (isQuick) =>
-      withRouter({}, async (router) => {
-        const request = edgeRequest("/v1/completions", tokensBody(thousands), true);
-        return (await load(router, request, isQuick)).perSecond;
-      }),
+    value: (isQuick) => throughput({}, thousands, isQuick),
   };
+}
+
+/** Served by a thread of its own beside the one that decides: what it gives, and what it costs each request. */
+function workersCases(): ValueCase[] {
+  const options = { workers: 1 };
+  return [
+    {
+      name: "throughput.tokens.1k.workers",
+      reference: "throughput.tokens.1k",
+      unit: "requests/s",
+      value: (isQuick) => throughput(options, 1, isQuick),
+    },
+    {
+      name: "decision.tokens.1k.workers",
+      reference: "decision.tokens.1k",
+      unit: "ms",
+      value: async (isQuick) =>
+        (await withRouter(options, (router) => oneByOne(router, 1, isQuick))).told,
+    },
+  ];
+}
+
+function throughput(
+  options: EdgeRouterOptions,
+  thousands: number,
+  isQuick: boolean,
+): Promise<number> {
+  return withRouter(options, async (router) => {
+    const request = edgeRequest("/v1/completions", tokensBody(thousands), true);
+    const { perSecond } = await load(router, request, isQuick);
+    return perSecond;
+  });
 }
 
 /** A chat's next turns, at a fixed rate: all but the last message was seen before. */

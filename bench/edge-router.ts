@@ -17,6 +17,8 @@ export interface EdgeRouterOptions {
   /** Folder of a tokenizer; without one, text is routed by load. */
   readonly tokenizerPath?: string;
   readonly isLagWatched?: boolean;
+  /** See extProc.workers. Default 0. */
+  readonly workers?: number;
 }
 
 export interface EdgeRouterReady {
@@ -43,7 +45,13 @@ const config = configSchema.parse({
   fleet: { endpointsFile },
   index: { path: join(folder, "store") },
   prompt: tokenizerPath === undefined ? { tokenize: "off" } : { tokenize: "local", tokenizerPath },
-  extProc: { listen: any, healthListen: any, drainMs: 0, drainNoticeMs: 0 },
+  extProc: {
+    workers: options.workers ?? 0,
+    listen: any,
+    healthListen: any,
+    drainMs: 0,
+    drainNoticeMs: 0,
+  },
   query: { listen: null },
   observe: { adminListen: any, logLevel: "error" },
 });

@@ -12,6 +12,7 @@ import { Fleet } from "../fleet/fleet.ts";
 import { HttpScraper } from "../fleet/http-scraper.ts";
 import { InflightBlocks } from "../indexer/inflight-blocks.ts";
 import type { ReadyCheck } from "../observe/http-admin.ts";
+import type { ToldFleet } from "./edge-messages.ts";
 import { eventSources } from "./event-sources.ts";
 import type { EventSide } from "./write-side.ts";
 
@@ -76,6 +77,13 @@ export class FollowedFleet {
   readyByLoad(): EndpointId[] {
     const ready = this.fleet.view(this.#clock.nowMs()).endpoints.filter(({ isReady }) => isReady);
     return ready.sort((a, b) => a.load.requests - b.load.requests).map(({ spec }) => spec.id);
+  }
+
+  /** For threads that serve. */
+  told(): ToldFleet {
+    const ready = this.readyByLoad();
+    const whole = ready.filter((id) => this.fleet.endpoint(id)?.spec.role === "both");
+    return { ready, whole };
   }
 
   readyChecks(): ReadyCheck[] {

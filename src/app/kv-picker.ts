@@ -1,9 +1,39 @@
 /** One request from body to destination: prompt -> tokens -> block keys, and what is decided on them. */
+import type { Config } from "../config/schema.ts";
 import type { EndOfRequest, Picker, PickOutcome, PickRequest } from "../extproc/picker.ts";
+import { createBlockHasher } from "../keys/block-hasher.ts";
+import type { PromptConfig } from "../prompt/config.ts";
+import { engineRules } from "../prompt/engine-rules.ts";
 import { renameOf, rewriteModel } from "../prompt/model-rewrite.ts";
-import type { ParsedRequest, PromptReader, PromptReading } from "../prompt/prompt-reader.ts";
+import {
+  type ParsedRequest,
+  PromptReader,
+  type PromptReaderDeps,
+  type PromptReading,
+} from "../prompt/prompt-reader.ts";
 import { readTraits } from "../prompt/request-traits.ts";
 import type { AskedRequest, Decider } from "./decider.ts";
+
+/** What tokenising may use here: each thread that serves has an equal share, and the one that decides. */
+export function promptShare({ prompt, extProc }: Config): PromptConfig {
+  return { ...prompt, memoBytesMax: Math.floor(prompt.memoBytesMax / (extProc.workers + 1)) };
+}
+
+export async function createPromptReader(
+  { prompt, model, index }: Config,
+  deps: Pick<PromptReaderDeps, "tokenizer" | "meter">,
+): Promise<PromptReader> {
+  const hasher = await createBlockHasher(index.keySeed);
+  const { tokensMax } = prompt;
+  return new PromptReader({ ...deps, tokensMax, rules: engineRules(prompt), model, hasher });
+}
+
+export function createPicker(
+  { prompt }: Config,
+  deps: Omit<KvPickerDeps, "modelRewrites">,
+): KvPicker {
+  return new KvPicker({ ...deps, modelRewrites: new Map(Object.entries(prompt.modelRewrites)) });
+}
 
 export interface KvPickerDeps {
   readonly prompt: PromptReader;

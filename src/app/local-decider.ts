@@ -25,6 +25,7 @@ import { AnswerTimes } from "./answer-times.ts";
 import type { AskedRequest, Decider, ReadPrompt } from "./decider.ts";
 import type { KnownFleet, PodKnowledge } from "./pod-knowledge.ts";
 import {
+  blockSizesOf,
   lasting,
   type MatchInput,
   matchChunks,
@@ -141,6 +142,13 @@ export class LocalDecider implements Decider {
     answers.ended(requestId, end, nowMs);
     this.#times.ended(requestId, end, nowMs);
     meter.count("kvatlas_delivered_tokens_total", {}, end.usage?.cachedTokens ?? 0);
+  }
+
+  /** For which requests are to have keys. */
+  blockSizes(): number[] {
+    const { fleet, clock, knowledge, holders } = this.#deps;
+    const nowMs = clock.nowMs();
+    return blockSizesOf(holders, knowledge.known(fleet.view(nowMs).endpoints, nowMs));
   }
 
   /** Sets the gauges of held requests; called before metrics are read. */

@@ -37,16 +37,20 @@ export interface MatchInput {
   readonly nowMs: number;
 }
 
+/** Of the fleet, without repeats. */
+export function blockSizesOf(holders: KnownHolders, { approximated }: KnownFleet): number[] {
+  return [...new Set([...holders.blockSizes(), ...approximated.values()])];
+}
+
 export function matchPrompt(
   deps: PromptMatchDeps,
   prompt: PromptKeys,
   input: MatchInput,
 ): PromptMatch {
-  const { approximated } = input.known;
   prompt.reuse();
   const keysBySize = new Map<number, BigUint64Array>();
   const sized: SizedPrompt[] = [];
-  for (const blockSizeTokens of new Set([...deps.holders.blockSizes(), ...approximated.values()])) {
+  for (const blockSizeTokens of blockSizesOf(deps.holders, input.known)) {
     const keys = prompt.keysOf(blockSizeTokens);
     keysBySize.set(blockSizeTokens, keys);
     sized.push(matchKeys(deps, { keys, blockSizeTokens }, input));

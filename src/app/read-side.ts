@@ -5,10 +5,9 @@ import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
 import type { Random } from "../core/random.ts";
 import type { EvictionBoard } from "../indexer/eviction-board.ts";
-import { createBlockHasher } from "../keys/block-hasher.ts";
 import { DecisionRing } from "../observe/decision-ring.ts";
 import { engineRules } from "../prompt/engine-rules.ts";
-import { PromptReader } from "../prompt/prompt-reader.ts";
+import type { PromptReader } from "../prompt/prompt-reader.ts";
 import type { PromptTokenizer } from "../prompt/prompt-tokenizer.ts";
 import type { IndexQueries } from "../query/index-queries.ts";
 import type { RecordedRequest } from "../router/decision-record.ts";
@@ -16,7 +15,7 @@ import { Dispatcher } from "../router/dispatcher.ts";
 import type { KeptDecision } from "../router/kept-decision.ts";
 import type { FollowedFleet } from "./followed-fleet.ts";
 import { IndexAnswers } from "./index-answers.ts";
-import { KvPicker } from "./kv-picker.ts";
+import { createPicker, createPromptReader, type KvPicker } from "./kv-picker.ts";
 import { LocalDecider } from "./local-decider.ts";
 import { ParityWatch } from "./parity-watch.ts";
 import { createPods, type Pods } from "./pods.ts";
@@ -38,6 +37,7 @@ export interface ReadSideDeps {
 
 export interface ReadSide {
   readonly decider: LocalDecider;
+  readonly prompt: PromptReader;
   readonly picker: KvPicker;
   readonly pods: Pods;
   readonly parity: ParityWatch;
@@ -51,14 +51,7 @@ export async function createReadSide(config: Config, deps: ReadSideDeps): Promis
   const { index, holders, events } = deps.writeSide;
   const { fleet } = followed;
   const rules = engineRules(config.prompt);
-  const prompt = new PromptReader({
-    tokensMax: config.prompt.tokensMax,
-    model: config.model,
-    rules,
-    hasher: await createBlockHasher(config.index.keySeed),
-    tokenizer: deps.tokenizer,
-    meter,
-  });
+  const prompt = await createPromptReader(config, { meter, tokenizer: deps.tokenizer });
   const ports = { clock, log, meter };
   const { model } = config;
   const { tokenizer } = deps;
@@ -78,10 +71,8 @@ export async function createReadSide(config: Config, deps: ReadSideDeps): Promis
     parity,
     decisions,
     decider,
-    picker: new KvPicker({
-      ...{ prompt, decider },
-      modelRewrites: new Map(Object.entries(config.prompt.modelRewrites)),
-    }),
+    prompt,
+    picker: createPicker(config, { prompt, decider }),
     queries: new IndexAnswers({ ...matching, prompt }),
   };
 }

@@ -8,16 +8,18 @@ import type { Clock } from "../core/clock.ts";
 import type { EndpointId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Random } from "../core/random.ts";
-import { startExtProcServer } from "../extproc/grpc-ext-proc.ts";
 import { EvictionBoard } from "../indexer/eviction-board.ts";
 import { HttpAdmin, type ReadyCheck } from "../observe/http-admin.ts";
 import { type MetricsText, PromMeter } from "../observe/prom-meter.ts";
 import { startTokenizer } from "../prompt/tokenizer-choice.ts";
 import { startQueryServer } from "../query/grpc-query-server.ts";
 import { adminRoutes } from "./admin-routes.ts";
+import { type Edge, startEdge } from "./edge.ts";
+import type { ToldFleet } from "./edge-messages.ts";
 import { FollowedFleet } from "./followed-fleet.ts";
 import { startGossip } from "./gossip.ts";
 import { IngestThread } from "./ingest-thread.ts";
+import { promptShare } from "./kv-picker.ts";
 import { createReadSide } from "./read-side.ts";
 
 export interface ServeDeps {
@@ -59,7 +61,7 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
     const followed = new FollowedFleet(config, { ...ports, random, events: writeSide.events });
     stops.push(() => followed.stop());
     await followed.start();
-    const tokenizing = await startTokenizer(config.prompt, {
+    const tokenizing = await startTokenizer(promptShare(config), {
       engines: (): EndpointId[] => followed.readyByLoad(),
       ...{ clock, log },
     });
@@ -75,11 +77,13 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
     parity.start();
     stops.push(() => parity.stop());
     let isDraining = false;
+    let edge: Edge | null = null;
     const readyChecks = (): ReadyCheck[] => [
       ...followed.readyChecks(),
       { name: "index", isOk: true, detail: writeSide.detail().store },
       { name: "events", isOk: true, detail: writeSide.detail().events },
       { name: "prompt", isOk: true, detail: tokenizing.detail },
+      edge?.readyCheck() ?? { name: "edge", isOk: false, detail: "not listening" },
       { name: "gossip", isOk: true, detail: gossip.detail() },
       { name: "draining", isOk: !isDraining, detail: isDraining ? "SIGTERM received" : "no" },
     ];
@@ -88,6 +92,7 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
       metrics: async (): Promise<MetricsText> => {
         followed.fleet.report(meter);
         await writeSide.report();
+        await edge?.report();
         pods.watch.report();
         decider.report();
         return meter.text();
@@ -97,12 +102,14 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
     });
     const adminAddress = await admin.start(config.observe.adminListen);
     stops.push(() => admin.stop());
-    const edge = await startExtProcServer(config.extProc, { ...ports, random, picker });
-    stops.push(() => edge.stop());
+    const fleet = (): ToldFleet => followed.told();
+    edge = await startEdge(config, { ...ports, random, picker, decider, fleet });
+    const { server } = edge;
+    stops.push(() => server.stop());
     const { listen } = config.query;
     const query = listen === null ? null : await startQueryServer(listen, { ...ports, queries });
     stops.push(async () => query?.stop());
-    const { address: extProcAddress, healthAddress } = edge;
+    const { address: extProcAddress, healthAddress } = server;
     const queryAddress = query?.address ?? null;
     const addresses = { ext_proc: extProcAddress, health: healthAddress, admin: adminAddress };
     log.info({ ...addresses, query: queryAddress }, "serving");
@@ -114,7 +121,7 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
       drain: async (): Promise<void> => {
         isDraining = true;
         query?.drain();
-        await edge.drain();
+        await server.drain();
       },
       stop,
       abandon: () => writeSide.abandon(),

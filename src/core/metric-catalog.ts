@@ -155,8 +155,12 @@ export const COUNTERS = {
     labels: ["reason"],
   },
   kvatlas_extproc_fallbacks_total: {
-    help: "Requests decided without their tokens because the decision was late or failed (reason), by chunks of their text or by load alone, or refused (by).",
+    help: "Requests decided without their tokens because the decision was late or failed (reason), by chunks of their text, by load alone, by load of a moment ago where the deciding thread was late, or refused (by: text, load, old-load, none).",
     labels: ["reason", "by"],
+  },
+  kvatlas_extproc_worker_crashes_total: {
+    help: "Failures of threads that serve the ext_proc address; the streams of one end with it.",
+    labels: [],
   },
   kvatlas_extproc_tls_reloads_total: {
     help: "Changed certificate files of the ext_proc address, by outcome (taken, refused).",

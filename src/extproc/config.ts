@@ -1,6 +1,9 @@
 /** Configuration of the Envoy edge. */
 import { z } from "zod";
 
+/** Threads that serve; the one that decides is busy long before. */
+const WORKERS_MAX = 16;
+
 const listenAddress = z
   .string()
   .regex(/^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):\d{1,5}$/, "expected host:port")
@@ -35,6 +38,14 @@ const extProcSchema = z.strictObject({
   healthListen: listenAddress
     .default("127.0.0.1:9003")
     .describe("address of the gRPC health service, which the ext_proc address serves as well"),
+  workers: z
+    .int()
+    .min(0)
+    .max(WORKERS_MAX)
+    .default(0)
+    .describe(
+      "threads that serve the ext_proc address; 0: the thread that decides serves as well; see operations.md on when it is too little",
+    ),
   tls: tlsConfigSchema
     .nullable()
     .default(null)

@@ -28,7 +28,10 @@ const CONNECTION_MEMORY_MIB_MAX = 4096;
 const STREAM_WINDOW_BYTES = 1_048_576;
 /** Receive window of one connection, which carries all streams of an Envoy worker, bytes. */
 const CONNECTION_WINDOW_BYTES = 16_777_216;
-/** Open connections; a gateway holds one for each worker thread, some open one for each request. */
+/**
+ * Open connections, of which each thread that listens has its share; a gateway holds one for each worker
+ * thread, some open one for each request.
+ */
 const CONNECTIONS_MAX = 16_384;
 /** An idle or silent connection is asked for a sign of life so often, and cut without an answer. */
 const KEEPALIVE_MS = 30_000;
@@ -43,10 +46,12 @@ export interface Http2GrpcOptions {
   /** host:port; port 0 takes a free one. */
   readonly address: string;
   readonly handlers: CallHandlers;
+  /** Threads that listen on the address, each with a share of the connections. Default 1. */
+  readonly threads?: number;
   /** Null: plain HTTP/2. */
   readonly tls: TlsMaterial | null;
   readonly clock: Clock;
-  /** Called for each call refused, and each connection because CONNECTIONS_MAX are open. */
+  /** Called for each call refused, and each connection beyond this thread's CONNECTIONS_MAX. */
   readonly onRefused: (reason: TransportRefusal) => void;
 }
 
@@ -71,7 +76,7 @@ export async function listenHttp2Grpc(options: Http2GrpcOptions): Promise<Http2G
     streamResetBurst: STREAM_RESETS_MAX,
     streamResetRate: STREAM_RESETS_MAX,
   };
-  const { tls } = options;
+  const { tls, threads = 1 } = options;
   const secure =
     tls === null ? null : http2.createSecureServer({ ...settings, ...tlsOptions(tls) });
   const server = secure ?? http2.createServer(settings);
@@ -90,9 +95,9 @@ export async function listenHttp2Grpc(options: Http2GrpcOptions): Promise<Http2G
   server.on("stream", (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) =>
     accept(stream, headers, options),
   );
-  server.maxConnections = CONNECTIONS_MAX;
+  server.maxConnections = Math.ceil(CONNECTIONS_MAX / threads);
   server.on("drop", () => options.onRefused("connection-limit"));
-  const address = await listenOn(server, options.address);
+  const address = await listenOn(server, options.address, { isShared: threads > 1 });
   return {
     address,
     setTls: (next) => secure?.setSecureContext(tlsOptions(next)),

@@ -46,10 +46,10 @@ export type PickOutcome =
       /** Where a gateway may retry; absent: nowhere else. */
       readonly fallbackId?: EndpointId;
       /**
-       * Of `pickByLoad`: what it went by after all. text: by chunks of the prompt's text; absent: by
-       * load alone.
+       * Of `pickByLoad`: what it went by after all. text: by chunks of the prompt's text; old-load: by
+       * load as it was a moment ago, since nobody could be asked; absent: by load alone.
        */
-      readonly chosenBy?: "text";
+      readonly chosenBy?: "text" | "old-load";
       /** Goes to the endpoint in place of the body that came; absent: that one goes, unchanged. */
       readonly body?: Uint8Array;
     }

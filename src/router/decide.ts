@@ -248,7 +248,7 @@ function candidatePlaces(
 }
 
 /** Whether the gateway's hint names the endpoint: its address, or its host without the port. */
-function isInSubset(endpointId: EndpointId, subset: readonly string[] | null): boolean {
+export function isInSubset(endpointId: EndpointId, subset: readonly string[] | null): boolean {
   if (subset === null) return true;
   const host = endpointId.slice(0, endpointId.lastIndexOf(":"));
   const bareHost = host.replace(/^\[|\]$/g, "");

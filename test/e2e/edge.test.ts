@@ -25,13 +25,16 @@ function post(agent: http.Agent, address: string, body: string): Promise<number>
   });
 }
 
-describe.skipIf(envoy.isMissing)(`the edge through real Envoy${envoy.note}`, () => {
+describe.skipIf(envoy.isMissing).each([
+  ["one thread", 0],
+  ["serving threads of its own", 2],
+])(`the edge through real Envoy, with %s${envoy.note}`, (_, workers) => {
   let stack: Stack;
 
   beforeAll(async () => {
     stack = await Stack.start({
       engines: 3,
-      config: { prompt: { modelRewrites: { "the-chat": "lab-8b" } } },
+      config: { extProc: { workers }, prompt: { modelRewrites: { "the-chat": "lab-8b" } } },
       engine: { timeScale: 0, maxModelLen: 2_000_000, gpuBlocks: 100_000 },
     });
   });

@@ -20,9 +20,16 @@ afterEach(async () => {
 });
 
 /** One engine that runs one request at a time, and runs it until `release`. */
-async function saturated(flow: object): Promise<{ stack: Stack; release: () => void }> {
+async function saturated(
+  flow: object,
+  workers = 0,
+): Promise<{ stack: Stack; release: () => void }> {
   const engine = { maxSeqs: 1 };
-  stack = await Stack.start({ engines: 1, engine, config: { router: SLOW, flow } });
+  stack = await Stack.start({
+    engines: 1,
+    engine,
+    config: { router: SLOW, flow, extProc: { workers } },
+  });
   const abort = new AbortController();
   const body = { model: "lab-8b", prompt: promptOf(1, 16), max_tokens: 40_000, stream: true };
   const answer = await fetch(`http://${stack.engines[0]?.address}/v1/completions`, {
@@ -60,39 +67,42 @@ function why(of: Stack, ...args: string[]): Promise<string> {
 }
 
 describe.skipIf(envoy.isMissing)(`holding in overload${envoy.note}`, () => {
-  it("holds what comes while the engine is far behind, and answers it later", async () => {
-    const { stack, release } = await saturated({});
-    const { router } = stack;
-    const first = complete(stack, "first", 2);
-    await waitUntil("the engine has a queue", () => waiting(stack) === 1);
-    const held = [complete(stack, "held-1", 3), complete(stack, "held-2", 4)];
-    const isHeld = (requests: number) => async (): Promise<boolean> =>
-      (await router.metric("kvatlas_held_requests")) === requests;
-    await waitUntil("they are held", isHeld(2));
-    const leaving = new AbortController();
-    const left = send(stack, "left", 5, leaving.signal);
-    await waitUntil("a third one is held", isHeld(3));
-    leaving.abort();
-    await expect(left).rejects.toThrow();
-    await waitUntil("it has left with its client", isHeld(2));
-    expect(await router.metric("kvatlas_held_bytes")).toBeGreaterThan(2 * TOKENS);
-    expect(waiting(stack)).toBe(1);
+  it.each([0, 2])(
+    "holds what comes while the engine is far behind, and answers it later, with %i threads that serve",
+    async (workers) => {
+      const { stack, release } = await saturated({}, workers);
+      const { router } = stack;
+      const first = complete(stack, "first", 2);
+      await waitUntil("the engine has a queue", () => waiting(stack) === 1);
+      const held = [complete(stack, "held-1", 3), complete(stack, "held-2", 4)];
+      const isHeld = (requests: number) => async (): Promise<boolean> =>
+        (await router.metric("kvatlas_held_requests")) === requests;
+      await waitUntil("they are held", isHeld(2));
+      const leaving = new AbortController();
+      const left = send(stack, "left", 5, leaving.signal);
+      await waitUntil("a third one is held", isHeld(3));
+      leaving.abort();
+      await expect(left).rejects.toThrow();
+      await waitUntil("it has left with its client", isHeld(2));
+      expect(await router.metric("kvatlas_held_bytes")).toBeGreaterThan(2 * TOKENS);
+      expect(waiting(stack)).toBe(1);
 
-    release();
-    expect(await Promise.all([first, ...held])).toEqual([200, 200, 200]);
-    expect(stack.engines[0]?.stats()).toMatchObject({ requests: 4, finished: 3, aborted: 1 });
-    expect(await router.metric("kvatlas_held_requests")).toBe(0);
-    expect(await router.metric("kvatlas_held_bytes")).toBe(0);
-    expect(await router.metric("kvatlas_holds_total", 'outcome="held"')).toBe(3);
-    expect(await router.metric("kvatlas_hold_seconds_count")).toBe(2);
+      release();
+      expect(await Promise.all([first, ...held])).toEqual([200, 200, 200]);
+      expect(stack.engines[0]?.stats()).toMatchObject({ requests: 4, finished: 3, aborted: 1 });
+      expect(await router.metric("kvatlas_held_requests")).toBe(0);
+      expect(await router.metric("kvatlas_held_bytes")).toBe(0);
+      expect(await router.metric("kvatlas_holds_total", 'outcome="held"')).toBe(3);
+      expect(await router.metric("kvatlas_hold_seconds_count")).toBe(2);
 
-    expect(await why(stack, "held-1")).toMatch(/^held-1: \S+ \(cheapest\), held \d+ ms before$/m);
-    const record = JSON.parse(await why(stack, "held-1", "-o", "json")) as DecisionRecord;
-    expect(record.heldMs).toBeGreaterThan(0);
-    // It was let go because the queue had ended, not because it had waited too long.
-    expect(record.queueMeanMs).toBeLessThan(3000);
-    expect(await why(stack, "first")).not.toContain("held");
-  });
+      expect(await why(stack, "held-1")).toMatch(/^held-1: \S+ \(cheapest\), held \d+ ms before$/m);
+      const record = JSON.parse(await why(stack, "held-1", "-o", "json")) as DecisionRecord;
+      expect(record.heldMs).toBeGreaterThan(0);
+      // It was let go because the queue had ended, not because it had waited too long.
+      expect(record.queueMeanMs).toBeLessThan(3000);
+      expect(await why(stack, "first")).not.toContain("held");
+    },
+  );
 
   it("answers the named objectives with 429 meanwhile, and holds the others", async () => {
     const { stack, release } = await saturated({ shedObjectives: ["batch"] });

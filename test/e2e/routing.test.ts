@@ -26,7 +26,7 @@ async function occupy(stack: Stack, prompt: readonly number[]): Promise<() => Pr
   };
 }
 
-describe.skipIf(isMissing).each(["direct", "nats", "relay"] as const)(
+describe.skipIf(isMissing).each(["direct", "direct, served by threads", "nats", "relay"] as const)(
   `prefix routing through real Envoy, events %s${envoy.note}${nats.note}`,
   (transport) => {
     let stack: Stack;
@@ -34,6 +34,7 @@ describe.skipIf(isMissing).each(["direct", "nats", "relay"] as const)(
     beforeAll(async () => {
       stack = await Stack.start({
         ...{ engines: 4, withNats: transport === "nats", withRelay: transport === "relay" },
+        config: { extProc: { workers: transport === "direct, served by threads" ? 2 : 0 } },
         // Without it nothing would show, after the restart, that the engines are in the same life.
         engine: { replayPort: 0 },
       });
