@@ -10,9 +10,9 @@ import type { RequestWishes } from "../router/decision-record.ts";
 export interface ReadPrompt
   extends Pick<
     PromptReading,
-    "source" | "reason" | "prompts" | "inputTokens" | "isFirstTokenShown"
+    "source" | "reason" | "tokens" | "prompts" | "inputTokens" | "isFirstTokenShown"
   > {
-  /** Null: its tokens are not known. */
+  /** Of its tokens; null: they are not known. */
   readonly keys: PromptKeys | null;
   /** See PromptReader.chunkKeysOf. */
   readonly chunkKeys: BigUint64Array;

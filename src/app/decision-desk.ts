@@ -3,12 +3,14 @@ import type { Clock } from "../core/clock.ts";
 import { messageOf } from "../core/errors.ts";
 import type { EndOfRequest, PickOutcome } from "../extproc/picker.ts";
 import type { RequestIds } from "../extproc/request-ids.ts";
+import type { PromptKeys, PromptReader } from "../prompt/prompt-reader.ts";
 import type { AskedRequest } from "./decider.ts";
-import type { Asking, Deciding, KeyedPrompt, KeyedRequest } from "./edge-messages.ts";
+import type { Asking, Deciding, KeyedPrompt } from "./edge-messages.ts";
 import type { LocalDecider } from "./local-decider.ts";
 
 export interface DecisionDeskDeps {
   readonly decider: LocalDecider;
+  readonly prompt: Pick<PromptReader, "keyed">;
   /** Of the requests of all threads: two may serve the same id of clients at once. */
   readonly requestIds: RequestIds;
   /** All that is said on one message of the thread's. */
@@ -73,15 +75,16 @@ export class DecisionDesk {
   }
 
   #ask({ n, request, isNow, untilMs }: Ask): void {
-    const { decider, requestIds, clock } = this.#deps;
+    const { decider, prompt, requestIds, clock } = this.#deps;
     // The thread has chosen by itself, or is about to.
     if (untilMs !== null && clock.nowMs() > untilMs) return;
     const { requestId } = requestIds.claim(request.requestId);
-    const keys = new KnownKeys(request.read);
-    const asked = { ...request, requestId, read: keys.prompt };
+    const { read } = request;
+    const keys = read && KnownKeys.of(read, prompt);
+    const asked = { ...request, requestId, read: read && { ...read, keys } };
     try {
       const outcome = isNow ? decider.decideNow(asked) : this.#decide(n, asked);
-      keys.isLooked = true;
+      keys?.looked();
       if (outcome !== null) this.#settle(n, requestId, outcome);
     } catch (reason) {
       requestIds.release(requestId);
@@ -152,26 +155,41 @@ export class DecisionDesk {
 class KeysMissing extends Error {}
 
 /** Keys as they came. Those that miss are asked for at the first look at the request, before it is booked. */
-class KnownKeys {
-  readonly prompt: AskedRequest["read"];
-  isLooked = false;
+class KnownKeys implements PromptKeys {
+  readonly #keysBySize: ReadonlyMap<number, BigUint64Array>;
+  readonly #ofTokens: PromptKeys;
+  #isLooked = false;
 
-  constructor(read: KeyedRequest["read"]) {
-    this.prompt = read && { ...read, keys: this.#keysOf(read) };
+  /** Null: the prompt's tokens are not known. */
+  static of(
+    { keysBySize, tokens }: KeyedPrompt,
+    prompt: Pick<PromptReader, "keyed">,
+  ): KnownKeys | null {
+    const ofTokens = prompt.keyed({ tokens, lora: null, cacheSalt: null });
+    return keysBySize && new KnownKeys(keysBySize, ofTokens);
   }
 
-  #keysOf({ keysBySize }: KeyedPrompt): NonNullable<AskedRequest["read"]>["keys"] {
-    return (
-      keysBySize && {
-        keysOf: (blockSizeTokens): BigUint64Array => {
-          const keys = keysBySize.get(blockSizeTokens);
-          if (keys === undefined && !this.isLooked) throw new KeysMissing();
-          return keys ?? NO_KEYS;
-        },
-        reuse: (): void => {},
-      }
-    );
+  private constructor(keysBySize: ReadonlyMap<number, BigUint64Array>, ofTokens: PromptKeys) {
+    this.#keysBySize = keysBySize;
+    this.#ofTokens = ofTokens;
   }
+
+  looked(): void {
+    this.#isLooked = true;
+  }
+
+  keysOf(blockSizeTokens: number): BigUint64Array {
+    const keys = this.#keysBySize.get(blockSizeTokens);
+    if (keys === undefined && !this.#isLooked) throw new KeysMissing();
+    return keys ?? NO_KEYS;
+  }
+
+  /** Goes on from a key: neither adapter nor salt enter it any more. */
+  keysBehind(...args: Parameters<PromptKeys["keysBehind"]>): BigUint64Array {
+    return this.#ofTokens.keysBehind(...args);
+  }
+
+  reuse(): void {}
 }
 
 const NO_KEYS: BigUint64Array = new BigUint64Array(0);

@@ -33,6 +33,7 @@ export interface KeyedRequest extends Omit<AskedRequest, "read"> {
   readonly read: KeyedPrompt | null;
 }
 
+/** Its tokens are told where the fleet has blocks of several sizes: see PromptKeys.keysBehind. */
 export interface KeyedPrompt extends Omit<ReadPrompt, "keys"> {
   /** Null: its tokens are not known. */
   readonly keysBySize: ReadonlyMap<number, BigUint64Array> | null;

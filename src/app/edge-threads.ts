@@ -15,8 +15,9 @@ import type { EdgeListener } from "../extproc/grpc-listener.ts";
 import { freeAddress } from "../extproc/net-listen.ts";
 import { RequestIds } from "../extproc/request-ids.ts";
 import { playTape } from "../observe/meter-tape.ts";
-import { DecisionDesk } from "./decision-desk.ts";
-import type { EdgeWorkerData, FromEdge, ToEdge, ToldFleet } from "./edge-messages.ts";
+import { DecisionDesk, type DecisionDeskDeps } from "./decision-desk.ts";
+import type { EdgeWorkerData, FromEdge, ToEdge } from "./edge-messages.ts";
+import type { FollowedFleet } from "./followed-fleet.ts";
 import { KeptThread, type ThreadFailure } from "./kept-thread.ts";
 import type { LocalDecider } from "./local-decider.ts";
 
@@ -35,7 +36,8 @@ export interface EdgeThreadsDeps {
   /** The last thread is given up: nobody serves the address any more. */
   readonly onLost: () => void;
   readonly decider: LocalDecider;
-  readonly fleet: () => ToldFleet;
+  readonly prompt: DecisionDeskDeps["prompt"];
+  readonly followed: Pick<FollowedFleet, "told">;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -167,19 +169,19 @@ export class EdgeThreads implements EdgeListener {
   }
 
   #deskOf(kept: EdgeThread["kept"]): DecisionDesk {
-    const { decider, clock } = this.#deps;
+    const { decider, prompt, clock } = this.#deps;
     return new DecisionDesk({
-      ...{ decider, clock, requestIds: this.#requestIds },
+      ...{ decider, prompt, clock, requestIds: this.#requestIds },
       say: (messages): void => kept.say({ kind: "deciding", messages }),
     });
   }
 
   #dataOf(slot: number): EdgeWorkerData {
-    const { random, fleet } = this.#deps;
+    const { random, followed } = this.#deps;
     // A former life may have left something.
     new Float64Array(this.#bodyBytes)[slot] = 0;
     return {
-      ...{ config: this.#config, address: this.address, tls: this.#tls, fleet: fleet() },
+      ...{ config: this.#config, address: this.address, tls: this.#tls, fleet: followed.told() },
       ...{ slot, bodyBytes: this.#bodyBytes, seed: Math.floor(random.next() * 2 ** 32) },
     };
   }
@@ -225,11 +227,11 @@ export class EdgeThreads implements EdgeListener {
   }
 
   async #tellFleet(): Promise<void> {
-    const { clock, fleet } = this.#deps;
+    const { clock, followed } = this.#deps;
     const { signal } = this.#closing;
     while (!signal.aborted) {
       await sleep(clock, FLEET_MS, signal);
-      this.#sayAll({ kind: "fleet", fleet: fleet() });
+      this.#sayAll({ kind: "fleet", fleet: followed.told() });
     }
   }
 

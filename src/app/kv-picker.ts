@@ -105,12 +105,13 @@ export class KvPicker implements Picker {
 
   #asked(request: PickRequest, reading: PromptReading, chunkKeys: BigUint64Array): AskedRequest {
     const { prompt } = this.#deps;
-    const { source, reason, prompts, inputTokens, isFirstTokenShown } = reading;
-    const keys = reading.tokens === null ? null : prompt.keyed(reading);
+    const { source, reason, tokens, prompts, inputTokens, isFirstTokenShown } = reading;
+    const known = { source, reason, tokens, prompts, inputTokens, isFirstTokenShown };
+    const keys = tokens === null ? null : prompt.keyed(reading);
     return {
       ...unread(request),
       wishes: { priority: reading.priority, ...reading.traits },
-      read: { source, reason, prompts, inputTokens, isFirstTokenShown, keys, chunkKeys },
+      read: { ...known, keys, chunkKeys },
     };
   }
 }

@@ -2,12 +2,14 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { specOf } from "../../test/harness/fleet-values.ts";
-import { requestOf, routerOf } from "../../test/harness/read-side-router.ts";
+import { MODEL, requestOf, routerOf } from "../../test/harness/read-side-router.ts";
 import { SteppedClock } from "../../test/harness/stepped-clock.ts";
-import { endpointId } from "../core/ids.ts";
+import { blockKey, endpointId } from "../core/ids.ts";
 import { seededRandom } from "../core/random.ts";
 import type { PickOutcome } from "../extproc/picker.ts";
 import { RequestIds } from "../extproc/request-ids.ts";
+import type { EndpointSpec } from "../fleet/endpoint.ts";
+import { createBlockHasher } from "../keys/block-hasher.ts";
 import { DecisionDesk } from "./decision-desk.ts";
 import type { Asking, Deciding } from "./edge-messages.ts";
 import { KvPicker } from "./kv-picker.ts";
@@ -20,9 +22,9 @@ const PROMPT = Array.from({ length: 160 }, (_, at) => at);
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-async function setUp(threads: number) {
+async function setUp(threads: number, spec: Partial<EndpointSpec> = {}) {
   const clock = new SteppedClock();
-  const router = await routerOf(PODS.map((id) => specOf(id)));
+  const router = await routerOf(PODS.map((id) => specOf(id, spec)));
   const requestIds = new RequestIds(seededRandom(2));
   const begin = () => {
     const toDesk: Asking[] = [];
@@ -33,7 +35,7 @@ async function setUp(threads: number) {
     });
     decider.fleetTold({ ready: PODS, whole: PODS });
     const desk = new DecisionDesk({
-      ...{ decider: router.decider, requestIds, clock },
+      ...{ decider: router.decider, prompt: router.prompt, requestIds, clock },
       say: (messages) => void toThread.push(...structuredClone(messages)),
     });
     const picker = new KvPicker({
@@ -86,6 +88,36 @@ describe("a thread that serves", () => {
     expect(router.decisions.find("r1")?.chosen.reusedTokens).toBe(0);
     expect(router.decisions.find("r2")?.chosen.reusedTokens).toBe(159);
     expect(router.meter.observed("kvatlas_ttft_seconds")).toHaveLength(2);
+  });
+
+  it("tells the tokens where the size of blocks may change within a chain", async () => {
+    const kvEvents = { address: "tcp://127.0.0.1:1", replay: null, topic: "", ranks: 1 };
+    const { router, all } = await setUp(1, { kvEvents: { ...kvEvents, engine: "vllm" } });
+    const [thread] = all as [Thread];
+    const hasher = await createBlockHasher(0);
+    const tokens = Uint32Array.from(PROMPT);
+    const parent = hasher.rootKey({ model: MODEL, lora: null, blockSizeTokens: 16 });
+    const small = hasher.chainKeys({ parent, tokens: tokens.subarray(0, 32), blockSizeTokens: 16 });
+    const large = hasher.chainKeys({
+      ...{ parent: blockKey(small[1] ?? 0n), tokens: tokens.subarray(32), blockSizeTokens: 64 },
+    });
+    const keys = BigUint64Array.of(...small, ...large);
+    const holder = { endpointId: PODS[2] ?? endpointId(""), rank: 0 };
+    router.residency.stored(holder, "gpu", keys, keys);
+    for (const endpoint of PODS) {
+      router.residency.setCursor(
+        { endpointId: endpoint, rank: 0 },
+        {
+          ...{ state: "EXACT", reason: null, epoch: 1, seq: 1, engineMs: 1 },
+          ...{ blockSizesTokens: [16, 64], model: MODEL, ignoredGroups: [] },
+        },
+      );
+    }
+    const outcome = pick(thread, "r1");
+    await thread.deliver();
+    expect(await outcome).toMatchObject({ endpointId: holder.endpointId });
+    // Two blocks of 16 and two of 64; the prompt's last token is always computed.
+    expect(router.decisions.find("r1")?.chosen.reusedTokens).toBe(159);
   });
 
   it("chooses by the load that was told where nobody answers, and the choice is booked later", async () => {

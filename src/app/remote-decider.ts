@@ -157,11 +157,13 @@ export class RemoteDecider implements Decider {
   }
 
   /** Copied, since what is a part of larger memory would cross with all of it. */
-  #keyed({ keys, chunkKeys, ...read }: ReadPrompt): KeyedPrompt {
+  #keyed({ keys, tokens, chunkKeys, ...read }: ReadPrompt): KeyedPrompt {
     keys?.reuse();
+    const sizes = this.#blockSizes;
     const keysBySize =
-      keys && new Map(this.#blockSizes.map((size) => [size, keys.keysOf(size).slice()] as const));
-    return { ...read, keysBySize, chunkKeys: chunkKeys.slice() };
+      keys && new Map(sizes.map((size) => [size, keys.keysOf(size).slice()] as const));
+    const told = sizes.length > 1 && tokens !== null ? tokens.slice() : null;
+    return { ...read, keysBySize, tokens: told, chunkKeys: chunkKeys.slice() };
   }
 
   #withdraw(n: number): void {

@@ -15,7 +15,6 @@ import { startTokenizer } from "../prompt/tokenizer-choice.ts";
 import { startQueryServer } from "../query/grpc-query-server.ts";
 import { adminRoutes } from "./admin-routes.ts";
 import { type Edge, startEdge } from "./edge.ts";
-import type { ToldFleet } from "./edge-messages.ts";
 import { FollowedFleet } from "./followed-fleet.ts";
 import { startGossip } from "./gossip.ts";
 import { IngestThread } from "./ingest-thread.ts";
@@ -68,10 +67,11 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
     stops.push(() => tokenizing.stop());
     const gossip = startGossip(config, { ...ports, random, fleet: followed.fleet });
     stops.push(() => gossip.stop());
-    const { pods, parity, decider, picker, queries, decisions } = await createReadSide(config, {
+    const readSide = await createReadSide(config, {
       ...{ ...ports, random, writeSide, evictions, followed, tokenizer: tokenizing.tokenizer },
       onDispatch: gossip.changed,
     });
+    const { pods, parity, decider, queries, decisions } = readSide;
     pods.watch.start();
     stops.push(() => pods.watch.stop());
     parity.start();
@@ -102,8 +102,7 @@ export async function startRouter(config: Config, deps: ServeDeps): Promise<Runn
     });
     const adminAddress = await admin.start(config.observe.adminListen);
     stops.push(() => admin.stop());
-    const fleet = (): ToldFleet => followed.told();
-    edge = await startEdge(config, { ...ports, random, picker, decider, fleet });
+    edge = await startEdge(config, { ...ports, ...readSide, random, followed });
     const { server } = edge;
     stops.push(() => server.stop());
     const { listen } = config.query;

@@ -63,8 +63,8 @@ async function start(extProc: object = {}): Promise<Started> {
   });
   const edge = await startEdge(config, {
     ...{ clock: nodeClock, random: seededRandom(1), log, meter: router.meter },
-    ...{ picker: router.picker, decider: router.decider },
-    fleet: () => ({ ready: PODS, whole: PODS }),
+    ...{ picker: router.picker, decider: router.decider, prompt: router.prompt },
+    followed: { told: () => ({ ready: PODS, whole: PODS }) },
   });
   cleanups.push(() => edge.server.stop());
   const inFlight = (): number =>
