@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { specOf } from "../../test/harness/fleet-values.ts";
-import { MODEL, requestOf, routerOf } from "../../test/harness/read-side-router.ts";
+import { MODEL, recordOf, requestOf, routerOf } from "../../test/harness/read-side-router.ts";
 import { SteppedClock } from "../../test/harness/stepped-clock.ts";
 import { blockKey, endpointId } from "../core/ids.ts";
 import { seededRandom } from "../core/random.ts";
@@ -85,8 +85,8 @@ describe("a thread that serves", () => {
       await thread.deliver();
     }
     // No events are heard: what was answered is assumed.
-    expect(router.decisions.find("r1")?.chosen.reusedTokens).toBe(0);
-    expect(router.decisions.find("r2")?.chosen.reusedTokens).toBe(159);
+    expect(recordOf(router, "r1")?.chosen.reusedTokens).toBe(0);
+    expect(recordOf(router, "r2")?.chosen.reusedTokens).toBe(159);
     expect(router.meter.observed("kvatlas_ttft_seconds")).toHaveLength(2);
   });
 
@@ -117,7 +117,7 @@ describe("a thread that serves", () => {
     await thread.deliver();
     expect(await outcome).toMatchObject({ endpointId: holder.endpointId });
     // Two blocks of 16 and two of 64; the prompt's last token is always computed.
-    expect(router.decisions.find("r1")?.chosen.reusedTokens).toBe(159);
+    expect(recordOf(router, "r1")?.chosen.reusedTokens).toBe(159);
   });
 
   it("chooses by the load that was told where nobody answers, and the choice is booked later", async () => {

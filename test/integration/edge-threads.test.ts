@@ -25,7 +25,7 @@ import {
   responseHeaders,
 } from "../harness/ext-proc-messages.ts";
 import { specOf } from "../harness/fleet-values.ts";
-import { MODEL, type Router, routerOf } from "../harness/read-side-router.ts";
+import { MODEL, type Router, recordOf, routerOf } from "../harness/read-side-router.ts";
 import { waitUntil } from "../harness/wait-until.ts";
 
 const PODS = ["10.0.0.1:8000", "10.0.0.2:8000"].map((address) => endpointId(address));
@@ -151,7 +151,7 @@ describe("serving threads", () => {
     }
     await edge.report();
     const requests = 2 * CONNECTIONS;
-    const { meter, decisions } = router;
+    const { meter } = router;
     expect(meter.total("kvatlas_decisions_total", { outcome: "routed" })).toBe(requests);
     expect(meter.total("kvatlas_extproc_streams_total", { outcome: "complete" })).toBe(requests);
     expect(meter.total("kvatlas_extproc_streams_total")).toBe(requests);
@@ -160,7 +160,7 @@ describe("serving threads", () => {
     expect(meter.observed("kvatlas_ttft_seconds")).toHaveLength(requests);
     // No events are heard: what was answered is assumed, whichever thread has served it.
     for (let at = 0; at < CONNECTIONS; at += 1) {
-      expect(decisions.find(`second-${at}`)?.chosen.reusedTokens).toBe(319);
+      expect(recordOf(router, `second-${at}`)?.chosen.reusedTokens).toBe(319);
     }
   });
 
