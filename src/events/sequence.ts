@@ -134,3 +134,11 @@ export function heardBefore(
     return isHeard;
   });
 }
+
+/** Whether the live socket has said it too, so that what that said before is of the same life. */
+export function isHeard(message: EngineMessage, { held }: Replay): boolean {
+  const engineMs = engineMsOf(message);
+  return held.some(
+    (each) => each.seq === message.seq && engineMs > 0 && engineMsOf(each) === engineMs,
+  );
+}

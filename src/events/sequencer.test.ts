@@ -123,6 +123,19 @@ describe("sequencer with replay", () => {
   const at = (cursor: SequenceCursor | null): Sequencer =>
     new Sequencer({ canReplay: true, cursor });
 
+  it.each([
+    { said: "another message", heard: [message(0), message(1, 2)], unproven: [1] },
+    { said: "the same message", heard: [message(0), message(1)], unproven: [] },
+  ])("knows the life of an answer right behind what was heard by $said heard there", (given) => {
+    const sequencer = at(null);
+    sequencer.connected();
+    for (const each of given.heard) sequencer.live(each);
+    const steps = [1, 2].map((seq) => sequencer.replayed(message(seq)));
+    const all = [...steps, sequencer.replayEnded()].flatMap(({ deliveries }) => deliveries);
+    expect(all.slice(0, 3).map(({ seq }) => seq)).toEqual([0, 1, 2]);
+    expect(all.flatMap(({ seq, isUnproven }) => (isUnproven ? seq : []))).toEqual(given.unproven);
+  });
+
   it("asks for an engine's whole life before anything was read", () => {
     const sequencer = at(null);
     expect(sequencer.connected().replayFrom).toBe(0);

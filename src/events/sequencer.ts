@@ -19,6 +19,7 @@ import {
   engineMsOf,
   heardBefore,
   hold,
+  isHeard,
   isOfBefore,
   NO_DELIVERIES,
   NO_DROPS,
@@ -196,7 +197,9 @@ export class Sequencer {
     if (replay.isLifeOpen) this.#placeFirst(message, replay);
     else {
       const heard = heardBefore(message, replay, this.#cursor);
-      for (const each of [...heard, message]) this.#placeReplayed(each);
+      const isShown = (this.#cursor?.seq ?? -1) >= 0 || isHeard(message, replay);
+      for (const each of heard) this.#placeReplayed(each);
+      this.#placeReplayed(message, heard.length > 0 && !isShown);
     }
   }
 
@@ -222,13 +225,11 @@ export class Sequencer {
     }
   }
 
-  #placeReplayed(message: EngineMessage): void {
+  #placeReplayed(message: EngineMessage, isUnproven = false): void {
     const place = this.#placeOf(message);
     if (place === "repeat") this.#drops.push("duplicate");
-    else if (place === "next") this.#deliver(message, this.#epoch());
-    else {
-      this.#deliver(message, place === "hole" ? this.#epochBehindHole() : this.#epochNext());
-    }
+    else if (place === "next") this.#deliver(message, this.#epoch(), { isUnproven });
+    else this.#deliver(message, place === "hole" ? this.#epochBehindHole() : this.#epochNext());
   }
 
   #hold(message: EngineMessage): void {
@@ -392,8 +393,7 @@ export class Sequencer {
   /** Says of the last delivery that it is not all. */
   #note(): void {
     if (this.#cursor === null) return;
-    const batch = NOTHING_SAID.batch;
     const flags = { isNote: true, isUnproven: false, isCatchingUp: true };
-    this.#deliveries.push({ ...this.#cursor, batch, ...flags });
+    this.#deliveries.push({ ...this.#cursor, batch: NOTHING_SAID.batch, ...flags });
   }
 }
