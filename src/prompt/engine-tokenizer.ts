@@ -18,6 +18,8 @@ import { chatByRules } from "./vllm-chat.ts";
 
 /** Time for which an engine that failed to tokenise, or was too late, is not asked again, ms. */
 const BENCH_MS = 5000;
+/** Calls under way at engines, each on a connection of its own; beyond, a text has no tokens in time. */
+export const CALLS_MAX = 512;
 /** Paths of requests that an engine renders as a whole, at the same path with "/render" after it. */
 const RENDERED = ["/v1/completions", "/v1/chat/completions"];
 
@@ -35,6 +37,7 @@ export class EngineTokenizer implements PromptTokenizer {
   readonly #deps: EngineTokenizerDeps;
   /** Engines that failed to tokenise, and until when another is asked, monotonic ms. */
   readonly #benchedUntilMs = new Map<EndpointId, number>();
+  #calls = 0;
 
   constructor(deps: EngineTokenizerDeps) {
     this.#deps = deps;
@@ -73,7 +76,12 @@ export class EngineTokenizer implements PromptTokenizer {
   ): Promise<Result<Uint32Array, TokenizeRefusal>> {
     const endpoint = this.#chooseEngine();
     if (endpoint === null) return refused("no-engine", "no engine is ready to tokenise");
+    if (this.#calls >= CALLS_MAX) {
+      return refused("tokenizer-busy", `${CALLS_MAX} calls wait for engines`);
+    }
+    this.#calls += 1;
     const answer = await tokenizeAtEngine(endpoint, call, signal);
+    this.#calls -= 1;
     // A prompt that the engine refuses says nothing of the engine.
     if (!answer.ok && answer.reason !== "prompt-refused") {
       this.#benchedUntilMs.set(endpoint, this.#deps.clock.nowMs() + BENCH_MS);

@@ -35,6 +35,7 @@ export interface Tokenized {
  * - engine-answer: an answer that is too long or has no token ids
  * - too-deep: the prompt is nested deeper than JSON can be written
  * - not-unicode: text with half a surrogate pair
+ * - tokenizer-busy: too much waits for the tokenizer, or for engines
  * - tokenizer-unsupported: the text has what the tokenizer's library takes apart in another way
  * - deadline: the text was not tokenised in time; its tokens are remembered when they are there
  */
