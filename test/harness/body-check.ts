@@ -1,12 +1,33 @@
-/** Whether a body is read as JSON.parse reads it, and not thrown at. */
+/** Whether a body is read as JSON.parse reads it, and neither it nor the rendering of its chat throws. */
+import { nodeClock } from "../../src/core/node-clock.ts";
+import { ChatTemplate } from "../../src/prompt/chat-template.ts";
+import { ENGINE_VERSION_NEWEST, ENGINES, engineRules } from "../../src/prompt/engine-rules.ts";
+import { tokenizeBody } from "../../src/prompt/engine-tokenizer.ts";
 import { parseJsonBody } from "../../src/prompt/json-body.ts";
 import { readRequestBody } from "../../src/prompt/request-body.ts";
 import type { BodySample } from "./body-samples.ts";
+
+/** Looks at all that a template is given. */
+const TEMPLATE =
+  "{% for m in messages %}{% for c in m.content %}{{ c }}{% endfor %}{{ m | tojson }}{% endfor %}" +
+  "{{ tools | tojson if tools }}{{ documents | tojson if documents }}{{ reasoning_effort }}";
+const READERS = ENGINES.map((engine) => {
+  const rules = engineRules({ engine, engineVersion: ENGINE_VERSION_NEWEST });
+  const deps = { special: {}, rules, clock: nodeClock };
+  return { rules, template: new ChatTemplate({ plain: TEMPLATE, withTools: TEMPLATE }, deps) };
+});
 
 /** "accepted", or the reason of the refusal; throws where the reading differs from JSON.parse. */
 export function checkBody({ path, tokensField, body }: BodySample): string {
   const read = readRequestBody(path, body);
   if (tokensField !== null) compare(body, tokensField);
+  const prompt = read.ok && read.value.prompt.ok ? read.value.prompt.value : null;
+  if (prompt?.kind === "chat") {
+    for (const { rules, template } of READERS) {
+      template.render(prompt.chat);
+      tokenizeBody({ model: "m", prompt }, rules);
+    }
+  }
   return read.ok ? "accepted" : read.reason;
 }
 
