@@ -6,7 +6,7 @@ import type { PromptFlags } from "./prompt.ts";
 import type { TokenizeFlags } from "./tokenize.ts";
 
 const ENGINE_KIND = "the engine, as prompt.engine";
-const ENGINE_VERSION = "vLLM's version, as prompt.engineVersion";
+const ENGINE_VERSION = "the engine's version, as prompt.engineVersion";
 
 export function addPromptCommand(program: Command): void {
   program

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { nodeClock } from "../core/node-clock.ts";
 import { ChatTemplate, type ChatTemplateDeps } from "./chat-template.ts";
-import { ENGINE_VERSION_NEWEST, engineRules } from "./engine-rules.ts";
+import { engineRules } from "./engine-rules.ts";
 import type { Chat, Fields } from "./prompt-fields.ts";
 
 function chat(messages: readonly Fields[], rest: Partial<Chat> = {}): Chat {
@@ -22,7 +22,7 @@ function chat(messages: readonly Fields[], rest: Partial<Chat> = {}): Chat {
   };
 }
 
-function portsOf(engineVersion = ENGINE_VERSION_NEWEST): ChatTemplateDeps {
+function portsOf(engineVersion: string | null = null): ChatTemplateDeps {
   return {
     special: { bos_token: "<s>" },
     rules: engineRules({ engine: "vllm", engineVersion }),

@@ -68,9 +68,8 @@ export class ChatTemplate {
       return refused("template-unsupported", detail);
     }
     try {
-      const input = rules.has("sglang")
-        ? sglangInput(asked, this.#isSystemMerged)
-        : vllmInput(asked, { rules, isSystemMerged: this.#isSystemMerged });
+      const of = { rules, isSystemMerged: this.#isSystemMerged };
+      const input = rules.has("sglang") ? sglangInput(asked, of) : vllmInput(asked, of);
       const used = input.tools === null ? this.#plain : this.#withTools;
       if (used === null) return refused("template-unsupported", "the model has no chat template");
       return ok({ text: this.#write(used, input), isSpecialAdded: input.isSpecialAdded });

@@ -1,6 +1,6 @@
 /** Configuration of the way from a request body to token ids. */
 import { z } from "zod";
-import { ENGINE_VERSION_NEWEST, ENGINES, isEngineVersion } from "./engine-rules.ts";
+import { ENGINE_VERSIONS_NEWEST, ENGINES, isEngineVersion } from "./engine-rules.ts";
 
 /** Names of models that are rewritten. */
 const MODEL_REWRITES_MAX = 256;
@@ -25,14 +25,15 @@ const promptSchema = z.strictObject({
     .enum(ENGINES)
     .default("vllm")
     .describe(
-      "engine of this pool: they make another prompt of the same chat; SGLang as version 0.5.23 does it, for models of text alone, and never render",
+      "engine of this pool: they make another prompt of the same chat; SGLang as its versions since 0.5.20 do it, for models of text alone, and never render",
     ),
   engineVersion: z
     .string()
     .refine(isEngineVersion, { error: 'expected a version such as "0.33.0"' })
-    .default(ENGINE_VERSION_NEWEST)
+    .nullable()
+    .default(null)
     .describe(
-      "vLLM's version in this pool: from one to another the same body becomes another prompt; for newer ones the default; of no effect for SGLang",
+      `version of the engine in this pool: from one to another the same body becomes another prompt; null: the newest whose rules are known (vLLM ${ENGINE_VERSIONS_NEWEST.vllm}, SGLang ${ENGINE_VERSIONS_NEWEST.sglang})`,
     ),
   modelRewrites: z
     .record(z.string().min(1).max(MODEL_CHARS_MAX), z.string().min(1).max(MODEL_CHARS_MAX))

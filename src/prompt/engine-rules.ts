@@ -1,14 +1,15 @@
 /**
- * Rules by which engines read the same prompt otherwise, and vLLM from one version to another. They were
- * read from vLLM's sources, and each was seen in what the versions 0.11.2, 0.18.1, 0.25.1, 0.29.0 and 0.33.0
- * make of one body: "since" is the first of these that has it. Those of SGLang are in sglang-chat.ts.
+ * Rules by which engines read the same prompt otherwise, from one version to another. They were read from
+ * the engines' sources, and each was seen in what versions of them make of one body: "since" is the first
+ * that has it, of vLLM's 0.11.2, 0.18.1, 0.25.1, 0.29.0 and 0.33.0, and of SGLang's 0.5.20 to 0.5.23.
+ * What all of SGLang's have in common is in sglang-chat.ts.
  */
 
 export const ENGINES = ["vllm", "sglang"] as const;
 export type Engine = (typeof ENGINES)[number];
 
-/** The newest version of vLLM whose rules are known. */
-export const ENGINE_VERSION_NEWEST = "0.33.0";
+/** The newest versions whose rules are known. */
+export const ENGINE_VERSIONS_NEWEST = { vllm: "0.33.0", sglang: "0.5.23" } as const;
 
 const SINCE = {
   /** `/v1/responses`: the tokenizer's special tokens are added to what the template has written. */
@@ -39,27 +40,43 @@ const SINCE = {
   "system-in-place": "0.33.0",
 } as const;
 
-/** sglang: SGLang's own, and no other. */
-export type EngineRule = keyof typeof SINCE | "sglang";
+const SGLANG_SINCE = {
+  /** `/v1/responses`: system messages stay where they stand, where the template takes them there. */
+  "responses-system-in-place": "0.5.22",
+  /** A tool's fields have the order of the request, and `strict` is left out where it is not given. */
+  "given-tool-fields": "0.5.23",
+  /** `prefix` of a message reaches the template. */
+  "message-prefix": "0.5.23",
+  /** `/v1/responses`: a thought is one with the answer after it, whatever the phase of that. */
+  "thought-in-any-phase": "0.5.23",
+} as const;
+
+/** sglang: SGLang's own, and none of vLLM's. */
+export type EngineRule = keyof typeof SINCE | keyof typeof SGLANG_SINCE | "sglang";
 export type EngineRules = ReadonlySet<EngineRule>;
+
+/** Rules, and what was found out about the model's template. */
+export interface RulesOfTemplate {
+  readonly rules: EngineRules;
+  /** Whether it takes system messages only at the beginning; null: not known. */
+  readonly isSystemMerged: boolean | null;
+}
 
 export interface EngineNamed {
   readonly engine: Engine;
-  readonly engineVersion: string;
+  /** Such as "0.25.1" or "0.25"; null: the newest whose rules are known. */
+  readonly engineVersion: string | null;
 }
 
 export function isEngineVersion(text: string): boolean {
   return /^\d{1,4}(\.\d{1,4}){1,2}$/.test(text);
 }
 
-/** `engineVersion`: of vLLM, such as "0.25.1" or "0.25". */
 export function engineRules({ engine, engineVersion }: EngineNamed): EngineRules {
-  if (engine === "sglang") return new Set(["sglang"]);
-  const asked = partsOf(engineVersion);
-  const known = Object.entries(SINCE) as [keyof typeof SINCE, string][];
-  return new Set(
-    known.filter(([, since]) => isReached(asked, partsOf(since))).map(([rule]) => rule),
-  );
+  const version = partsOf(engineVersion ?? ENGINE_VERSIONS_NEWEST[engine]);
+  const known: Readonly<Record<string, string>> = engine === "sglang" ? SGLANG_SINCE : SINCE;
+  const rules = Object.keys(known).filter((rule) => isReached(version, partsOf(known[rule] ?? "")));
+  return new Set([...(engine === "sglang" ? ["sglang"] : []), ...rules] as EngineRule[]);
 }
 
 function partsOf(version: string): number[] {

@@ -127,7 +127,7 @@ export function tokenizeBody(
 
 /** Only what differs from the engine's defaults. */
 function chatFields(asked: Chat, rules: EngineRules): Fields {
-  if (rules.has("sglang")) return sglangRequest(asked, null);
+  if (rules.has("sglang")) return sglangRequest(asked, { rules, isSystemMerged: null });
   const chat = chatByRules(asked, { rules, isSystemMerged: false });
   const { messages, tools, documents, template, templateArgs } = chat;
   return {

@@ -16,7 +16,7 @@ import { silentLog } from "../core/log.ts";
 import { nodeClock } from "../core/node-clock.ts";
 import { seededRandom } from "../core/random.ts";
 import { refused } from "../core/result.ts";
-import { ENGINE_VERSION_NEWEST, engineRules } from "./engine-rules.ts";
+import { engineRules } from "./engine-rules.ts";
 import { readTokenizerConfig, readTokenizerJson } from "./file-tokenizer.ts";
 import { LocalTokenizer } from "./local-tokenizer.ts";
 import type { PromptTokenizer, Tokenized, TokenizeRequest } from "./prompt-tokenizer.ts";
@@ -36,7 +36,7 @@ function start(folder: string, memoBytes = MEMO_BYTES): Promise<LocalTokenizer> 
   return LocalTokenizer.start(folder, {
     ...ports,
     memo,
-    rules: engineRules({ engine: "vllm", engineVersion: ENGINE_VERSION_NEWEST }),
+    rules: engineRules({ engine: "vllm", engineVersion: null }),
     textBytesMax: memoBytes,
     otherwise: elsewhere,
   });

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { nodeClock } from "../core/node-clock.ts";
 import type { Result } from "../core/result.ts";
 import { ChatTemplate, type RenderedChat, type TemplateRefusal } from "./chat-template.ts";
-import { ENGINE_VERSION_NEWEST, engineRules } from "./engine-rules.ts";
+import { engineRules } from "./engine-rules.ts";
 import { tokenizeBody } from "./engine-tokenizer.ts";
 import { chatTemplatesOf } from "./file-tokenizer.ts";
 import type { Prompt } from "./prompt-fields.ts";
@@ -20,10 +20,12 @@ interface Golden {
   }[];
 }
 
-const GOLDEN: Golden = JSON.parse(
-  readFileSync(new URL("../../test/golden/prompts/sglang-0.5.23.json", import.meta.url), "utf8"),
-);
-const RULES = engineRules({ engine: "sglang", engineVersion: ENGINE_VERSION_NEWEST });
+function goldenOf(version: string): Golden {
+  const file = new URL(`../../test/golden/prompts/sglang-${version}.json`, import.meta.url);
+  return JSON.parse(readFileSync(file, "utf8"));
+}
+
+const RULES = engineRules({ engine: "sglang", engineVersion: null });
 const CHAT = "/v1/chat/completions";
 const USER = { role: "user", content: "q" };
 
@@ -37,16 +39,23 @@ function rendered(
   path: string,
   body: object,
   plain: string,
+  engineVersion: string | null = null,
 ): Result<RenderedChat, TemplateRefusal> {
-  const deps = { special: { bos_token: "<s>" }, rules: RULES, clock: nodeClock };
+  const rules = engineRules({ engine: "sglang", engineVersion });
+  const deps = { special: { bos_token: "<s>" }, rules, clock: nodeClock };
   return new ChatTemplate({ plain, withTools: plain }, deps).render(chatOf(path, body).chat);
 }
 
 describe("a chat, by SGLang's rules", () => {
-  it("reaches the template as SGLang 0.5.23 hands it over", () => {
-    expect(GOLDEN.cases.length).toBeGreaterThan(150);
-    for (const { path, template, body, text, isSpecialAdded } of GOLDEN.cases) {
-      const made = rendered(path, body, GOLDEN.templates[template] ?? "");
+  it.each([
+    ["0.5.23", 150],
+    ["0.5.22", 20],
+    ["0.5.20", 20],
+  ])("reaches the template as SGLang %s hands it over", (version, count) => {
+    const { templates, cases } = goldenOf(version);
+    expect(cases.length).toBeGreaterThan(count);
+    for (const { path, template, body, text, isSpecialAdded } of cases) {
+      const made = rendered(path, body, templates[template] ?? "", version);
       const expected = { ok: true, value: { text, isSpecialAdded } };
       expect(made, `${template} ${path} ${JSON.stringify(body)}`).toEqual(expected);
     }

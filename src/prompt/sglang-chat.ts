@@ -1,8 +1,9 @@
 /**
- * A chat as SGLang hands it to the template, whichever API it came by. Read from SGLang 0.5.23's sources
- * and seen in what its own classes make of bodies; what depends on how the server was started is a gap.
+ * A chat as SGLang hands it to the template, whichever API it came by. Read from SGLang's sources
+ * and seen in what the classes of 0.5.20 to 0.5.23 make of bodies; what depends on how the server was started is a gap.
  * Pure. Everything here throws TemplateGap where the engine's answer is not known, or is a refusal.
  */
+import type { EngineRules, RulesOfTemplate } from "./engine-rules.ts";
 import { type Chat, type Fields, isFields, isGiven, listOrNull } from "./prompt-fields.ts";
 import { strip } from "./python-text.ts";
 import { TemplateGap } from "./python-values.ts";
@@ -10,9 +11,6 @@ import { sglangMessages } from "./sglang-messages.ts";
 import { sglangResponses } from "./sglang-responses.ts";
 import { RESERVED_ARGS, type TemplateInput } from "./template-input.ts";
 import type { TemplateTraits } from "./template-traits.ts";
-
-/** Null: it is not known whether system messages within the chat are put at its beginning. */
-export type IsSystemMerged = boolean | null;
 
 const EFFORTS = ["none", "minimal", "low", "medium", "high", "xhigh", "ultra", "max"];
 const ON_WORDS = ["1", "true", "yes", "y", "on"];
@@ -29,20 +27,23 @@ const CHAT_FIELDS = [
 const SCHEMA_TYPES = ["string", "number", "integer", "boolean", "object", "array", "null"];
 
 /** The request in the form of chat completions, which SGLang makes of every API, and `/tokenize` takes. */
-export function sglangRequest({ api, body }: Chat, isSystemMerged: IsSystemMerged): Fields {
-  if (api === "messages") return sglangMessages(body, isSystemMerged);
-  if (api === "responses") return sglangResponses(body, isSystemMerged);
+export function sglangRequest({ api, body }: Chat, of: RulesOfTemplate): Fields {
+  if (api === "messages") return sglangMessages(body, of);
+  if (api === "responses") return sglangResponses(body, of);
   const given = CHAT_FIELDS.flatMap((name) => (isGiven(body[name]) ? [[name, body[name]]] : []));
   return Object.fromEntries(given);
 }
 
-export function sglangInput(chat: Chat, isSystemMerged: IsSystemMerged): TemplateInput {
-  const request = sglangRequest(chat, isSystemMerged);
+export function sglangInput(chat: Chat, of: RulesOfTemplate): TemplateInput {
+  const { rules } = of;
+  const request = sglangRequest(chat, of);
   if (![undefined, false].includes(request["continue_final_message"] as undefined)) {
     throw new TemplateGap("an answer to go on with");
   }
-  const messages = (listOrNull(request["messages"]) ?? []).filter(isFields).map(readMessage);
-  const tools = toolsOf(request, messages);
+  const messages = (listOrNull(request["messages"]) ?? [])
+    .filter(isFields)
+    .map((each) => readMessage(each, rules));
+  const tools = toolsOf(request, messages, rules);
   const args = argsOf(request);
   const reserved = OWN_ARGS.find((name) => Object.hasOwn(args, name));
   if (reserved !== undefined) throw new TemplateGap(`${reserved} as an argument`);
@@ -63,7 +64,7 @@ export function sglangInput(chat: Chat, isSystemMerged: IsSystemMerged): Templat
 }
 
 /** Known fields in the order of SGLang's types; null where there is none. */
-function readMessage(message: Fields): Fields {
+function readMessage(message: Fields, rules: EngineRules): Fields {
   const { role, content = null } = message;
   if (role === "user") return { role, content };
   const of = (name: string): unknown => message[name] ?? null;
@@ -75,8 +76,8 @@ function readMessage(message: Fields): Fields {
     ...{ tool_call_id: of("tool_call_id"), name: of("name"), phase: of("phase") },
     reasoning_content: of("reasoning_content"),
     tool_calls: calls?.map((call) => readCall(call, role)) ?? null,
-    tools: tools?.map(readTool) ?? null,
-    prefix: of("prefix"),
+    tools: tools?.map((tool) => readTool(tool, rules)) ?? null,
+    prefix: rules.has("message-prefix") ? of("prefix") : null,
   };
 }
 
@@ -129,12 +130,16 @@ function answerAsQuestion(messages: readonly Fields[]): readonly Fields[] {
   return [...messages.slice(0, -1), { role: "user", content: last["content"] }];
 }
 
-function toolsOf(request: Fields, messages: readonly Fields[]): readonly Fields[] | null {
+function toolsOf(
+  request: Fields,
+  messages: readonly Fields[],
+  rules: EngineRules,
+): readonly Fields[] | null {
   const given = listOrNull(request["tools"]) ?? [];
   const choice = request["tool_choice"] ?? "auto";
   const isWithMessages = messages.some(({ tools }) => (listOrNull(tools) ?? []).length > 0);
   if (choice === "none" || (given.length === 0 && !isWithMessages)) return null;
-  const tools = given.map(readTool);
+  const tools = given.map((tool) => readTool(tool, rules));
   if (typeof choice === "string") return tools.length === 0 ? null : tools;
   const named =
     isFields(choice) && isFields(choice["function"]) ? choice["function"]["name"] : null;
@@ -146,7 +151,7 @@ function toolsOf(request: Fields, messages: readonly Fields[]): readonly Fields[
 }
 
 /** A function's known fields in the order of the request, and behind them what SGLang fills in. */
-function readTool(tool: unknown): Fields {
+function readTool(tool: unknown, rules: EngineRules): Fields {
   if (!isFields(tool) || !isFields(tool["function"])) throw new TemplateGap("a tool without name");
   const { type = "function", function: given, defer_loading: defer = null } = tool;
   const { description = null, name, parameters = null, strict = null } = given;
@@ -157,6 +162,12 @@ function readTool(tool: unknown): Fields {
     ...(ownDefer === null ? {} : { defer_loading: ownDefer }),
   };
   if (hasTypeOfItsOwn(parameters)) throw new TemplateGap("a type that JSON Schema has not");
+  if (!rules.has("given-tool-fields")) {
+    const { defer_loading: deferred, ...plain } = known;
+    const filled = { ...plain, strict: strict ?? false };
+    const fields = deferred === undefined ? filled : { ...filled, defer_loading: deferred };
+    return { type, function: fields, defer_loading: defer };
+  }
   const order = [...Object.keys(given), ...Object.keys(known)];
   const fields = order.flatMap((field) => (field in known ? [[field, known[field]]] : []));
   return { type, function: Object.fromEntries(fields), defer_loading: defer };

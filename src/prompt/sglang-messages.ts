@@ -1,4 +1,5 @@
-/** `/v1/messages` in the form of chat completions, as SGLang 0.5.23 does it. Throws TemplateGap. */
+/** `/v1/messages` in the form of chat completions, as SGLang does it. Throws TemplateGap. */
+import type { RulesOfTemplate } from "./engine-rules.ts";
 import { type Fields, isFields, isGiven, listOrNull } from "./prompt-fields.ts";
 import { strip } from "./python-text.ts";
 import { TemplateGap } from "./python-values.ts";
@@ -6,7 +7,7 @@ import { TemplateGap } from "./python-values.ts";
 /** Types of tools that are the API's own: they are not shown to the template. */
 const OWN_TOOLS = ["web_search_", "computer_", "bash_", "text_editor_"];
 
-export function sglangMessages(body: Fields, isSystemMerged: boolean | null): Fields {
+export function sglangMessages(body: Fields, { rules, isSystemMerged }: RulesOfTemplate): Fields {
   // It turns thinking on or off by what the server's parser of reasoning says.
   if (isGiven(body["thinking"])) throw new TemplateGap("thinking, in SGLang's /v1/messages");
   const given = (listOrNull(body["messages"]) ?? []).filter(isFields);
@@ -18,7 +19,10 @@ export function sglangMessages(body: Fields, isSystemMerged: boolean | null): Fi
   const messages = given
     .filter(({ role }) => role !== "system" || !isMerged)
     .flatMap((message) => messagesOf(message));
-  const tools = (listOrNull(body["tools"]) ?? []).filter(isFields).filter(isOwnTool).map(toolOf);
+  const tools = (listOrNull(body["tools"]) ?? [])
+    .filter(isFields)
+    .filter(isOwnTool)
+    .map((tool) => toolOf(tool, { isStrictRead: rules.has("given-tool-fields") }));
   const { output_config: output } = body;
   const effort = isFields(output) ? (output["effort"] ?? null) : null;
   return {
@@ -104,17 +108,15 @@ function isOwnTool({ type }: Fields): boolean {
   return !OWN_TOOLS.some((prefix) => String(type ?? "").startsWith(prefix));
 }
 
-function toolOf({
-  name,
-  description,
-  input_schema: schema,
-  strict,
-  defer_loading: defer,
-}: Fields): Fields {
+function toolOf(
+  { name, description, input_schema: schema, strict: asked, defer_loading: defer }: Fields,
+  { isStrictRead }: { readonly isStrictRead: boolean },
+): Fields {
+  const strict = isStrictRead ? (asked ?? false) : false;
   const parameters = isFields(schema) && !Object.hasOwn(schema, "type") ? typed(schema) : schema;
   return {
     type: "function",
-    function: { name, description: description ?? "", parameters, strict: strict ?? false },
+    function: { name, description: description ?? "", parameters, strict },
     ...(isGiven(defer) ? { defer_loading: defer } : {}),
   };
 }

@@ -1,29 +1,32 @@
-/** `/v1/responses` in the form of chat completions, as SGLang 0.5.23 does it. Throws TemplateGap. */
+/** `/v1/responses` in the form of chat completions, as SGLang does it. Throws TemplateGap. */
+import type { RulesOfTemplate } from "./engine-rules.ts";
 import { type Fields, isFields, isGiven, listOrNull, textOrNull } from "./prompt-fields.ts";
 import { TemplateGap } from "./python-values.ts";
 
 /** Put before the text of a developer, who becomes the system. */
 const DEVELOPER_LABEL = "Developer instructions:";
 
-export function sglangResponses(body: Fields, isSystemMerged: boolean | null): Fields {
+export function sglangResponses(body: Fields, { rules, isSystemMerged }: RulesOfTemplate): Fields {
   const instructions = textOrNull(body["instructions"]);
   const { input } = body;
   const items = typeof input === "string" ? [{ role: "user", content: input }] : listOrNull(input);
   const messages = (items ?? []).filter(isFields).flatMap(messagesOf);
-  const whole = mergedAnswers([
+  const given = [
     ...(instructions === null ? [] : [{ role: "system", content: instructions }]),
     ...messages,
-  ]);
+  ];
+  const whole = mergedAnswers(given, { isPhaseKept: !rules.has("thought-in-any-phase") });
+  const isPlaceKept = rules.has("responses-system-in-place");
   const tools = (listOrNull(body["tools"]) ?? []).filter(isFields).flatMap(toolsOf);
-  const { reasoning, chat_template_kwargs: given } = body;
+  const { reasoning, chat_template_kwargs: args } = body;
   const isNone =
     isFields(reasoning) && (reasoning["effort"] || reasoning["reasoning_effort"]) === "none";
   const kwargs = {
     ...(isNone ? { thinking: false, enable_thinking: false } : {}),
-    ...(isFields(given) ? given : {}),
+    ...(isFields(args) ? args : {}),
   };
   return {
-    messages: systemPlaced(whole, isSystemMerged),
+    messages: systemPlaced(whole, isPlaceKept ? isSystemMerged : true),
     ...(tools.length === 0 ? {} : { tools, tool_choice: choiceOf(body["tool_choice"]) }),
     ...(isFields(reasoning) ? { reasoning_effort: effortOf(reasoning) } : {}),
     ...(Object.keys(kwargs).length === 0 ? {} : { chat_template_kwargs: kwargs }),
@@ -105,14 +108,17 @@ function thoughtOf({ summary, content, encrypted_content: encrypted }: Fields): 
 }
 
 /** Answers one after the other are one, unless they are of different phases. */
-function mergedAnswers(messages: readonly Fields[]): Fields[] {
+function mergedAnswers(
+  messages: readonly Fields[],
+  phases: { readonly isPhaseKept: boolean },
+): Fields[] {
   const merged: Fields[] = [];
   for (const message of messages) {
     const last = merged.at(-1);
     if (
       last?.["role"] === "assistant" &&
       message["role"] === "assistant" &&
-      isOneTurn(last, message)
+      isOneTurn(last, message, phases)
     ) {
       merged[merged.length - 1] = together(last, message);
     } else merged.push(message);
@@ -120,9 +126,13 @@ function mergedAnswers(messages: readonly Fields[]): Fields[] {
   return merged;
 }
 
-function isOneTurn(last: Fields, message: Fields): boolean {
+function isOneTurn(
+  last: Fields,
+  message: Fields,
+  { isPhaseKept }: { readonly isPhaseKept: boolean },
+): boolean {
   const isThought = Object.keys(last).sort().join() === "reasoning_content,role";
-  return isThought || (last["phase"] ?? null) === (message["phase"] ?? null);
+  return (isThought && !isPhaseKept) || (last["phase"] ?? null) === (message["phase"] ?? null);
 }
 
 function together(last: Fields, message: Fields): Fields {

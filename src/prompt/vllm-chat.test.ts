@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { nodeClock } from "../core/node-clock.ts";
 import { ChatTemplate, type RenderedChat } from "./chat-template.ts";
-import { ENGINE_VERSION_NEWEST, engineRules } from "./engine-rules.ts";
+import { engineRules } from "./engine-rules.ts";
 import { readPrompt } from "./request-body.ts";
 
 interface Golden {
@@ -20,7 +20,12 @@ const GOLDEN: Golden = JSON.parse(
   readFileSync(new URL("../../test/golden/prompts/vllm-0.33.0.json", import.meta.url), "utf8"),
 );
 
-function rendered(path: string, body: object, template: string, version: string): RenderedChat {
+function rendered(
+  path: string,
+  body: object,
+  template: string,
+  version: string | null,
+): RenderedChat {
   const read = readPrompt(path, Buffer.from(JSON.stringify(body)));
   if (!read.ok || read.value.prompt.kind !== "chat") throw new Error(JSON.stringify(read));
   const rules = engineRules({ engine: "vllm", engineVersion: version });
@@ -35,7 +40,7 @@ describe("a chat", () => {
   it("reaches the template as vLLM 0.33.0 hands it over", () => {
     expect(GOLDEN.cases.length).toBeGreaterThan(100);
     for (const { path, template, body, text, isSpecialAdded } of GOLDEN.cases) {
-      const made = rendered(path, body, template, ENGINE_VERSION_NEWEST);
+      const made = rendered(path, body, template, null);
       expect(made, `${template} ${JSON.stringify(body)}`).toEqual({ text, isSpecialAdded });
     }
   });
@@ -73,7 +78,7 @@ describe("a chat", () => {
 
   it("is left to the engine where a template hides whether it takes system messages within", () => {
     const hiding = "{% if messages[2].role == 'system' %}{{ 1 | float }}{% endif %}{{ messages }}";
-    const rules = engineRules({ engine: "vllm", engineVersion: ENGINE_VERSION_NEWEST });
+    const rules = engineRules({ engine: "vllm", engineVersion: null });
     const deps = { special: {}, rules, clock: nodeClock };
     const template = new ChatTemplate({ plain: hiding, withTools: hiding }, deps);
     const user = { role: "user", content: "a" };

@@ -2,20 +2,14 @@
  * A chat as vLLM takes it from the body of its API and hands it to the template: arguments, special tokens
  * and places of system messages, by the rules of the engine's version. Pure.
  */
-import type { EngineRules } from "./engine-rules.ts";
+import type { EngineRules, RulesOfTemplate } from "./engine-rules.ts";
 import { type Chat, type Fields, listOrNull } from "./prompt-fields.ts";
 import { TemplateGap } from "./python-values.ts";
 import { RESERVED_ARGS, type TemplateInput } from "./template-input.ts";
 import { templateMessages, templateTool } from "./vllm-messages.ts";
 
-export interface VllmRules {
-  readonly rules: EngineRules;
-  /** Whether the template takes system messages only at the beginning; null: not known. */
-  readonly isSystemMerged: boolean | null;
-}
-
 /** Throws TemplateGap where the engine's answer is not known. */
-export function vllmInput(asked: Chat, { rules, isSystemMerged }: VllmRules): TemplateInput {
+export function vllmInput(asked: Chat, { rules, isSystemMerged }: RulesOfTemplate): TemplateInput {
   if (isSystemMerged === null && isSystemWithin(asked) && rules.has("system-in-place")) {
     throw new TemplateGap("what hides where it takes system messages");
   }
@@ -47,7 +41,7 @@ function obstacleOf({ template, isFinalMessageContinued, templateArgs }: Chat): 
 }
 
 /** The chat as its API has it read, in the form of chat completions. */
-export function chatByRules(chat: Chat, { rules, isSystemMerged }: VllmRules): Chat {
+export function chatByRules(chat: Chat, { rules, isSystemMerged }: RulesOfTemplate): Chat {
   const isMerged = isSystemMerged === true || !rules.has("system-in-place");
   return {
     ...chat,
