@@ -40,7 +40,7 @@ describe.skipIf(envoy.isMissing).each([
   });
   afterAll(() => stack?.stop());
 
-  it("passes a body of 8 MB, as token ids and as text", { timeout: 60_000 }, async () => {
+  it("passes a body of 8 MB, as token ids and as text", { timeout: 120_000 }, async () => {
     const ids = Array.from({ length: 1_250_000 }, (_, position) => 100_000 + (position % 20_000));
     const tokens = JSON.stringify({ model: "lab-8b", prompt: ids, max_tokens: 1 });
     expect(tokens.length).toBeGreaterThan(8_000_000);
@@ -49,7 +49,7 @@ describe.skipIf(envoy.isMissing).each([
     expect((await stack.post(stack.address, text)).status).toBe(200);
   });
 
-  it("answers 20,000 requests at full speed without an error", { timeout: 120_000 }, async () => {
+  it("answers 20,000 requests at full speed without an error", { timeout: 240_000 }, async () => {
     const agent = new http.Agent({ keepAlive: true, maxSockets: CONNECTIONS });
     const statuses = new Map<number, number>();
     let left = REQUESTS;

@@ -25,7 +25,7 @@ import { TcpProxy } from "./tcp-proxy.ts";
 import { waitUntil } from "./wait-until.ts";
 
 const MODEL = "lab-8b";
-const WAIT_MS = 15_000;
+const WAIT_MS = 30_000;
 /** Pool, model and key seed: what is told apart in the stream. */
 export const SPACE = "default%3Alab-8b%3A0";
 
@@ -176,6 +176,12 @@ export class RelayedFleet {
       await waitUntil("the holder is EXACT", isExact, WAIT_MS);
     }
     await this.equalsTruth(router);
+  }
+
+  /** Both routers have, and say, the same. */
+  async sameContents(one: FleetRouter, other: FleetRouter): Promise<void> {
+    const isSame = (): boolean => this.contentsOf(one).join() === this.contentsOf(other).join();
+    await waitUntil("both routers have the same", isSame, WAIT_MS);
   }
 
   expectExact({ residency }: FleetRouter): void {

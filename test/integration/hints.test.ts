@@ -25,7 +25,7 @@ import { RelayProcess } from "../harness/relay-process.ts";
 import { waitUntil } from "../harness/wait-until.ts";
 
 const nats = await requireBinary("nats-server");
-const WAIT_MS = 15_000;
+const WAIT_MS = 30_000;
 const MODEL = "lab-8b";
 /** Of the engine's clock; no hint ends by a real one within the test. */
 const LIFE_SECONDS = 3600;

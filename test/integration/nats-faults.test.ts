@@ -13,7 +13,7 @@ import { holderOf, RelayedFleet } from "../harness/relayed-fleet.ts";
 import { waitUntil } from "../harness/wait-until.ts";
 
 const nats = await requireBinary("nats-server");
-const WAIT_MS = 15_000;
+const WAIT_MS = 30_000;
 /**
  * Longer than an acknowledgement is waited for (2 s) and than two of the consumer's heartbeats: what
  * a longer partition adds is more events.

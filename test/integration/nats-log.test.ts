@@ -19,7 +19,7 @@ import { type RecordingMeter, recordingMeter } from "../harness/recording-meter.
 import { waitUntil } from "../harness/wait-until.ts";
 
 const nats = await requireBinary("nats-server");
-const WAIT_MS = 15_000;
+const WAIT_MS = 30_000;
 const STREAM = "KVATLAS";
 const NO_RELAY = { onAsk: null, tailOf: null } as const;
 const podA: Holder = { endpointId: endpointId("10.0.0.1:8000"), rank: 0 };
