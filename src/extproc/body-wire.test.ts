@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { readBodyMessage, streamedBodyParts } from "./body-wire.ts";
+import { plainAnswer, readBodyMessage, streamedBodyParts } from "./body-wire.ts";
 import type { ProcessingRequest } from "./gen/envoy/service/ext_proc/v3/ProcessingRequest.ts";
 import type { ProcessingResponse } from "./gen/envoy/service/ext_proc/v3/ProcessingResponse.ts";
 import { loadExtProcPackage } from "./grpc-definition.ts";
@@ -97,5 +97,20 @@ describe("body messages", () => {
       { request_headers: {} },
     ];
     for (const response of others) expect(streamedBodyParts(response)).toBe(null);
+  });
+
+  it("are answered without a change as the general codec does, or left to it", () => {
+    const kinds = [
+      ...["request_headers", "response_headers", "request_body", "response_body"],
+      ...["request_trailers", "response_trailers"],
+    ];
+    for (const kind of kinds) {
+      const bytes = plainAnswer({ [kind]: {} });
+      expect(Buffer.from(bytes ?? [])).toEqual(responseSerialize({ [kind]: {} }));
+      expect(plainAnswer({ [kind]: { response: {} } })).toBe(null);
+      expect(plainAnswer({ [kind]: {}, dynamic_metadata: { fields: {} } })).toBe(null);
+    }
+    expect(plainAnswer({})).toBe(null);
+    expect(plainAnswer({ immediate_response: {} })).toBe(null);
   });
 });

@@ -18,6 +18,13 @@ const BODY_MUTATION = 0x1a;
 const STREAMED_RESPONSE = 0x1a;
 const END_OF_STREAM = Buffer.from([0x10, 0x01]);
 const EMPTY = Buffer.alloc(0);
+/** An empty message in the field of each kind. */
+const PLAIN_ANSWERS: ReadonlyMap<string, Uint8Array> = new Map(
+  [
+    ...["request_headers", "response_headers", "request_body", "response_body"],
+    ...["request_trailers", "response_trailers"],
+  ].map((kind, at) => [kind, Uint8Array.of(((at + 1) << 3) | 2, 0)]),
+);
 /** Five lengths with their tags. */
 const HEAD_BYTES_MAX = 5 * 6;
 
@@ -58,6 +65,21 @@ function readHttpBody(bytes: Buffer): HttpBody__Output | null {
   if (isEnd) at += END_OF_STREAM.length;
   if (at !== bytes.length) return null;
   return { ...(body === undefined ? {} : { body }), ...(isEnd ? { end_of_stream: true } : {}) };
+}
+
+/** An answer that changes nothing, as bytes; null: it says more than which message it answers. */
+export function plainAnswer(response: ProcessingResponse): Uint8Array | null {
+  const [kind, ...more] = Object.keys(response);
+  if (kind === undefined || more.length > 0) return null;
+  const bytes = PLAIN_ANSWERS.get(kind);
+  const answer = response[kind as keyof ProcessingResponse];
+  const isPlain = typeof answer === "object" && answer !== null && isEmpty(answer);
+  return isPlain ? (bytes ?? null) : null;
+}
+
+function isEmpty(message: object): boolean {
+  for (const _ in message) return false;
+  return true;
 }
 
 /** The message in parts, its body uncopied; null: it is not a streamed body alone. */

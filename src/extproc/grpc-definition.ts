@@ -1,7 +1,7 @@
 /** The ext_proc service as grpc-js takes it, from proto/. */
 import grpc from "@grpc/grpc-js";
 import { loadProto } from "../core/grpc-proto.ts";
-import { readBodyMessage, streamedBodyParts } from "./body-wire.ts";
+import { plainAnswer, readBodyMessage, streamedBodyParts } from "./body-wire.ts";
 import type {
   ExternalProcessorClient,
   ExternalProcessorDefinition,
@@ -54,6 +54,7 @@ export function extProcCodec({ Process }: ExternalProcessorDefinition): ExtProcC
         return {};
       }
     },
-    encode: (response) => streamedBodyParts(response) ?? [Process.responseSerialize(response)],
+    encode: (response) =>
+      streamedBodyParts(response) ?? [plainAnswer(response) ?? Process.responseSerialize(response)],
   };
 }

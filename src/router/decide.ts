@@ -110,7 +110,7 @@ export function decide(input: DecisionInput): Decision {
 
   const { matches } = input;
   const cap = new PopularityCap(input, places.places.length, (endpointId) =>
-    places.places.includes(fleet.positions.get(endpointId) ?? -1),
+    isAmong(places.places, fleet.positions.get(endpointId) ?? -1),
   );
   const surplus = (endpointId: EndpointId): number => cap.surplus(endpointId);
   const costs = new CostTable({
@@ -245,6 +245,17 @@ function candidatePlaces(
   if (ready === 0) return { kind: "none", reason: "no-ready-endpoint" };
   if (count === 0) return { kind: "none", reason: "subset-empty" };
   return { kind: "some", places: places.subarray(0, count) };
+}
+
+/** Places come in the order of the fleet. */
+function isAmong(places: Int32Array, wanted: number): boolean {
+  let [from, to] = [0, places.length];
+  while (from < to) {
+    const middle = (from + to) >>> 1;
+    if ((places[middle] ?? 0) < wanted) from = middle + 1;
+    else to = middle;
+  }
+  return places[from] === wanted;
 }
 
 /** Whether the gateway's hint names the endpoint: its address, or its host without the port. */
