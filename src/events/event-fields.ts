@@ -98,6 +98,12 @@ export function readCount(value: unknown): number | undefined {
   return isCount(value, Number.MAX_SAFE_INTEGER) ? value : undefined;
 }
 
+/** Of any sign and size. */
+export function readInteger(value: unknown): number | bigint | undefined {
+  const isInteger = typeof value === "bigint" || Number.isInteger(value);
+  return isInteger ? (value as number | bigint) : undefined;
+}
+
 /** An unsigned integer of 64 bits: a number where that holds it. */
 export function readId(value: unknown): number | bigint | undefined {
   const marked = typeof value === "string" ? markedInteger(value) : value;

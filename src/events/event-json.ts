@@ -50,7 +50,7 @@ function storedJson(event: SentStore): Json {
     medium: event.medium,
     loraName: event.loraName,
     loraId: event.loraId === null ? null : integerJson(event.loraId),
-    group: event.group,
+    group: event.group === null ? null : integerJson(event.group),
     extraKeys: event.extraKeys?.map((block) => block?.map(extraJson) ?? null) ?? null,
   };
 }

@@ -61,11 +61,14 @@ export interface SkippedEvent {
   readonly sent?: SentStore;
 }
 
-/** A store as it was sent, with token ids or a block size beyond their range. */
-export interface SentStore extends Omit<BlockStored, "type" | "tokens" | "blockSizeTokens"> {
+/** A store as it was sent, with integers beyond their range. */
+export interface SentStore extends Omit<BlockStored, "type" | NumberField> {
   readonly tokens: readonly (number | bigint)[];
   readonly blockSizeTokens: number | bigint;
+  readonly loraId: number | bigint | null;
+  readonly group: number | bigint | null;
 }
+type NumberField = "tokens" | "blockSizeTokens" | "loraId" | "group";
 
 /** One of each serves all: a message may hold EVENTS_MAX of them. */
 export const MALFORMED_EVENT: SkippedEvent = { type: "skipped", reason: "malformed-event" };

@@ -13,6 +13,7 @@ import {
   readExtraKeys,
   readHash,
   readId,
+  readInteger,
   readNullable,
   readString,
 } from "./event-fields.ts";
@@ -187,8 +188,8 @@ class EventReader {
     const parent = readNullable(this.#scalar("parent_block_hash"), readHash);
     const medium = readNullable(this.#scalar("medium"), readString);
     const loraName = readNullable(this.#scalar("lora_name"), readString);
-    const loraId = readNullable(this.#scalar("lora_id"), readId);
-    const group = readNullable(this.#scalar("group_idx"), readCount);
+    const sentLoraId = readNullable(this.#scalar("lora_id"), readInteger);
+    const sentGroup = readNullable(this.#scalar("group_idx"), readInteger);
     const specKind = readNullable(this.#scalar("kv_cache_spec_kind"), readString);
     const cacheSalt = readNullable(this.#scalar("cache_salt"), readString);
     const extras = this.#seek("extra_keys") ? reader.value() : null;
@@ -198,8 +199,8 @@ class EventReader {
       parent === undefined ||
       medium === undefined ||
       loraName === undefined ||
-      loraId === undefined ||
-      group === undefined ||
+      sentLoraId === undefined ||
+      sentGroup === undefined ||
       specKind === undefined ||
       cacheSalt === undefined ||
       extraKeys === undefined
@@ -207,10 +208,13 @@ class EventReader {
       return null;
     }
     const blockSizeTokens = this.#scalar("block_size");
+    const loraId = readNullable(sentLoraId, readId);
+    const group = readNullable(sentGroup, readCount);
     const list = this.#seek("token_ids") ? reader.tokens() : undefined;
-    if (list === undefined || !isCount(blockSizeTokens, BLOCK_SIZE_TOKENS_MAX)) {
-      const sent = { handles, parent, medium, loraName, loraId, extraKeys, group, specKind };
-      return this.#outOfRange(sent, blockSizeTokens);
+    const isSize = isCount(blockSizeTokens, BLOCK_SIZE_TOKENS_MAX);
+    if (list === undefined || loraId === undefined || group === undefined || !isSize) {
+      const identity = { loraName, loraId: sentLoraId, extraKeys, group: sentGroup, specKind };
+      return this.#outOfRange({ handles, parent, medium, ...identity }, blockSizeTokens);
     }
     const stored: BlockStored = {
       type: "stored",
@@ -240,13 +244,10 @@ class EventReader {
     blockSizeTokens: unknown,
   ): KvEvent | null {
     const tokens = this.#seek("token_ids") ? this.#reader.integers() : undefined;
-    const isInteger = typeof blockSizeTokens === "bigint" || typeof blockSizeTokens === "number";
-    if (tokens === undefined || !isInteger) return null;
-    return {
-      type: "skipped",
-      reason: "malformed-event",
-      sent: { ...told, tokens, blockSizeTokens },
-    };
+    const size = readInteger(blockSizeTokens);
+    if (tokens === undefined || size === undefined) return null;
+    const sent = { ...told, tokens, blockSizeTokens: size };
+    return { type: "skipped", reason: "malformed-event", sent };
   }
 
   #removed(): BlockRemoved | null {

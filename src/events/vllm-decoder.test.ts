@@ -204,8 +204,14 @@ describe("events", () => {
       const told = { tokens: [3, 4], blockSizeTokens, parent: 11n, medium: "GPU" };
       expect(sent({ block_size: blockSizeTokens })).toMatchObject(told);
     }
-    expect(sent({ token_ids: [1.5, 2] })).toBeUndefined();
-    expect(sent({ block_size: null })).toBeUndefined();
+    expect(sent({ lora_id: -7, group_idx: -1 })).toMatchObject({ loraId: -7, group: -1 });
+    expect(sent({ group_idx: 2n ** 63n })).toMatchObject({ group: 2n ** 63n });
+    for (const fields of [{ token_ids: [1.5, 2] }, { block_size: null }, { block_size: 1.5 }]) {
+      expect(sent(fields)).toBeUndefined();
+    }
+    for (const fields of [{ lora_id: "a" }, { group_idx: 0.5 }, { group_idx: [] }]) {
+      expect(sent({ ...fields, token_ids: [-1] })).toBeUndefined();
+    }
   });
 
   it("keep extras of any scalar, and take a float for no integer", () => {
@@ -229,7 +235,7 @@ describe("events", () => {
       expect(decodeEvents(event)).toMatchObject([{ loraId }]);
     }
     expect(decodeEvents([...storedFields.slice(0, 5), -(2n ** 40n)])).toMatchObject([
-      { type: "skipped" },
+      { type: "skipped", sent: { loraId: -(2 ** 40) } },
     ]);
   });
 
