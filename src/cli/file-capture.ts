@@ -8,6 +8,8 @@ import type { Result } from "../core/result.ts";
 import { refused } from "../core/result.ts";
 import { type CapturedMessage, parseCaptureLine } from "../events/capture.ts";
 
+/** Characters of a line: the largest message that a socket takes, in hex, and as much again. */
+export const LINE_CHARS_MAX = 134_217_728;
 /** Some editors begin a file with it. */
 const BYTE_ORDER_MARK = "\ufeff";
 
@@ -22,9 +24,12 @@ export async function* readCapture(
   try {
     for await (const line of linesOf(file)) {
       lineNumber += 1;
-      const text = lineNumber === 1 ? withoutMark(line) : line;
-      if (text.trim() === "") continue;
-      const message = parseCaptureLine(text);
+      const text = lineNumber === 1 && line !== null ? withoutMark(line) : line;
+      if (text?.trim() === "") continue;
+      const message =
+        text === null
+          ? refused("capture-line", `a line of over ${LINE_CHARS_MAX} characters`)
+          : parseCaptureLine(text);
       yield message.ok
         ? message
         : refused(message.reason, `${file}:${lineNumber}: ${message.detail}`);
@@ -39,14 +44,23 @@ export function withoutMark(text: string): string {
   return text.startsWith(BYTE_ORDER_MARK) ? text.slice(BYTE_ORDER_MARK.length) : text;
 }
 
-async function* linesOf(file: string): AsyncGenerator<string> {
+/** Null: one that is too long; the rest of the file is not read. */
+async function* linesOf(file: string): AsyncGenerator<string | null> {
   let parts: string[] = [];
+  let chars = 0;
   for await (const chunk of createReadStream(file, "utf8")) {
-    const [first = "", ...others] = String(chunk).split("\n");
-    parts.push(first);
-    for (const other of others) {
-      yield parts.join("");
-      parts = [other];
+    const lines = String(chunk).split("\n");
+    for (const [at, part] of lines.entries()) {
+      if (at > 0) {
+        yield parts.join("");
+        parts = [];
+        chars = 0;
+      }
+      parts.push(part);
+      chars += part.length;
+      if (chars <= LINE_CHARS_MAX) continue;
+      yield null;
+      return;
     }
   }
   yield parts.join("");

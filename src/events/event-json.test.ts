@@ -4,6 +4,7 @@ import { type GoldenEvent, goldenNames, handleOf, loadCapture } from "../../test
 import { captureLine, jsonLine, parseCaptureLine } from "./capture.ts";
 import { messageJson } from "./event-json.ts";
 import { decodeVllmBatch } from "./vllm-decoder.ts";
+import { MESSAGE_BYTES_MAX } from "./zmq-subscriber.ts";
 
 const encoder = new Encoder({ useBigInt64: true });
 const TIER_OF_MEDIUM = new Map([
@@ -100,6 +101,12 @@ describe("captures", () => {
   it("are read as they are written", () => {
     const message = { topic: "kv", seq: 3, payload: Buffer.from([1, 2, 255]) };
     expect(parseCaptureLine(captureLine(message))).toEqual({ ok: true, value: message });
+  });
+
+  it("may have messages as large as a socket takes", () => {
+    const payload = Buffer.alloc(MESSAGE_BYTES_MAX, 0x90);
+    const read = parseCaptureLine(captureLine({ topic: "", seq: 1, payload }));
+    expect(read.ok && payload.equals(read.value.payload)).toBe(true);
   });
 
   it("are one line, whoever splits it", () => {

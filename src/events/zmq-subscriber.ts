@@ -13,7 +13,7 @@ import { zmqContext } from "./zmq-context.ts";
 /** Messages that libzmq holds while the reader is busy: a burst, not a backlog. */
 const RECEIVE_MESSAGES_MAX = 16_384;
 /** Bytes of one message that libzmq accepts; a larger one closes the connection. */
-const MESSAGE_BYTES_MAX = 33_554_432;
+export const MESSAGE_BYTES_MAX = 33_554_432;
 /** Time in which messages are read in one turn of the event loop, ms: a flood starves no request. */
 const TURN_MS_MAX = 2;
 /** libzmq announces its next attempt right after a disconnect; none within this time means never, ms. */
