@@ -42,27 +42,28 @@ async function serve(port: MessagePort, data: EdgeWorkerData): Promise<void> {
       bodyBudget: new BodyBudget(bodiesBytesMax, new Float64Array(data.bodyBytes), slot),
     },
   );
-  const tellMeter = (): void => {
+  const tellAll = (): void => {
+    decider.flush();
     const tape = meter.take();
     if (tape !== null) say({ kind: "meter", tape });
   };
   let cancelTick = (): void => {};
   const tick = (): void => {
-    tellMeter();
+    tellAll();
     cancelTick = nodeClock.after(TICK_MS, tick);
   };
   const stop = async (): Promise<void> => {
     cancelTick();
     await listener.close();
     await tokenizing.stop();
-    tellMeter();
+    tellAll();
     process.exit(0);
   };
   port.on("message", (message: ToEdge) => {
     if (message.kind === "deciding") decider.take(message.messages);
     else if (message.kind === "fleet") decider.fleetTold(message.fleet);
     else if (message.kind === "stop") void stop();
-    else void obey(message, { listener, tellMeter, say });
+    else void obey(message, { listener, tellAll, say });
   });
   tick();
   say({ kind: "open" });
@@ -70,13 +71,13 @@ async function serve(port: MessagePort, data: EdgeWorkerData): Promise<void> {
 
 interface Parts {
   readonly listener: EdgeListener;
-  readonly tellMeter: () => void;
+  readonly tellAll: () => void;
   readonly say: (message: FromThread) => void;
 }
 
 async function obey(
   message: Extract<ToEdge, { kind: "ready" | "tls" | "tell" | "idle" }>,
-  { listener, tellMeter, say }: Parts,
+  { listener, tellAll, say }: Parts,
 ): Promise<void> {
   switch (message.kind) {
     case "ready":
@@ -86,7 +87,7 @@ async function obey(
       listener.setTls(message.tls);
       return;
     case "tell":
-      tellMeter();
+      tellAll();
       say({ kind: "told", id: message.id });
       return;
     case "idle":

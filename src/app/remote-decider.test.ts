@@ -44,6 +44,7 @@ async function setUp(threads: number, spec: Partial<EndpointSpec> = {}) {
     });
     const deliver = async (): Promise<void> => {
       await turn();
+      decider.flush();
       while (toDesk.length + toThread.length > 0) {
         desk.take(toDesk.splice(0));
         await turn();

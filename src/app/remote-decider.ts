@@ -16,13 +16,16 @@ import type { Asking, Deciding, KeyedPrompt, ToldFleet } from "./edge-messages.t
 const QUIET_MS_MAX = 25;
 
 export interface RemoteDeciderDeps {
-  /** All that was to be said in one turn. */
+  /** All that was to be said by then. */
   readonly say: (messages: readonly Asking[]) => void;
   /** See extProc.deadlineMs. */
   readonly deadlineMs: number;
   readonly clock: Clock;
   readonly random: Random;
 }
+
+/** How long the phases of an answer may wait to be told, ms. */
+const LATER_MS = 2;
 
 interface Waiting {
   readonly asked: AskedRequest;
@@ -41,6 +44,8 @@ export class RemoteDecider implements Decider {
   readonly #waiting = new Map<number, Waiting>();
   #next = 0;
   #unsaid: Asking[] = [];
+  #isSaying = false;
+  #cancelLater: (() => void) | null = null;
   #blockSizes: readonly number[] = [];
   #fleet: ToldFleet = { ready: [], whole: [] };
   /** When the first question was put since the last answer; null: none was. */
@@ -57,6 +62,17 @@ export class RemoteDecider implements Decider {
 
   fleetTold(fleet: ToldFleet): void {
     this.#fleet = fleet;
+  }
+
+  /** Says what waits to be said. */
+  flush(): void {
+    this.#isSaying = false;
+    this.#cancelLater?.();
+    this.#cancelLater = null;
+    const messages = this.#unsaid;
+    if (messages.length === 0) return;
+    this.#unsaid = [];
+    this.#deps.say(messages);
   }
 
   take(messages: readonly Deciding[]): void {
@@ -202,17 +218,21 @@ export class RemoteDecider implements Decider {
 
   #tell(requestId: string, message: (n: number) => Asking): void {
     const n = this.#open.get(requestId);
-    if (n !== undefined) this.#say(message(n));
+    if (n !== undefined) this.#sayLater(message(n));
   }
 
+  /** At once, with what waited. */
   #say(message: Asking): void {
     this.#unsaid.push(message);
-    if (this.#unsaid.length > 1) return;
-    queueMicrotask(() => {
-      const messages = this.#unsaid;
-      this.#unsaid = [];
-      this.#deps.say(messages);
-    });
+    if (this.#isSaying) return;
+    this.#isSaying = true;
+    queueMicrotask(() => this.flush());
+  }
+
+  /** With what is said next, or soon: a message by itself costs as much as a request's decision. */
+  #sayLater(message: Asking): void {
+    this.#unsaid.push(message);
+    this.#cancelLater ??= this.#deps.clock.after(LATER_MS, () => this.flush());
   }
 }
 
