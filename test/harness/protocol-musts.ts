@@ -145,6 +145,7 @@ export const PRACTICE_MUSTS: readonly Must[] = [
     demand:
       "`test-epp-endpoint-selection` of the conformance tests is obeyed, where it is switched on.",
     shownBy: [
+      [GATEWAYS, "steers where extProc.isTestSelectionOn is"],
       [SESSION, "restricts the endpoints, within the gateway's subset hint"],
       [SESSION, "has no effect unless it is switched on"],
     ],

@@ -202,6 +202,37 @@ describe.skipIf(envoyBinary.isMissing)(`gateways before the router${envoyBinary.
   });
 });
 
+describe.skipIf(envoyBinary.isMissing)(`the conformance tests' header${envoyBinary.note}`, () => {
+  it.each([
+    [true, [0, 1, 2]],
+    [false, null],
+  ])("steers where extProc.isTestSelectionOn is %s", async (isTestSelectionOn, expected) => {
+    const config = { extProc: { isTestSelectionOn } };
+    const stack = await Stack.start({ engines: 3, engine: { timeScale: 0 }, config });
+    try {
+      // Of its own the router sends it to the one that holds it.
+      const prompt = await seedPrompt(stack, 0);
+      const gateway = await frontOf(stack, readEnvoyFile(recipeFile("kvatlas")));
+      const places: number[] = [];
+      for (const { address } of stack.engines) {
+        const before = stack.engines.map((engine) => engine.stats().requests);
+        await fetch(`http://${gateway.listenAddress}/v1/completions`, {
+          method: "POST",
+          headers: { "test-epp-endpoint-selection": address },
+          body: JSON.stringify({ model: "lab-8b", prompt, max_tokens: 1 }),
+        });
+        places.push(
+          stack.engines.findIndex((engine, at) => engine.stats().requests > (before[at] ?? 0)),
+        );
+      }
+      await gateway.stop();
+      expect(places).toEqual(expected ?? [0, 0, 0]);
+    } finally {
+      await stack.stop();
+    }
+  });
+});
+
 const noTls = isOpensslMissing ? " (skipped: openssl is missing)" : envoyBinary.note;
 
 describe.skipIf(envoyBinary.isMissing || isOpensslMissing)(
