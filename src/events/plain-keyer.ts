@@ -74,7 +74,10 @@ export class PlainKeyer {
     const { groups, handles, lanes, leftOut } = this.#deps;
     if (!lanes.isOne) return 0;
     if (groups.groupOfRemoved(run.group) === undefined) leftOut.count("other-group");
-    else keyed.push({ type: "removed", tier: "gpu", ...handles.removeRun(run) });
+    else {
+      const { handles: removed, rows } = handles.removeRun(run);
+      keyed.push({ type: "removed", tier: "gpu", handles: removed, rows });
+    }
     return run.events;
   }
 }

@@ -219,9 +219,11 @@ export class HolderTable {
     if (copies === 0 && !this.hasCopies(row)) this.#free(row);
   }
 
-  setKey(row: number, low: number, high: number): void {
-    this.#keys[2 * row] = low;
-    this.#keys[2 * row + 1] = high;
+  /** Sets the key of a row that was just made, and its first copy. */
+  begin(row: number, tierOrder: number, keyLow: number, keyHigh: number): void {
+    this.#keys[2 * row] = keyLow;
+    this.#keys[2 * row + 1] = keyHigh;
+    this.#copies.set(row, tierOrder, 1);
     this.#touch(row);
   }
 

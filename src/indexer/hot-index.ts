@@ -34,6 +34,9 @@ export class HotIndex implements BlockIndex, EvictionGuide {
   readonly #slotNames: string[] = [];
   /** The same by identity, because a name costs more than a block. */
   #slotOf = new WeakMap<Holder, number>();
+  /** The one asked for last, which mostly is the next one too. */
+  #lastHolder: Holder | null = null;
+  #lastSlot = NO_SLOT;
   /** Entries of each slot, in all tiers together. */
   readonly #held: Uint32Array;
   readonly #entries: Uint32Array;
@@ -77,7 +80,7 @@ export class HotIndex implements BlockIndex, EvictionGuide {
   }
 
   storeMany(holder: Holder, tier: Tier, keys: BigUint64Array, parents?: BigUint64Array): number {
-    const slot = this.#slotOf.get(holder) ?? this.#slotByName(holder) ?? this.#newSlot(holder);
+    const slot = this.#knownSlot(holder) ?? this.#newSlot(holder);
     this.#repeated = NO_PLACES;
     if (slot === NO_SLOT) {
       this.#slotless += keys.length;
@@ -103,7 +106,7 @@ export class HotIndex implements BlockIndex, EvictionGuide {
   }
 
   removeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void {
-    const slot = this.#slotOf.get(holder) ?? this.#slotByName(holder);
+    const slot = this.#knownSlot(holder);
     if (slot === undefined) return;
     const order = tierOrder(tier);
     const entries = this.#entries[order] ?? 0;
@@ -161,9 +164,13 @@ export class HotIndex implements BlockIndex, EvictionGuide {
     return length;
   }
 
-  #slotByName(holder: Holder): number | undefined {
-    const slot = this.#slots.get(holderName(holder));
-    if (slot !== undefined) this.#slotOf.set(holder, slot);
+  #knownSlot(holder: Holder): number | undefined {
+    if (holder === this.#lastHolder) return this.#lastSlot;
+    const slot = this.#slotOf.get(holder) ?? this.#slots.get(holderName(holder));
+    if (slot === undefined) return undefined;
+    this.#slotOf.set(holder, slot);
+    this.#lastHolder = holder;
+    this.#lastSlot = slot;
     return slot;
   }
 
@@ -176,6 +183,7 @@ export class HotIndex implements BlockIndex, EvictionGuide {
     if (!isFresh) {
       this.#slots.delete(this.#slotNames[slot] ?? "");
       this.#slotOf = new WeakMap();
+      this.#lastHolder = null;
     }
     this.#slotNames[slot] = name;
     this.#slots.set(name, slot);

@@ -87,6 +87,7 @@ export class Residency {
     const batch = this.#batch;
     batch.start(handles.length);
     table.touch(handles);
+    let inserted = 0;
     for (let position = 0; position < handles.length; position += 1) {
       cell.set(handles[position] ?? 0n);
       const { low, high } = cell;
@@ -104,12 +105,17 @@ export class Residency {
           continue;
         }
         cell.set(keys[position] ?? 0n);
-        table.setKey(row, cell.low, cell.high);
+        table.begin(row, order, cell.low, cell.high);
+        batch.push(cell.low, cell.high);
+        inserted += 1;
+        continue;
       }
       if (before < COPIES_MAX) table.setCopies(row, order, before + 1);
       if (before === 0) batch.push(table.keyLow(row), table.keyHigh(row));
     }
-    lost += this.#entries.enter(tenant, tier, batch.keys, parents);
+    // Mostly all blocks are new to it, and no view has to be made.
+    const entered = inserted === keys.length ? keys : batch.keys;
+    lost += this.#entries.enter(tenant, tier, entered, parents);
     if (this.#entries.repeated.size > 0) this.#findShared(tenant, tier, handles, rows);
     return lost;
   }

@@ -21,19 +21,26 @@ export class Tenants implements Iterable<Tenant> {
   readonly #byName = new Map<string, Tenant>();
   /** The same by identity, because a name costs more than a block. */
   #byHolder = new WeakMap<Holder, Tenant>();
+  /** The one asked for last, which mostly is the next one too. */
+  #last: Tenant | null = null;
 
   [Symbol.iterator](): IterableIterator<Tenant> {
     return this.#byName.values();
   }
 
   known(holder: Holder): Tenant | undefined {
+    if (this.#last?.holder === holder) return this.#last;
     return this.#byHolder.get(holder) ?? this.#byName.get(holderName(holder));
   }
 
   /** A holder that is not known has nothing yet. */
   of(holder: Holder): Tenant {
+    if (this.#last?.holder === holder) return this.#last;
     const known = this.#byHolder.get(holder);
-    if (known !== undefined) return known;
+    if (known !== undefined) {
+      this.#last = known;
+      return known;
+    }
     const name = holderName(holder);
     const tenant = this.#byName.get(name) ?? emptyTenant(holder);
     this.#byName.set(name, tenant);
@@ -44,6 +51,7 @@ export class Tenants implements Iterable<Tenant> {
   delete(holder: Holder): void {
     this.#byName.delete(holderName(holder));
     this.#byHolder = new WeakMap();
+    this.#last = null;
   }
 }
 

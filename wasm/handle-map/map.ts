@@ -105,10 +105,11 @@ function claim(map: usize, row: u32): void {
 }
 
 /** Loads what looking up these handles will need, which lie `step` bytes from each other. */
-export function touchAll(map: usize, from: usize, step: usize, count: u32): void {
+export function touchHandles(map: usize, from: usize, step: usize, count: u32): void {
   let touched: u32 = 0;
   for (let i: u32 = 0; i < count; i += 1, from += step) {
-    touched += slots.touch(map + BY_HANDLE, hashOf(load<u64>(from)));
+    const hash = hashOf(load<u64>(from));
+    touched += slots.touch(map + BY_HANDLE, hash) + tombstones.touch(map + RING, hash, 0);
   }
   store<u32>(layout.TOUCHED_AT, touched);
 }
@@ -139,7 +140,7 @@ export function beginAdding(): void {
 }
 
 /** Blocks whose slots are loaded at once: they stay in the first cache until they are used. */
-const TOUCHED_TOGETHER: u32 = 64;
+export const TOUCHED_TOGETHER: u32 = 64;
 
 /**
  * Adds one copy of each block from `start` to `end` of these lists. Returns the first that was not added,

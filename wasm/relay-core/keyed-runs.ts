@@ -13,7 +13,10 @@ export function findParents(at: usize, number: u32, root: u64): bool {
   const run = runAt(number);
   const events = load<u32>(run, EVENTS);
   const records = recordAt(load<u32>(run, FIRST));
-  if (events > 1) map.touchAll(at, records + scan.PARENT, scan.RECORD_BYTES, events);
+  const handles = scan.HASHES_AT + (<usize>load<u32>(run, HASHES_FROM) << 3);
+  map.touchHandles(at, records + scan.PARENT, scan.RECORD_BYTES, events);
+  // What adding its blocks will need comes meanwhile.
+  map.touchHandles(at, handles, 8, min<u32>(load<u32>(run, BLOCKS), map.TOUCHED_TOGETHER));
   for (let event: u32 = 0; event < events; event += 1) {
     const record = records + <usize>event * scan.RECORD_BYTES;
     let key = root;
