@@ -179,9 +179,8 @@ export class Session {
     this.#headers = { pseudo, fields: withoutRoutingHeaders(fields) };
     this.#isPrefillClaimed = fields.has(PREFILLER_KEY);
     const hint = readSubsetHint(message.metadata_context);
-    const selection = this.#options.isTestSelectionOn
-      ? fields.get(TEST_SELECTION_HEADER)
-      : undefined;
+    const isObeyed = this.#options.isTestSelectionOn;
+    const selection = isObeyed ? fields.get(TEST_SELECTION_HEADER) : undefined;
     this.#subset = selection === undefined ? hint : narrowedSubset(hint, selection);
     const clientId = fields.get("x-request-id");
     const { requestId, isOwn } = this.#options.claimRequestId(clientId);
@@ -262,6 +261,7 @@ export class Session {
       body: this.#body.take(),
       subset: this.#subset,
     };
+    this.#headers = NO_HEADERS; // Nobody asks for them any more, and an answer takes minutes.
     return [{ kind: "pick", request: this.#pickRequest }];
   }
 
