@@ -3,7 +3,7 @@ import { type Command, Option } from "commander";
 import { ENGINE_DEFAULT, ENGINE_NAMES, type EngineName } from "../core/engine-name.ts";
 import type { RecordFlags } from "./events.ts";
 import type { ApplyFlags } from "./events-apply.ts";
-import { refuseWithout, wholeNumber } from "./options.ts";
+import { refuseWithout, wholeNumber, zmqAddress } from "./options.ts";
 
 export function addEventsCommand(program: Command): void {
   const events = program.command("events").description("look at KV events of engines");
@@ -50,7 +50,11 @@ Example:
     });
   events
     .command("record")
-    .requiredOption("--zmq <address>", "address that the engine publishes at, tcp://host:port")
+    .requiredOption(
+      "--zmq <address>",
+      "address that the engine publishes at, tcp://host:port",
+      zmqAddress,
+    )
     .requiredOption("-o, --output <file>", "file to write; it holds the prompts' token ids")
     .option("--force", "write over a file that is there")
     .option("--topic <prefix>", "topic to read; all without it", "")

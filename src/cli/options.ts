@@ -1,5 +1,6 @@
 /** Options that several commands have, and what commander does not check of them. */
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { isEndpointAddress } from "../core/ids.ts";
 
 /** Digits alone: Number would take "" for 0, and read 1e2 and 0x10. */
 export function wholeNumber(min = 0, max = Number.MAX_SAFE_INTEGER): (text: string) => number {
@@ -8,6 +9,15 @@ export function wholeNumber(min = 0, max = Number.MAX_SAFE_INTEGER): (text: stri
     if (/^\d+$/.test(text) && value >= min && value <= max) return value;
     throw new InvalidArgumentError(`Expected a whole number from ${min} to ${max}.`);
   };
+}
+
+/** Ends the command before its output is made, where libzmq would refuse later or never say a word. */
+export function zmqAddress(text: string): string {
+  const isTcp = text.startsWith("tcp://") && isEndpointAddress(text.slice("tcp://".length));
+  if (isTcp || /^ipc:\/\/./.test(text)) return text;
+  throw new InvalidArgumentError(
+    "Expected tcp://host:port with a port from 1 to 65535, or ipc://path.",
+  );
 }
 
 export function outputOption(): Option {

@@ -1,6 +1,6 @@
 /** The command line as a user meets it: exit codes, messages, start and end of the real process. */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -207,6 +207,8 @@ describe("kvatlas", () => {
       ["'--lora", "index", "query", "p.json", "--keys", "--lora", "a"],
       ["'--salt", "index", "query", "p.json", "--keys", "--salt", "s"],
       ["'--start", ...apply, "--start", "3"],
+      ["'--zmq", "events", "record", "--zmq", "tcp://h:99999", "-o", join(folder, "none")],
+      ["'--zmq", "events", "record", "--zmq", "h:5557", "-o", join(folder, "none")],
       ["'--after", ...apply, "--after", ""],
       ["'--after", ...apply, "--after", "1e2"],
       ["'--pods", "compare", "--pods", "0x10"],
@@ -221,6 +223,7 @@ describe("kvatlas", () => {
       expect(refused[at]).toMatchObject({ code: 2, output: expect.stringContaining(text) });
       expect(refused[at]?.output).toMatch(/^error: option '/);
     }
+    expect(existsSync(join(folder, "none"))).toBe(false);
   });
 
   it("compare prints a table and a recommendation, and names what it does not accept", async () => {
