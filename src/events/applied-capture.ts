@@ -17,7 +17,7 @@ import { type ExtraKey, extraText, withSalt } from "../keys/extra-keys.ts";
 import { loraNamespace } from "../keys/namespace.ts";
 import type { Tier } from "../tiers/tier.ts";
 import { Applier } from "./applier.ts";
-import { createEventDecoder } from "./event-decoder.ts";
+import { captureReader } from "./decoded-capture.ts";
 import { readId } from "./event-fields.ts";
 import type { EventMessage } from "./frames.ts";
 import { HolderRelay, type RelayStep } from "./holder-relay.ts";
@@ -115,13 +115,9 @@ class PlayedCapture {
     const clock = { nowMs: (): number => 0, wallMs: (): number => 0, after: () => (): void => {} };
     const ports = { clock, log: silentLog, meter: silentMeter };
     this.#applier = new Applier({ residency: this.#residency, ...ports });
-    const decoder = createEventDecoder(engine);
-    const decode = ({ seq, payload }: EventMessage): EngineMessage => {
-      const decoded = decoder.decode(payload);
-      return { seq, batch: decoded.ok ? decoded.value : null };
-    };
-    this.#decoded = messages.map(decode);
-    this.#replies = replies?.map(decode) ?? null;
+    const read = captureReader(engine);
+    this.#decoded = messages.flatMap(read);
+    this.#replies = replies?.flatMap(read) ?? null;
     for (const message of [...this.#decoded, ...(this.#replies ?? [])]) this.#noteNames(message);
     let rank = 0;
     for (const message of this.#decoded) {

@@ -1,6 +1,6 @@
 /** `events apply` and `decode` without a word about the engine: SGLang's captures, and made-up ones. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { msgpackPayload } from "../../test/harness/event-samples.ts";
+import { jsonPayload, msgpackPayload, trtllmBlock } from "../../test/harness/event-samples.ts";
 import {
   type GoldenEvent,
   goldenNames,
@@ -247,6 +247,33 @@ describe("prompts", () => {
       ],
     ]);
     expect(tokensOf(event, { ...ids, loraName: "a", extraKeys }, ids)).toEqual([16, 0]);
+  });
+});
+
+describe("answers of TensorRT-LLM", () => {
+  const prompts = promptsSchema.parse([1, 2, 3].map((from) => ({ tokenIds: tokens(32, from) })));
+  const event = (id: number, hash: number, rank: number): string => {
+    const blocks = `[${trtllmBlock(String(hash), tokens(32, hash))}]`;
+    const data = `{"type":"stored","parent_hash":null,"blocks":${blocks}}`;
+    return `{"event_id":${id},"data":${data},"attention_dp_rank":${rank}}`;
+  };
+  const told = (...answers: string[]): unknown => {
+    const messages = answers.map((answer, seq) => ({ seq, payload: jsonPayload(answer) }));
+    const applied = applyCapture({ messages, engine: "trtllm", prompts, replies: null, hasher });
+    return [applied[0]?.state, applied[0]?.reason, applied.map((each) => each.tokens.gpu)];
+  };
+
+  it("are as many messages as events, each of its rank and by the engine's numbers", () => {
+    const first = `[${event(0, 1, 0)},${event(0, 2, 1)}]`;
+    expect(told(first, `[${event(1, 3, 1)}]`, "[]")).toEqual(["EXACT", null, [32, 32, 32]]);
+    expect(told(event(0, 1, 0))).toEqual(["EXACT", null, [32, 0, 0]]);
+    expect(told(first, `[${event(2, 3, 1)}]`)).toEqual(["DEGRADED", "gap", [32, 32, 32]]);
+    expect(told(`[${event(4, 1, 0)}]`)).toEqual(["DEGRADED", "late-subscription", [32, 0, 0]]);
+  });
+
+  it("that cannot be read make what is known DEGRADED, and leave it", () => {
+    expect(told(`[${event(0, 1, 0)}]`, "<html>")).toEqual(["DEGRADED", "undecodable", [32, 0, 0]]);
+    expect(told("<html>")).toEqual(["DEGRADED", "undecodable", [0, 0, 0]]);
   });
 });
 
