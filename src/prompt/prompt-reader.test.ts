@@ -191,6 +191,16 @@ describe("prompt reader", () => {
     for (const reading of others) expect(reading.source).not.toBe("given");
   });
 
+  it("asks SGLang for a text's tokens as SGLang makes them, whatever the request says", async () => {
+    const fields = { prompt: "a", add_special_tokens: false };
+    await read(await reader(), "/v1/completions", body(fields));
+    await read(await reader({ engine: "sglang" }), "/v1/completions", body(fields));
+    expect(asked).toEqual([
+      { model: "base", prompt: "a", add_special_tokens: false },
+      { model: "base", prompt: "a" },
+    ]);
+  });
+
   it("takes no file for a prompt of as many words", async () => {
     const prompts = await reader();
     const bytes = Buffer.alloc(20_000_000);

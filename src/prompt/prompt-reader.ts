@@ -216,7 +216,7 @@ export class PromptReader {
       const off = { reason: "tokenize-off", detail: "prompt.tokenize is off" } as const;
       return withoutTokens(body.length, off);
     }
-    const text = promptText(prompt);
+    const text = this.#asEngineReads(promptText(prompt));
     // An engine renders the whole request, which for a batch is not the prompt that is looked for.
     const isWhole = promptsOf(prompt) === 1;
     const request: TokenizeRequest = {
@@ -234,6 +234,12 @@ export class PromptReader {
   #given(prompts: readonly Uint32Array[]): Source {
     const total = prompts.reduce((sum, { length }) => sum + length, 0);
     return this.#withTokens({ source: "given", tokens: longest(prompts), ...NO_SEGMENTS }, total);
+  }
+
+  /** SGLang adds a text's special tokens whatever the request says. */
+  #asEngineReads(prompt: PromptText): PromptText {
+    const isAlways = this.#deps.rules.has("sglang") && prompt.kind === "text";
+    return isAlways ? { ...prompt, isSpecialAdded: null } : prompt;
   }
 
   #withTokens(
