@@ -30,6 +30,7 @@ export class ThreadLife<Say, Own extends { readonly kind: string }> {
   readonly #waiting = new Map<number, (value: number | null) => void>();
   readonly #ended: Promise<void>;
   #askNext = 0;
+  #isEnding = false;
   #failure = "the thread ended by itself";
 
   /** `code`: what it runs, without the ending, which is another in a checkout than in a package. */
@@ -48,7 +49,7 @@ export class ThreadLife<Say, Own extends { readonly kind: string }> {
       this.#worker.once("exit", (code) => {
         resolve();
         for (const id of this.#waiting.keys()) this.#told(id, null);
-        onEnd(code === 0 ? null : this.#failure);
+        onEnd(code === 0 && this.#isEnding ? null : this.#failure);
       });
     });
   }
@@ -69,6 +70,7 @@ export class ThreadLife<Say, Own extends { readonly kind: string }> {
 
   /** Resolves when the thread is over. */
   end(message: Say): Promise<void> {
+    this.#isEnding = true;
     this.say(message);
     return this.#ended;
   }

@@ -33,7 +33,7 @@ describe.skipIf(envoy.isMissing).each([
 
   beforeAll(async () => {
     stack = await Stack.start({
-      engines: 3,
+      ...{ engines: 3, envoyThreads: workers === 0 ? 1 : 4 },
       config: { extProc: { workers }, prompt: { modelRewrites: { "the-chat": "lab-8b" } } },
       engine: { timeScale: 0, maxModelLen: 2_000_000, gpuBlocks: 100_000 },
     });

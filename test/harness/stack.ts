@@ -21,6 +21,8 @@ export interface StackOptions {
   /** Engines' events go to NATS by a relay process; implies withNats. */
   readonly withRelay?: boolean;
   readonly config?: ProcessOptions["config"];
+  /** Each has a connection of its own to the router. Default 1. */
+  readonly envoyThreads?: number;
   /** Replaces where an endpoint's events come from, by its position. */
   readonly kvEvents?: ReadonlyMap<number, string>;
 }
@@ -165,6 +167,7 @@ export class Stack {
     this.#envoy = await startEnvoy({
       binary: path,
       clock: nodeClock,
+      concurrency: options.envoyThreads ?? 1,
       config: envoyRecipe({
         listenAddress: "127.0.0.1:0",
         adminAddress: "127.0.0.1:0",

@@ -219,6 +219,22 @@ describe("serving threads", () => {
     await waitUntil("all have ended", () => inFlight() === 0);
   });
 
+  it("turn gateways away when all of them are given up", { timeout: 60_000 }, async () => {
+    const { edge, threads, lines } = await start();
+    const { healthAddress } = edge.server;
+    expect(await healthOf(healthAddress)).toBe("SERVING");
+    const end = (worker: Worker): void => void worker.terminate();
+    process.on("worker", end);
+    cleanups.push(() => process.off("worker", end));
+    for (const worker of threads.slice()) end(worker);
+    const turnsAway = async (): Promise<boolean> =>
+      (await healthOf(healthAddress)) === "NOT_SERVING";
+    await waitUntil("it turns away", turnsAway, 30_000);
+    const givenUp = lines.filter((line) => /not begun again/.test(line));
+    expect(givenUp).toHaveLength(2);
+    expect(edge.readyCheck()).toMatchObject({ isOk: false });
+  });
+
   it("end what is open before they are drained, and are seen to turn away", async () => {
     const started = await start({ drainMs: 10_000 });
     const { edge, inFlight } = started;
