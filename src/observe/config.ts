@@ -15,7 +15,7 @@ export const observeConfigSchema = z.strictObject({
     .min(0)
     .max(1_000_000)
     .default(4096)
-    .describe("newest decisions kept for `kvatlas why`, some 5 KB each; 0: none"),
+    .describe("newest decisions kept for `kvatlas why`, some 2 KB each; 0: none"),
   logLevel: z
     .enum(["debug", "info", "warn", "error"])
     .default("info")
