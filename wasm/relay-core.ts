@@ -5,7 +5,7 @@
  *
  * src/events/event-scan.ts says what a scan is, handle-map.ts what a map, keyed-runs.ts what runs are.
  */
-import { hashOf, pairAt } from "./handle-map/layout";
+import { pairAt } from "./handle-map/layout";
 import * as handles from "./handle-map/layout";
 import * as map from "./handle-map/map";
 import * as tombstones from "./handle-map/tombstones";
@@ -60,7 +60,7 @@ export function rowEnd(at: usize): u32 {
 
 /** The row of a handle with copies, or -1. */
 export function rowOf(at: usize, handle: u64): i32 {
-  return <i32>map.rowOf(at, handle, hashOf(handle));
+  return <i32>map.rowOf(at, handle);
 }
 
 /** The key of a handle that is held, or was until lately, to KEYS_AT. */
@@ -80,5 +80,5 @@ export function setCopies(at: usize, row: u32, copies: u32): void {
 }
 
 export function handleAt(at: usize, row: u32): u64 {
-  return load<u64>(pairAt(load<usize>(at, handles.PAIRS), row));
+  return load<u64>(pairAt(at, row));
 }

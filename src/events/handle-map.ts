@@ -5,7 +5,7 @@
  * tombstone for a while, because engines store children under parents that are already evicted, and
  * because another handle for its key shows that the key is ambiguous (see ambiguous-keys.ts, which finds
  * out by itself where both have copies). The map lies in the memory of our WebAssembly
- * (wasm/handle-map/map.ts), one for all maps of a thread: 17 bytes a row, 5 to 8 of slots, 32 to 64 for each
+ * (wasm/handle-map/map.ts), one for all maps of a thread: 17 bytes a row, 5 to 8 of slots, 26 to 48 for each
  * tombstone; large columns grow by a tenth. What a map had is given back when it is collected.
  */
 import { assert } from "../core/assert.ts";
@@ -242,7 +242,8 @@ export class HandleMap {
    */
   restore(blocks: Blocks, copies: Uint32Array): void {
     const { handles, rows } = blocks;
-    if (rows !== undefined && (rows[0] ?? 0) >= core.rowEnd(this.#map)) {
+    const isRoom = (rows?.at(-1) ?? 0) < HANDLES_MAX;
+    if (rows !== undefined && isRoom && (rows[0] ?? 0) >= core.rowEnd(this.#map)) {
       this.#restoreRows(blocks, rows, copies);
       return;
     }

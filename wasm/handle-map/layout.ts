@@ -10,12 +10,16 @@ export const COUNTS_AT = memory.data(4 * 32_768, 16);
 /** Written and never read, so that no compiler leaves a touch out. */
 export const TOUCHED_AT = memory.data(4, 4);
 
-/** No row, and no place. */
+/** No row. */
 export const NONE: u32 = u32.MAX_VALUE;
 
-/** A row: its handle and its key; a free one has its successor in the list of free rows, + 1. */
-export const ROW_LOG: u32 = 4;
+/**
+ * A handle and its key: of a row, or of a tombstone's place, which is MARK and its number. A free row has
+ * its successor in the list of free rows, + 1.
+ */
+export const PAIR_LOG: u32 = 4;
 export const KEY: usize = 8;
+export const MARK: u32 = 0x0080_0000;
 
 /** A map's words. */
 export const PAIRS: usize = 0;
@@ -27,17 +31,26 @@ export const ROW_END: usize = 12;
 export const FREE_FIRST: usize = 16;
 /** Rows with copies. */
 export const SIZE: usize = 20;
-/** Tables (slots.ts): rows by handle, and by key where the index does not have all keys. */
-export const BY_HANDLE: usize = 24;
-export const BY_KEY: usize = 36;
-/** The ring (tombstones.ts). */
-export const RING: usize = 48;
-export const MAP_BYTES: usize = 68;
+/** Whether the keys of rows with copies are in BY_KEY too. */
+export const IS_HELD_CLAIMED: usize = 24;
+/** Pairs of tombstones (tombstones.ts): a ring. */
+export const PLACES: usize = 28;
+export const PLACES_CAPACITY: usize = 32;
+/** Number of the next removal. */
+export const PLACES_END: usize = 36;
+/** Places in use, stale ones among them, and tombstones. */
+export const PLACES_USED: usize = 40;
+export const TOMBSTONES: usize = 44;
+/** Tables (slots.ts): handles of rows and of tombstones, and keys of tombstones. */
+export const BY_HANDLE: usize = 48;
+export const BY_KEY: usize = 60;
+export const MAP_BYTES: usize = 72;
 
 // @ts-ignore: decorator
 @inline
-export function pairAt(pairs: usize, row: u32): usize {
-  return pairs + (<usize>row << ROW_LOG);
+export function pairAt(map: usize, index: u32): usize {
+  const column = (index & MARK) == 0 ? PAIRS : PLACES;
+  return load<usize>(map + column) + (<usize>(index & (MARK - 1)) << PAIR_LOG);
 }
 
 /** Engines may count their handles up: every bit of them reaches every bit of this. */

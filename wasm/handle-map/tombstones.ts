@@ -1,177 +1,145 @@
 /**
- * Removed handles and the keys they had, oldest forgotten first: found by handle and by key.
+ * Removed handles and the keys they had, oldest forgotten first.
  *
- * A ring of the removals in their order. Of those whose handles hash alike each names the one before it,
- * and a head the last: as a place is used again only when all older ones are, nobody is ever taken out of
- * such a chain. It ends at a place that is gone, or that is not older than the one that named it. What is
- * taken back stays in the ring as stale, and is squeezed out when that is full, so that every operation
- * costs a constant on average. Memory: 32 bytes for each place, of which there are at most four times the
- * limit.
+ * Their pairs lie in a ring, in the order of removal, and stand in the map's tables as rows do. What is
+ * taken back is no longer named there: its place is stale, and is passed when it is the oldest, or squeezed
+ * out when the ring is full. Every operation costs a constant on average. Memory: 16 bytes for each place,
+ * of which there are at most four times the limit, and two slots for each tombstone.
  */
-import { hashOf } from "./layout";
+import {
+  BY_HANDLE,
+  BY_KEY,
+  hashOf,
+  KEY,
+  MARK,
+  PAIR_LOG,
+  PLACES,
+  PLACES_CAPACITY,
+  PLACES_END,
+  PLACES_USED,
+  pairAt,
+  TOMBSTONES,
+} from "./layout";
+import * as slots from "./slots";
 
 /** Handles remembered after their block is gone. */
 export const TOMBSTONES_MAX: u32 = 65_536;
 /** A power of two, as all lengths. */
 const CAPACITY_MIN: u32 = 64;
 
-/** A ring's words. */
-const PLACES_AT: usize = 0;
-const CAPACITY: usize = 4;
-/** Number of the next removal. */
-const END: usize = 8;
-/** Places in use, stale ones among them. */
-const USED: usize = 12;
-const SIZE: usize = 16;
-
-/** A place: handle, key, and a link for each. Heads come behind all places: of handles, then of keys. */
-const PLACE_BYTES: usize = 24;
-const KEY: usize = 8;
-const LINK: usize = 16;
-const KEY_LINK: usize = 20;
-
-/** A link: stale or not (of handles alone), bits of the hash that are never all 0, and the removal's number. 0: none. */
-const STALE: u32 = 0x8000_0000;
-const TAG_MASK: u32 = 0x7ff0_0000;
-const TAG_SET: u32 = 0x0010_0000;
-/** Removals are counted on and on, of which this is the remainder; places are remainders of that. */
-const NUMBER_MASK: u32 = 0x000f_ffff;
-
-export function init(ring: usize): void {
-  allocate(ring, CAPACITY_MIN);
-  store<u32>(ring, 0, SIZE);
+export function init(map: usize): void {
+  allocate(map, CAPACITY_MIN);
+  store<u32>(map, 0, TOMBSTONES);
 }
 
-export function release(ring: usize): void {
-  heap.free(load<usize>(ring, PLACES_AT));
+export function release(map: usize): void {
+  heap.free(load<usize>(map, PLACES));
 }
 
-export function bytes(ring: usize): u32 {
-  return load<u32>(ring, CAPACITY) * 32;
+export function bytes(map: usize): u32 {
+  return load<u32>(map, PLACES_CAPACITY) << PAIR_LOG;
 }
 
-function allocate(ring: usize, capacity: u32): void {
-  const at = heap.alloc(<usize>capacity * 32);
-  memory.fill(at + <usize>capacity * PLACE_BYTES, 0, <usize>capacity * 8);
-  store<usize>(ring, at, PLACES_AT);
-  store<u32>(ring, capacity, CAPACITY);
-  store<u32>(ring, 0, END);
-  store<u32>(ring, 0, USED);
+function allocate(map: usize, capacity: u32): void {
+  store<usize>(map, heap.alloc(<usize>capacity << PAIR_LOG), PLACES);
+  store<u32>(map, capacity, PLACES_CAPACITY);
+  store<u32>(map, 0, PLACES_END);
+  store<u32>(map, 0, PLACES_USED);
 }
 
 // @ts-ignore: decorator
 @inline
-function headAt(ring: usize, hash: u64, part: usize): usize {
-  const capacity = load<u32>(ring, CAPACITY);
-  const heads = load<usize>(ring, PLACES_AT) + <usize>capacity * (part == 0 ? 24 : 28);
-  return heads + (<usize>(<u32>(hash >> 32) & (capacity - 1)) << 2);
+function indexOf(map: usize, number: u32): u32 {
+  return MARK | (number & (load<u32>(map, PLACES_CAPACITY) - 1));
 }
 
-// @ts-ignore: decorator
-@inline
-function tagOf(hash: u64): u32 {
-  return (<u32>hash & TAG_MASK) | TAG_SET;
+/** The index of a removed handle and its key, which are in no table yet; another may be forgotten for it. */
+export function push(map: usize, handle: u64, key: u64): u32 {
+  if (load<u32>(map, TOMBSTONES) == TOMBSTONES_MAX) forgetOldest(map);
+  if (load<u32>(map, PLACES_USED) == load<u32>(map, PLACES_CAPACITY)) squeeze(map);
+  const number = load<u32>(map, PLACES_END);
+  const index = indexOf(map, number);
+  const pair = pairAt(map, index);
+  store<u64>(pair, handle);
+  store<u64>(pair, key, KEY);
+  store<u32>(map, number + 1, PLACES_END);
+  store<u32>(map, load<u32>(map, PLACES_USED) + 1, PLACES_USED);
+  store<u32>(map, load<u32>(map, TOMBSTONES) + 1, TOMBSTONES);
+  return index;
 }
 
-// @ts-ignore: decorator
-@inline
-function placeAt(ring: usize, number: u32): usize {
-  const place = number & (load<u32>(ring, CAPACITY) - 1);
-  return load<usize>(ring, PLACES_AT) + <usize>place * PLACE_BYTES;
+/** Its handle has copies again: nothing names its place but the key. */
+export function takeBack(map: usize, index: u32): void {
+  unclaim(map, index);
+  store<u32>(map, load<u32>(map, TOMBSTONES) - 1, TOMBSTONES);
 }
 
-/** Appends a handle that is not there, and its key. */
-export function push(ring: usize, handle: u64, key: u64): void {
-  if (load<u32>(ring, SIZE) == TOMBSTONES_MAX) forgetOldest(ring);
-  if (load<u32>(ring, USED) == load<u32>(ring, CAPACITY)) squeeze(ring);
-  append(ring, handle, key);
-  store<u32>(ring, load<u32>(ring, SIZE) + 1, SIZE);
+/** The key of a row or tombstone is no longer claimed by it, if it was. */
+export function unclaim(map: usize, index: u32): void {
+  const hash = hashOf(load<u64>(pairAt(map, index), KEY));
+  const slot = slots.locate(map + BY_KEY, hash, index);
+  if (slot != 0) slots.remove(map + BY_KEY, hash, slot);
 }
 
-function append(ring: usize, handle: u64, key: u64): void {
-  const number = load<u32>(ring, END);
-  const place = placeAt(ring, number);
-  const hash = hashOf(handle);
-  const keyHash = hashOf(key);
-  const head = headAt(ring, hash, 0);
-  const keyHead = headAt(ring, keyHash, KEY);
-  store<u64>(place, handle);
-  store<u64>(place, key, KEY);
-  store<u32>(place, load<u32>(head), LINK);
-  store<u32>(place, load<u32>(keyHead), KEY_LINK);
-  store<u32>(head, tagOf(hash) | number);
-  store<u32>(keyHead, tagOf(keyHash) | number);
-  store<u32>(ring, (number + 1) & NUMBER_MASK, END);
-  store<u32>(ring, load<u32>(ring, USED) + 1, USED);
-}
-
-/** Loads what looking a handle up needs; `part` 0, or KEY for a key. */
-// @ts-ignore: decorator
-@inline
-export function touch(ring: usize, hash: u64, part: usize): u32 {
-  return load<u32>(headAt(ring, hash, part));
-}
-
-/** Loads what its head names, once that is loaded. */
-// @ts-ignore: decorator
-@inline
-export function touchFirst(ring: usize, hash: u64, part: usize): u32 {
-  const link = load<u32>(headAt(ring, hash, part));
-  return load<u32>(placeAt(ring, link & NUMBER_MASK) + (part == 0 ? LINK : KEY_LINK));
-}
-
-/** Where a handle lies, or a key where `part` is KEY; 0: nowhere. */
-// @ts-ignore: decorator
-@inline
-export function find(ring: usize, hash: u64, part: usize, value: u64): usize {
-  const tag = tagOf(hash);
-  const end = load<u32>(ring, END);
-  const used = load<u32>(ring, USED);
-  let link = load<u32>(headAt(ring, hash, part));
-  let age: u32 = 0;
-  while (link != 0) {
-    const older = (end - link) & NUMBER_MASK;
-    if (older <= age || older > used) return 0;
-    age = older;
-    const place = placeAt(ring, link & NUMBER_MASK);
-    if (((link ^ tag) & TAG_MASK) == 0 && load<u64>(place + part) == value) {
-      if ((load<u32>(place, LINK) & STALE) == 0) return place;
-    }
-    link = load<u32>(place + (part == 0 ? LINK : KEY_LINK)) & ~STALE;
+/** Loads what forgetting the next `count` will need, where there is no room for more. */
+export function touchOldest(map: usize, count: u32): u32 {
+  if (load<u32>(map, TOMBSTONES) + count <= TOMBSTONES_MAX) return 0;
+  const start = load<u32>(map, PLACES_END) - load<u32>(map, PLACES_USED);
+  let touched: u32 = 0;
+  for (let i: u32 = 0; i < count; i += 1) {
+    const pair = pairAt(map, indexOf(map, start + i));
+    touched += slots.touch(map + BY_HANDLE, hashOf(load<u64>(pair)));
+    touched += slots.touch(map + BY_KEY, hashOf(load<u64>(pair, KEY)));
   }
-  return 0;
+  return touched;
 }
 
-// @ts-ignore: decorator
-@inline
-export function keyOf(place: usize): u64 {
-  return load<u64>(place, KEY);
-}
-
-export function takeBack(ring: usize, place: usize): void {
-  store<u32>(place, load<u32>(place, LINK) | STALE, LINK);
-  store<u32>(ring, load<u32>(ring, SIZE) - 1, SIZE);
-}
-
-function forgetOldest(ring: usize): void {
-  let used = load<u32>(ring, USED);
-  const end = load<u32>(ring, END);
-  while ((load<u32>(placeAt(ring, end - used), LINK) & STALE) != 0) used -= 1;
-  store<u32>(ring, used - 1, USED);
-  store<u32>(ring, load<u32>(ring, SIZE) - 1, SIZE);
+function forgetOldest(map: usize): void {
+  const end = load<u32>(map, PLACES_END);
+  let used = load<u32>(map, PLACES_USED);
+  while (true) {
+    const index = indexOf(map, end - used);
+    const hash = hashOf(load<u64>(pairAt(map, index)));
+    const slot = slots.locate(map + BY_HANDLE, hash, index);
+    used -= 1;
+    if (slot == 0) continue;
+    slots.remove(map + BY_HANDLE, hash, slot);
+    unclaim(map, index);
+    break;
+  }
+  store<u32>(map, used, PLACES_USED);
+  store<u32>(map, load<u32>(map, TOMBSTONES) - 1, TOMBSTONES);
 }
 
 /** Makes room: leaves out what is stale, and doubles where that is less than half. */
-function squeeze(ring: usize): void {
-  const placesAt = load<usize>(ring, PLACES_AT);
-  const capacity = load<u32>(ring, CAPACITY);
-  const end = load<u32>(ring, END);
-  const isHoley = load<u32>(ring, SIZE) <= capacity / 2;
-  allocate(ring, isHoley ? capacity : 2 * capacity);
+function squeeze(map: usize): void {
+  const places = load<usize>(map, PLACES);
+  const capacity = load<u32>(map, PLACES_CAPACITY);
+  const end = load<u32>(map, PLACES_END);
+  const kept = load<u32>(map, TOMBSTONES);
+  // All are found before the first has another index.
+  const found = heap.alloc((<usize>kept + 1) * 12);
+  let to = found;
   for (let number = end - capacity; number != end; number += 1) {
-    const place = placesAt + <usize>(number & (capacity - 1)) * PLACE_BYTES;
-    if ((load<u32>(place, LINK) & STALE) != 0) continue;
-    append(ring, load<u64>(place), load<u64>(place, KEY));
+    const index = indexOf(map, number);
+    const pair = pairAt(map, index);
+    const slot = slots.locate(map + BY_HANDLE, hashOf(load<u64>(pair)), index);
+    if (slot == 0) continue;
+    store<usize>(to, pair);
+    store<usize>(to, slot, 4);
+    store<usize>(to, slots.locate(map + BY_KEY, hashOf(load<u64>(pair, KEY)), index), 8);
+    to += 12;
   }
-  heap.free(placesAt);
+  allocate(map, kept <= capacity / 2 ? capacity : 2 * capacity);
+  for (let number: u32 = 0; number < kept; number += 1) {
+    const from = found + <usize>number * 12;
+    const index = indexOf(map, number);
+    memory.copy(pairAt(map, index), load<usize>(from), 16);
+    slots.setIndex(load<usize>(from, 4), index);
+    if (load<usize>(from, 8) != 0) slots.setIndex(load<usize>(from, 8), index);
+  }
+  store<u32>(map, kept, PLACES_END);
+  store<u32>(map, kept, PLACES_USED);
+  heap.free(found);
+  heap.free(places);
 }
