@@ -26,7 +26,7 @@ export function readNullable<Value>(
 /** Low 64 bits of an integer of either sign, of 8 bytes or more, or of 16 hex digits or more. */
 export function readHash(value: unknown): EngineKey | undefined {
   if (typeof value === "bigint") return engineKey(value);
-  if (typeof value === "number" && Number.isSafeInteger(value)) return engineKey(BigInt(value));
+  if (typeof value === "number" && isPlain(value)) return engineKey(BigInt(value));
   if (typeof value === "string") {
     const integer = markedInteger(value);
     if (integer !== null) return engineKey(integer);
@@ -82,6 +82,10 @@ function isExtra(value: unknown): boolean {
     value instanceof Uint8Array ||
     ["string", "number", "bigint", "boolean"].includes(typeof value)
   );
+}
+
+function isPlain(number: number): boolean {
+  return Number.isInteger(number) && Math.abs(number) <= Number(PLAIN_MAX);
 }
 
 /** A number where that holds every bit: up to 2^53. */

@@ -68,7 +68,8 @@ describe("scan of common forms", () => {
 
   const u64 = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n });
   const i64 = fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n });
-  const hash = fc.oneof(u64, i64, fc.integer(), fc.uint8Array({ maxLength: 40 }));
+  const plainMost = fc.constantFrom(2n ** 53n, -(2n ** 53n), 2n ** 53n + 1n);
+  const hash = fc.oneof(u64, i64, plainMost, fc.integer(), fc.uint8Array({ maxLength: 40 }));
   const count = fc.oneof(fc.nat({ max: 300 }), fc.integer(), fc.double(), u64, fc.constant(null));
   const text = fc.oneof(fc.constantFrom("GPU", "cpu", "é", ""), fc.string(), fc.constant(null));
   const single = fc.oneof(text, i64, fc.integer(), fc.uint8Array({ maxLength: 9 }), fc.double());

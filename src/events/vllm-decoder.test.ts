@@ -239,6 +239,16 @@ describe("events", () => {
     ]);
   });
 
+  it("carry a parent of any value", () => {
+    for (const parent of [0n, 2n ** 53n, 2n ** 53n + 1n, 2n ** 64n - 1n, -1n, -(2n ** 53n)]) {
+      const event = { ...storedMap, parent_block_hash: parent };
+      const stored = [{ type: "stored", parent: BigInt.asUintN(64, parent) }];
+      expect(decodeEvents(event)).toMatchObject(stored);
+      // With a field that the scan does not know.
+      expect(decodeEvents({ ...event, colour: "blue" })).toMatchObject(stored);
+    }
+  });
+
   it("carry hashes of any width as their low 64 bits", () => {
     const tail = [0xff, 2, 3, 4, 5, 6, 7, 8];
     const hashes = [
