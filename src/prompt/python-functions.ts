@@ -38,7 +38,7 @@ import {
 
 /** Arguments by place and by name. */
 interface Given {
-  readonly at: (place: number, name?: string) => Value | null;
+  at(place: number, name?: string): Value | null;
 }
 
 export type PythonFunction = (subject: Value, given: Given) => Value;
@@ -46,20 +46,24 @@ export type PythonFunction = (subject: Value, given: Given) => Value;
 /** Operators, and what a template does without a name. */
 export const OPERATORS: Readonly<Record<string, PythonFunction>> = {
   output: (value) => textValue(written(value)),
-  "~": (left, { at }) => textValue(written(left) + written(at(0) ?? UNDEFINED)),
-  "==": (left, { at }) => boolValue(isEqual(left, at(0) ?? UNDEFINED)),
-  "!=": (left, { at }) => boolValue(!isEqual(left, at(0) ?? UNDEFINED)),
-  in: (left, { at }) => boolValue(isIn(left, at(0) ?? UNDEFINED)),
-  "not in": (left, { at }) => boolValue(!isIn(left, at(0) ?? UNDEFINED)),
-  "%": (left, { at }) => {
-    const [a, b] = [integerOf(left), integerOf(at(0))];
+  "~": (left, given) => textValue(written(left) + written(given.at(0) ?? UNDEFINED)),
+  "==": (left, given) => boolValue(isEqual(left, given.at(0) ?? UNDEFINED)),
+  "!=": (left, given) => boolValue(!isEqual(left, given.at(0) ?? UNDEFINED)),
+  in: (left, given) => boolValue(isIn(left, given.at(0) ?? UNDEFINED)),
+  "not in": (left, given) => boolValue(!isIn(left, given.at(0) ?? UNDEFINED)),
+  "%": (left, given) => {
+    const [a, b] = [integerOf(left), integerOf(given.at(0))];
     if (a === null || b === null || b === 0) throw new TemplateGap("% of other than integers");
     return integerValue(((a % b) + b) % b);
   },
   iterate: (value) => listValue(iterated(value)),
-  index: (value, { at }) => indexed(value, at(0) ?? UNDEFINED),
-  slice: (value, { at }) => {
-    const [start, stop, step] = [integerOf(at(0)), integerOf(at(1)), integerOf(at(2)) ?? 1];
+  index: (value, given) => indexed(value, given.at(0) ?? UNDEFINED),
+  slice: (value, given) => {
+    const [start, stop, step] = [
+      integerOf(given.at(0)),
+      integerOf(given.at(1)),
+      integerOf(given.at(2)) ?? 1,
+    ];
     if (step === 0) throw new TemplateGap("a slice with step 0");
     const text = textOf(value);
     if (text !== null) return textValue(sliced([...text], { start, stop, step }).join(""));
@@ -75,25 +79,25 @@ export const METHODS: Readonly<Record<string, PythonFunction>> = {
   rstrip: stripping("right"),
   title: (value) => textValue(title(subjectText(value, "title()"))),
   capitalize: (value) => textValue(capitalize(subjectText(value, "capitalize()"))),
-  split: (value, { at }) => {
-    const separator = textOrGap(at(0, "sep"), "the separator of split()");
+  split: (value, given) => {
+    const separator = textOrGap(given.at(0, "sep"), "the separator of split()");
     if (separator === "") throw new TemplateGap("split() at nothing");
-    const times = integerOf(at(1, "maxsplit")) ?? -1;
+    const times = integerOf(given.at(1, "maxsplit")) ?? -1;
     return listValue(split(subjectText(value, "split()"), separator, times).map(textValue));
   },
   items: (value) => listValue([...dictOf(value)].map(([key, each]) => pairValue(key, each))),
   keys: (value) => listValue([...dictOf(value).keys()].map(textValue)),
   values: (value) => listValue([...dictOf(value).values()]),
-  get: (value, { at }) => {
-    const key = textOrGap(at(0), "the key of get()");
+  get: (value, given) => {
+    const key = textOrGap(given.at(0), "the key of get()");
     const found = key === null ? undefined : dictOf(value).get(key);
-    return found ?? at(1) ?? NONE;
+    return found ?? given.at(1) ?? NONE;
   },
 };
 
 export const FILTERS: Readonly<Record<string, PythonFunction>> = {
-  trim: (value, { at }) =>
-    textValue(strip(written(value), textOrGap(at(0, "chars"), "the characters of trim"))),
+  trim: (value, given) =>
+    textValue(strip(written(value), textOrGap(given.at(0, "chars"), "the characters of trim"))),
   length: (value) => integerValue(counted(value)),
   count: (value) => integerValue(counted(value)),
   string: (value) => textValue(written(value)),
@@ -102,16 +106,17 @@ export const FILTERS: Readonly<Record<string, PythonFunction>> = {
   upper: (value) => textValue(written(value).toUpperCase()),
   lower: (value) => textValue(written(value).toLowerCase()),
   list: (value) => listValue(iterated(value)),
-  join: (value, { at }) => {
-    if (at(1, "attribute") !== null) throw new TemplateGap("filter join by attribute");
+  join: (value, given) => {
+    if (given.at(1, "attribute") !== null) throw new TemplateGap("filter join by attribute");
     return textValue(
       iterated(value)
         .map(written)
-        .join(written(at(0, "d") ?? UNDEFINED)),
+        .join(written(given.at(0, "d") ?? UNDEFINED)),
     );
   },
-  unique: (value, { at }) => {
-    if (at(0, "case_sensitive") !== null) throw new TemplateGap("filter unique with arguments");
+  unique: (value, given) => {
+    if (given.at(0, "case_sensitive") !== null)
+      throw new TemplateGap("filter unique with arguments");
     const seen: Value[] = [];
     const found = iterated(value).filter((each) => {
       const key = textValue(textOf(each)?.toLowerCase() ?? "");
@@ -131,37 +136,37 @@ export const FILTERS: Readonly<Record<string, PythonFunction>> = {
     }
     return integerValue(Math.trunc(number));
   },
-  indent: (value, { at }) => {
-    const width = at(0, "width");
+  indent: (value, given) => {
+    const width = given.at(0, "width");
     const before = width === null ? "    " : spaces(width);
-    const [isFirst, isBlank] = [isTrue(at(1, "first")), isTrue(at(2, "blank"))];
+    const [isFirst, isBlank] = [isTrue(given.at(1, "first")), isTrue(given.at(2, "blank"))];
     return textValue(indent(written(value), { before, isFirst, isBlank }));
   },
   items: (value) =>
     isUndefined(value)
       ? listValue([])
       : listValue([...dictOf(value)].map(([key, each]) => pairValue(key, each))),
-  dictsort: (value, { at }) => {
-    if (at(0, "case_sensitive") ?? at(1, "by") ?? at(2, "reverse")) {
+  dictsort: (value, given) => {
+    if (given.at(0, "case_sensitive") ?? given.at(1, "by") ?? given.at(2, "reverse")) {
       throw new TemplateGap("filter dictsort with arguments");
     }
     const folded = [...dictOf(value)].map((entry) => [entry[0].toLowerCase(), entry] as const);
     folded.sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
     return listValue(folded.map(([, [key, each]]) => pairValue(key, each)));
   },
-  tojson: (value, { at }) => {
-    const width = at(1, "indent");
-    const given = at(2, "separators");
-    const separators = given === null || isNone(given) ? null : itemsOf(given)?.map(written);
+  tojson: (value, given) => {
+    const width = given.at(1, "indent");
+    const listed = given.at(2, "separators");
+    const separators = listed === null || isNone(listed) ? null : itemsOf(listed)?.map(written);
     const [between, behindKey] = separators ?? [];
     const indented = width === null || isNone(width) ? null : spaces(width);
     return textValue(
       json(value, {
-        isAscii: isTrue(at(0, "ensure_ascii")),
+        isAscii: isTrue(given.at(0, "ensure_ascii")),
         indent: indented,
         between: between ?? (indented === null ? ", " : ","),
         behindKey: behindKey ?? ": ",
-        isSorted: isTrue(at(3, "sort_keys")),
+        isSorted: isTrue(given.at(3, "sort_keys")),
       }),
     );
   },
@@ -177,8 +182,8 @@ export const TESTS: Readonly<Record<string, PythonFunction>> = {
 };
 
 function stripping(side: StripSide): PythonFunction {
-  return (value, { at }) => {
-    const chars = textOrGap(at(0), "the characters of strip()");
+  return (value, given) => {
+    const chars = textOrGap(given.at(0), "the characters of strip()");
     return textValue(strip(subjectText(value, "strip()"), chars, side));
   };
 }

@@ -54,17 +54,25 @@ export function templateGlobals(wallMs: () => number): Environment {
 }
 
 function bound(call: PythonFunction): Value {
-  return callable((args) => {
-    const last = args.at(-1);
+  return callable((args) => call(args[0] ?? UNDEFINED, new Arguments(args)));
+}
+
+class Arguments {
+  readonly #args: readonly Value[];
+
+  constructor(args: readonly Value[]) {
+    this.#args = args;
+  }
+
+  at(place: number, name?: string): Value | null {
+    const args = this.#args;
+    const last = args[args.length - 1];
     const isNamed = last?.type === "KeywordArgumentsValue" && last.value instanceof Map;
-    const named = isNamed ? (last.value as ReadonlyMap<string, Value>) : null;
     const count = isNamed ? args.length - 1 : args.length;
-    const at = (place: number, name?: string): Value | null => {
-      const placed = place + 1 < count ? args[place + 1] : undefined;
-      return placed ?? (name === undefined ? null : (named?.get(name) ?? null));
-    };
-    return call(args[0] ?? UNDEFINED, { at });
-  });
+    const placed = place + 1 < count ? args[place + 1] : undefined;
+    if (placed !== undefined || name === undefined || !isNamed) return placed ?? null;
+    return (last.value as ReadonlyMap<string, Value>).get(name) ?? null;
+  }
 }
 
 function range(args: readonly Value[]): number[] {

@@ -187,9 +187,18 @@ function filter(node: Node): Node {
 }
 
 function output(node: unknown): unknown {
-  return isNode(node) && !STATEMENTS.includes(String(node["type"]))
+  return isNode(node) && !STATEMENTS.includes(String(node["type"])) && !isText(node)
     ? operator("output", [node])
     : node;
+}
+
+/** Whether it can be nothing but text, which is written as it is: the library adds to text only as text. */
+function isText(node: unknown): boolean {
+  if (!isNode(node)) return false;
+  if (node["type"] === "StringLiteral") return true;
+  const { type, operator: token, left, right } = node;
+  const isSum = type === "BinaryExpression" && isNode(token) && token["value"] === "+";
+  return isSum && (isText(left) || isText(right));
 }
 
 function operator(name: string, args: readonly unknown[]): Node {
