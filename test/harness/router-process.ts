@@ -22,7 +22,8 @@ export class RouterProcess extends KvatlasProcess {
       extProc: {
         listen,
         healthListen: "127.0.0.1:0",
-        deadlineMs: 2000,
+        // A decision late is one by load alone: what is tested is not how busy the machine is.
+        deadlineMs: 15_000,
         drainNoticeMs: 0,
         ...config["extProc"],
       },
