@@ -163,7 +163,10 @@ export class GrpcStream implements CallEvents {
     try {
       this.#pickAbort = abort;
       this.#pickStartMs = clock.nowMs();
-      this.#cancelDeadline = deadlines.add(() => this.#receive({ kind: "deadline" }));
+      this.#cancelDeadline = deadlines.add(() => {
+        abort.abort(new DOMException("no decision in time", "TimeoutError"));
+        this.#receive({ kind: "deadline" });
+      });
       const onHeld = (): void => {
         this.#cancelDeadline();
         this.#isHeld = true;

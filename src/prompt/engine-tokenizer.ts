@@ -82,8 +82,8 @@ export class EngineTokenizer implements PromptTokenizer {
     this.#calls += 1;
     const answer = await tokenizeAtEngine(endpoint, call, signal);
     this.#calls -= 1;
-    // A prompt that the engine refuses says nothing of the engine.
-    if (!answer.ok && answer.reason !== "prompt-refused") {
+    // A prompt that the engine refuses says nothing of the engine, nor does a client that gave up.
+    if (!answer.ok && answer.reason !== "prompt-refused" && !isGivenUp(signal)) {
       this.#benchedUntilMs.set(endpoint, this.#deps.clock.nowMs() + BENCH_MS);
     }
     return answer;
@@ -98,6 +98,11 @@ export class EngineTokenizer implements PromptTokenizer {
     }
     return engines.find((each) => !this.#benchedUntilMs.has(each)) ?? engines[0] ?? null;
   }
+}
+
+/** Aborted, but not for being late, which says "TimeoutError" as AbortSignal.timeout does. */
+function isGivenUp({ aborted, reason }: AbortSignal): boolean {
+  return aborted && !(reason instanceof DOMException && reason.name === "TimeoutError");
 }
 
 function tokenized(source: "engine" | "memo", tokens: Uint32Array): Tokenized {

@@ -264,6 +264,25 @@ describe("an engine that fails to tokenise", () => {
     mute.close();
     expect([first.reason, second.source]).toEqual(["engine-unreachable", "engine"]);
   });
+
+  it("is asked again where it was the client who gave up", async () => {
+    let asked = 0;
+    const client = new AbortController();
+    const slow = http.createServer((_, response) => {
+      asked += 1;
+      if (asked === 1) client.abort();
+      else response.setHeader("content-type", "application/json").end('{"tokens":[7]}');
+    });
+    await new Promise<void>((resolve) => slow.listen(0, "127.0.0.1", resolve));
+    const { port } = slow.address() as AddressInfo;
+    const prompts = await reader({}, true, [endpointId(`127.0.0.1:${port}`)]);
+    const first = await read(prompts, "/v1/completions", text("one"), client.signal);
+    const second = await read(prompts, "/v1/completions", text("two"), NEVER);
+    slow.closeAllConnections();
+    slow.close();
+    expect([first.source, [...(second.tokens ?? [])]]).toEqual(["none", [7]]);
+    expect(asked).toBe(2);
+  });
 });
 
 it("a chat nested deeper than it can be written is routed by load", async () => {
