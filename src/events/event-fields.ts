@@ -1,5 +1,6 @@
 /** Fields of engines' events, read and checked: undefined means a bad value, wherever it came from. */
 import { type EngineKey, engineKey } from "../core/ids.ts";
+import { Slab } from "../core/slab.ts";
 import type { ExtraKey } from "../keys/extra-keys.ts";
 import { markedInteger } from "./json-values.ts";
 import type { BlockStored } from "./kv-event.ts";
@@ -12,6 +13,7 @@ const TOKEN_ID_MAX = 0xffff_ffff;
 /** The integers between which a number holds each. */
 const PLAIN_MIN = -(2n ** 53n);
 const PLAIN_MAX = 2n ** 53n;
+const slab = new Slab();
 /** At least 64 bits in hex. */
 const HEX_HASH = /^(0x)?[0-9a-fA-F]{16,128}$/;
 
@@ -38,20 +40,24 @@ export function readHash(value: unknown): EngineKey | undefined {
 
 export function readHashes(value: unknown): BigUint64Array | undefined {
   if (!Array.isArray(value)) return undefined;
-  const handles = new BigUint64Array(value.length);
-  const words = new Uint32Array(handles.buffer);
+  // A piece of a slab: a message may have thousands of lists, and an array's own buffer takes 300 bytes.
+  const place = slab.take(2 * value.length);
+  const { buffer, words } = slab;
   for (let position = 0; position < value.length; position += 1) {
     const hash: unknown = value[position];
+    const at = place / 4 + 2 * position;
     // A list may hold a million: no bigint is made for any of them.
     if (isCount(hash, TOKEN_ID_MAX)) {
-      words[2 * position] = hash;
+      words[at] = hash;
+      words[at + 1] = 0;
       continue;
     }
     const handle = readHash(hash);
     if (handle === undefined) return undefined;
-    handles[position] = handle;
+    words[at] = Number(handle & 0xffff_ffffn);
+    words[at + 1] = Number(handle >> 32n);
   }
-  return handles;
+  return new BigUint64Array(buffer, place, value.length);
 }
 
 /** Token ids of JSON. */

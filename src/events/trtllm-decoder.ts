@@ -175,6 +175,9 @@ export class TrtllmDecoder {
   #decodeRemoved(data: Fields, source: Group): KvEvent[] | null {
     const all = readHashes(data["block_hashes"]);
     if (all === undefined) return null;
+    const isPlain = this.#partials.size === 0 && this.#lowerLevels.size === 0;
+    if (isPlain)
+      return [{ type: "removed", handles: all, medium: mediumOf(0), group: source.group }];
     const byLevel = new Map<number, EngineKey[]>();
     for (const each of all) {
       const handle = engineKey(each);
