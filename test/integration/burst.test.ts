@@ -116,7 +116,9 @@ it(`${ENGINES} engines of ${RANKS} ranks speak at once after a restart of the ro
     ...{ name: `pod-${n}`, address },
     kvEvents: { address: kvEventsAddress, replay: replayAddress ?? "", ranks: RANKS },
   }));
-  router = await RouterProcess.start({ folder, endpoints });
+  // The budget that no decision is to be over.
+  const config = { extProc: { deadlineMs: 2000 } };
+  router = await RouterProcess.start({ folder, endpoints, config });
   await waitUntil("all is known", isAllKnown, WAIT_MS);
   await router.killHard();
   // Said to nobody: asked for when the router is back, by 400 sockets at once.
