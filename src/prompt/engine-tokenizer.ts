@@ -80,8 +80,9 @@ export class EngineTokenizer implements PromptTokenizer {
       return refused("tokenizer-busy", `${CALLS_MAX} calls wait for engines`);
     }
     this.#calls += 1;
-    const answer = await tokenizeAtEngine(endpoint, call, signal);
-    this.#calls -= 1;
+    const answer = await tokenizeAtEngine(endpoint, call, signal).finally(() => {
+      this.#calls -= 1;
+    });
     // A prompt that the engine refuses says nothing of the engine, nor does a client that gave up.
     if (!answer.ok && answer.reason !== "prompt-refused" && !isGivenUp(signal)) {
       this.#benchedUntilMs.set(endpoint, this.#deps.clock.nowMs() + BENCH_MS);

@@ -27,7 +27,7 @@ export type AskRefusal =
   | "engine-answer";
 
 /** Statuses with which an engine refuses what it is asked, and not to be asked. */
-const PROMPT_REFUSED: ReadonlySet<number> = new Set([400, 404, 413, 422]);
+const PROMPT_REFUSED: ReadonlySet<number> = new Set([400, 413, 422]);
 
 export interface TokenizeCall {
   readonly path: string;
@@ -49,8 +49,7 @@ export async function tokenizeAtEngine(
       signal,
     });
     if (response.status !== 200) {
-      await response.body?.cancel();
-      const reason = PROMPT_REFUSED.has(response.status) ? "prompt-refused" : "engine-refused";
+      const reason = (await isPromptRefused(response)) ? "prompt-refused" : "engine-refused";
       return refused(reason, `status ${response.status} of ${endpoint}${path}`);
     }
     answer = await readBounded(response.body ?? Readable.from([]), ANSWER_BYTES_MAX);
@@ -59,6 +58,16 @@ export async function tokenizeAtEngine(
   }
   if (answer === null) return refused("engine-answer", `over ${ANSWER_BYTES_MAX} bytes`);
   return parseAnswer(answer.toString("utf8"));
+}
+
+/** A 404 without an error in it is that of a server which does not have the path. */
+async function isPromptRefused({ status, body }: Response): Promise<boolean> {
+  if (status !== 404) {
+    await body?.cancel();
+    return PROMPT_REFUSED.has(status);
+  }
+  const answer = await readBounded(body ?? Readable.from([]), ANSWER_BYTES_MAX);
+  return answer?.includes('"error"') ?? false;
 }
 
 function parseAnswer(text: string): Result<Uint32Array, "engine-answer"> {

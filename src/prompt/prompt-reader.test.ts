@@ -236,10 +236,14 @@ describe("prompt reader", () => {
 });
 
 describe("an engine that refuses a prompt", () => {
-  it.each([400, 404, 413, 422])("with %i has not failed, and is asked again", async (status) => {
-    const statuses = [status, 200];
+  const askedTwice = async (status: number, refusal: object): Promise<unknown[]> => {
+    const answers = [
+      { status, body: refusal },
+      { status: 200, body: { tokens: [1] } },
+    ];
     const picky = http.createServer((_, response) => {
-      response.writeHead(statuses.shift() ?? 500).end(JSON.stringify({ tokens: [1] }));
+      const { status: code, body: said } = answers.shift() ?? { status: 500, body: {} };
+      response.writeHead(code).end(JSON.stringify(said));
     });
     await new Promise<void>((resolve) => picky.listen(0, "127.0.0.1", resolve));
     const first = endpointId(`127.0.0.1:${(picky.address() as AddressInfo).port}`);
@@ -247,8 +251,18 @@ describe("an engine that refuses a prompt", () => {
     const refused = await read(prompts, "/v1/completions", text("one"));
     const second = await read(prompts, "/v1/completions", text("two"));
     picky.close();
-    expect([refused.reason, [...(second.tokens ?? [])]]).toEqual(["prompt-refused", [1]]);
+    return [refused.reason, [...(second.tokens ?? [])]];
+  };
+
+  it.each([400, 404, 413, 422])("with %i has not failed, and is asked again", async (status) => {
+    const error = { object: "error", error: { message: "no such model", code: status } };
+    expect(await askedTwice(status, error)).toEqual(["prompt-refused", [1]]);
     expect(asked).toEqual([]);
+  });
+
+  it("has failed where it does not have the path", async () => {
+    answer = { status: 200, body: JSON.stringify({ tokens: [2] }) };
+    expect(await askedTwice(404, { detail: "Not Found" })).toEqual(["engine-refused", [2]]);
   });
 });
 

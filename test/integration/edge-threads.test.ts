@@ -193,20 +193,26 @@ describe("serving threads", () => {
     expect(ended("failed")).toBe(0);
   });
 
-  it("take their streams with them when they die, and nothing else", async () => {
+  it.each([
+    ["die", async (worker: Worker | undefined): Promise<unknown> => await worker?.terminate()],
+    // A message that their code cannot read.
+    ["fail", (worker: Worker | undefined): unknown => worker?.postMessage({ kind: "deciding" })],
+  ])("take their streams with them when they %s, and nothing else", async (_, end) => {
     const started = await start();
     const { edge, router, threads, lines, inFlight } = started;
     const { meter } = router;
     const exchanges = await openAll(clientsOf(started), "r");
     const ended = new Set<Exchange>();
     for (const exchange of exchanges) void exchange.code.then(() => ended.add(exchange));
-    await threads[0]?.terminate();
+    await end(threads[0]);
     await waitUntil("it is noticed", () => lines.includes("a serving thread failed"));
     await waitUntil("its streams have ended", () => ended.size === CONNECTIONS - inFlight());
     expect(ended.size).toBeGreaterThan(0);
     expect(ended.size).toBeLessThan(CONNECTIONS);
     for (const { code } of ended) expect(await code).not.toBe(grpc.status.OK);
-    expect(meter.total("kvatlas_extproc_streams_total", { outcome: "failed" })).toBe(ended.size);
+    const counted = (outcome: string): number =>
+      meter.total("kvatlas_extproc_streams_total", { outcome });
+    expect(counted("failed") + counted("aborted")).toBe(ended.size);
     expect(meter.total("kvatlas_extproc_worker_crashes_total")).toBe(1);
     expect(meter.value("kvatlas_degraded", { component: "extproc" })).toBe(1);
     expect(edge.readyCheck()).toMatchObject({ isOk: true, detail: "1 of 2 threads serve" });
