@@ -205,6 +205,7 @@ export class HolderKeyer {
         this.#keyRemoved(event, keyed);
         break;
       case "cleared":
+        if (this.#orphans.mayBeLower) keyed.push(lost("lower-tiers"));
         this.#bury();
         keyed.push({ type: "cleared" });
         break;

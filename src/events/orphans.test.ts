@@ -49,6 +49,18 @@ describe("removals of blocks that wait", () => {
     }
   });
 
+  it("say whether a clear may leave any of them below the GPU", () => {
+    const orphans = new Orphans();
+    orphans.hold(stored([1]), handle(98));
+    expect(orphans.mayBeLower).toBe(false);
+    orphans.hold(stored([1], "CPU"), handle(97));
+    expect(orphans.mayBeLower).toBe(true);
+    orphans.removed(handle(1), { medium: "cpu", group: null });
+    expect(orphans.mayBeLower).toBe(false);
+    orphans.setElsewhere(true);
+    expect(orphans.mayBeLower).toBe(true);
+  });
+
   it("make room where nothing of an event is left", () => {
     const orphans = new Orphans();
     for (let each = 0; each < 2 * ORPHANS_MAX; each += 1) {

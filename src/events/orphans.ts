@@ -44,6 +44,13 @@ export class Orphans {
     return this.#areElsewhere || [...this.#copies.values()].some(({ size }) => size > 0);
   }
 
+  /** Whether any that waits may be held below the GPU, where a clear leaves it. */
+  get mayBeLower(): boolean {
+    const isLower = ([place, { size }]: readonly [string, { readonly size: number }]): boolean =>
+      size > 0 && !place.startsWith("gpu ");
+    return this.#areElsewhere || [...this.#copies].some(isLower);
+  }
+
   /** Whether an earlier relay held some, which nobody brings home any more. */
   setElsewhere(areElsewhere: boolean): void {
     this.#areElsewhere = areElsewhere;
