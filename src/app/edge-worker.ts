@@ -1,7 +1,7 @@
 /** A thread that serves: streams, bodies and keys of its connections. Decided is elsewhere. */
 import { type MessagePort, parentPort, workerData } from "node:worker_threads";
 import { assert } from "../core/assert.ts";
-import { KvError, messageOf } from "../core/errors.ts";
+import { KvError } from "../core/errors.ts";
 import type { EndpointId } from "../core/ids.ts";
 import { nodeClock } from "../core/node-clock.ts";
 import { seededRandom } from "../core/random.ts";
@@ -12,13 +12,12 @@ import { startTokenizer } from "../prompt/tokenizer-choice.ts";
 import type { EdgeWorkerData, FromEdge, ToEdge } from "./edge-messages.ts";
 import { createPicker, createPromptReader, promptShare } from "./kv-picker.ts";
 import { RemoteDecider } from "./remote-decider.ts";
+import { endWhenFailing } from "./thread-failing.ts";
 import type { FromThread } from "./thread-life.ts";
 import { threadLog } from "./thread-log.ts";
 
 /** What was counted is told at least so often, ms. */
 const TICK_MS = 100;
-/** Time for which a thread that fails waits for its connections to close, ms. */
-const CLOSE_MS_MAX = 2000;
 
 async function serve(port: MessagePort, data: EdgeWorkerData): Promise<void> {
   const { config, address, tls, slot } = data;
@@ -49,18 +48,10 @@ async function serve(port: MessagePort, data: EdgeWorkerData): Promise<void> {
     const tape = meter.take();
     if (tape !== null) say({ kind: "meter", tape });
   };
-  let isCrashing = false;
-  // With its streams open a thread that ends takes the process with it: their connections go first.
-  const crash = async (error: unknown): Promise<void> => {
-    if (isCrashing) return;
-    isCrashing = true;
-    say({ kind: "crashed", error: messageOf(error) });
-    const late = new Promise<void>((resolve) => nodeClock.after(CLOSE_MS_MAX, resolve));
-    await Promise.race([listener.close().catch(() => {}), late]);
+  endWhenFailing(port, async () => {
+    await listener.close();
     tellAll();
-    process.exit(1);
-  };
-  process.on("uncaughtException", (error) => void crash(error));
+  });
   let cancelTick = (): void => {};
   const tick = (): void => {
     tellAll();

@@ -6,21 +6,19 @@
  */
 import { type MessagePort, parentPort, workerData } from "node:worker_threads";
 import { assert } from "../core/assert.ts";
-import { messageOf } from "../core/errors.ts";
 import type { Holder } from "../core/ids.ts";
 import { nodeClock } from "../core/node-clock.ts";
 import { EvictionBoard } from "../indexer/eviction-board.ts";
 import { TapeMeter } from "../observe/meter-tape.ts";
 import { HolderScan } from "./holder-news.ts";
 import type { FromWriter, ToWriter, WriterData } from "./ingest-messages.ts";
+import { endWhenFailing } from "./thread-failing.ts";
 import type { FromThread } from "./thread-life.ts";
 import { threadLog } from "./thread-log.ts";
 import { WriteCore } from "./write-core.ts";
 
 /** What is told is at most so old, ms. */
 const TICK_MS = 50;
-/** Wait for sockets to close when the thread is to end at once, ms. */
-const CLOSE_MS_MAX = 2000;
 /** A closed socket's monitor hears of its end from another thread, ms. */
 const MONITOR_MS = 100;
 
@@ -107,17 +105,7 @@ class Writer {
 
 async function run(port: MessagePort, { config, evictions }: WriterData): Promise<void> {
   let writer: Writer | null = null;
-  let isCrashing = false;
-  const crash = async (error: unknown): Promise<void> => {
-    if (isCrashing) return;
-    isCrashing = true;
-    port.postMessage({ kind: "crashed", error: messageOf(error) } satisfies FromThread);
-    const closed = writer?.abandon().catch(() => {}) ?? Promise.resolve();
-    const late = new Promise<void>((resolve) => nodeClock.after(CLOSE_MS_MAX, resolve));
-    await Promise.race([closed, late]);
-    process.exit(1);
-  };
-  process.on("uncaughtException", (error) => void crash(error));
+  endWhenFailing(port, async () => await writer?.abandon());
   const meter = new TapeMeter();
   const log = threadLog(port, config.observe.logLevel);
   const ports = { clock: nodeClock, log, meter, evictions: new EvictionBoard(evictions) };

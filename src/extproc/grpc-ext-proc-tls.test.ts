@@ -2,10 +2,13 @@
 import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import tls from "node:tls";
 import grpc from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
-import { certificateAuthority, isOpensslMissing } from "../../test/harness/certificates.ts";
+import {
+  certificateAuthority,
+  isOpensslMissing,
+  servedName,
+} from "../../test/harness/certificates.ts";
 import { recordingMeter } from "../../test/harness/recording-meter.ts";
 import { waitUntil } from "../../test/harness/wait-until.ts";
 import type { Clock } from "../core/clock.ts";
@@ -76,19 +79,6 @@ function credentialsOf(caFile: string, own?: { certFile: string; keyFile: string
   const read = (file: string | undefined): Buffer | null =>
     file === undefined ? null : readFileSync(file);
   return grpc.credentials.createSsl(readFileSync(caFile), read(own?.keyFile), read(own?.certFile));
-}
-
-/** Name in the certificate that a connection is shown. */
-function servedName(address: string): Promise<string> {
-  const [host = "", port] = address.split(":");
-  return new Promise((resolve, reject) => {
-    const options = { host, port: Number(port), ALPNProtocols: ["h2"], rejectUnauthorized: false };
-    const socket = tls.connect(options, () => {
-      resolve(String(socket.getPeerCertificate().subject.CN));
-      socket.destroy();
-    });
-    socket.on("error", reject);
-  });
 }
 
 describe.skipIf(isOpensslMissing)(

@@ -1,5 +1,5 @@
-import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import { goldenPrompts } from "../../test/harness/golden-prompts.ts";
 import { nodeClock } from "../core/node-clock.ts";
 import type { Result } from "../core/result.ts";
 import { ChatTemplate, type RenderedChat, type TemplateRefusal } from "./chat-template.ts";
@@ -8,22 +8,6 @@ import { tokenizeBody } from "./engine-tokenizer.ts";
 import { chatTemplatesOf } from "./file-tokenizer.ts";
 import type { Prompt } from "./prompt-fields.ts";
 import { readPrompt } from "./request-body.ts";
-
-interface Golden {
-  readonly templates: Readonly<Record<string, string>>;
-  readonly cases: readonly {
-    readonly path: string;
-    readonly template: string;
-    readonly body: object;
-    readonly text: string;
-    readonly isSpecialAdded: boolean;
-  }[];
-}
-
-function goldenOf(version: string): Golden {
-  const file = new URL(`../../test/golden/prompts/sglang-${version}.json`, import.meta.url);
-  return JSON.parse(readFileSync(file, "utf8"));
-}
 
 const RULES = engineRules({ engine: "sglang", engineVersion: null });
 const CHAT = "/v1/chat/completions";
@@ -52,7 +36,7 @@ describe("a chat, by SGLang's rules", () => {
     ["0.5.22", 20],
     ["0.5.20", 20],
   ])("reaches the template as SGLang %s hands it over", (version, count) => {
-    const { templates, cases } = goldenOf(version);
+    const { templates, cases } = goldenPrompts(`sglang-${version}`);
     expect(cases.length).toBeGreaterThan(count);
     for (const { path, template, body, text, isSpecialAdded } of cases) {
       const made = rendered(path, body, templates[template] ?? "", version);

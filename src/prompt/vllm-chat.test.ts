@@ -1,24 +1,11 @@
-import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import { goldenPrompts } from "../../test/harness/golden-prompts.ts";
 import { nodeClock } from "../core/node-clock.ts";
 import { ChatTemplate, type RenderedChat } from "./chat-template.ts";
 import { engineRules } from "./engine-rules.ts";
 import { readPrompt } from "./request-body.ts";
 
-interface Golden {
-  readonly templates: Readonly<Record<string, string>>;
-  readonly cases: readonly {
-    readonly path: string;
-    readonly template: string;
-    readonly body: object;
-    readonly text: string;
-    readonly isSpecialAdded: boolean;
-  }[];
-}
-
-const GOLDEN: Golden = JSON.parse(
-  readFileSync(new URL("../../test/golden/prompts/vllm-0.33.0.json", import.meta.url), "utf8"),
-);
+const GOLDEN = goldenPrompts("vllm-0.33.0");
 
 function rendered(
   path: string,

@@ -2,6 +2,7 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import tls from "node:tls";
 
 export const isOpensslMissing = spawnSync("openssl", ["version"]).status !== 0;
 
@@ -42,6 +43,19 @@ export function certificateAuthority(folder: string, name: string): Authority {
       return { certFile, keyFile };
     },
   };
+}
+
+/** Name in the certificate that a connection is shown. */
+export function servedName(address: string): Promise<string> {
+  const [host = "", port] = address.split(":");
+  return new Promise((resolve, reject) => {
+    const options = { host, port: Number(port), ALPNProtocols: ["h2"], rejectUnauthorized: false };
+    const socket = tls.connect(options, () => {
+      resolve(String(socket.getPeerCertificate().subject.CN));
+      socket.destroy();
+    });
+    socket.on("error", reject);
+  });
 }
 
 const NEW_KEY = ["req", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];

@@ -3,7 +3,6 @@ import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import tls from "node:tls";
 import type { Worker } from "node:worker_threads";
 import grpc from "@grpc/grpc-js";
 import { service as healthService } from "grpc-health-check";
@@ -17,7 +16,7 @@ import { seededRandom } from "../../src/core/random.ts";
 import type { ProcessingRequest } from "../../src/extproc/gen/envoy/service/ext_proc/v3/ProcessingRequest.ts";
 import type { ProcessingResponse__Output } from "../../src/extproc/gen/envoy/service/ext_proc/v3/ProcessingResponse.ts";
 import { loadExtProcPackage, PROCESS_PATH } from "../../src/extproc/grpc-definition.ts";
-import { certificateAuthority, isOpensslMissing } from "../harness/certificates.ts";
+import { certificateAuthority, isOpensslMissing, servedName } from "../harness/certificates.ts";
 import {
   bodyMessage,
   headersMessage,
@@ -309,17 +308,4 @@ async function healthOf(address: string): Promise<string | undefined> {
   } finally {
     client.close();
   }
-}
-
-/** Name in the certificate that a connection is shown. */
-function servedName(address: string): Promise<string> {
-  const [host = "", port] = address.split(":");
-  return new Promise((resolve, reject) => {
-    const options = { host, port: Number(port), ALPNProtocols: ["h2"], rejectUnauthorized: false };
-    const socket = tls.connect(options, () => {
-      resolve(String(socket.getPeerCertificate().subject.CN));
-      socket.destroy();
-    });
-    socket.on("error", reject);
-  });
 }
