@@ -220,12 +220,12 @@ export class CopyLanes {
     this.#handles.removeAll(this.#one);
   }
 
-  /** Whether a removal from a lane finds a copy there, or a hint. */
-  has(place: LanePlace, handle: bigint): boolean {
+  /** Copies that removals from a lane find there, a hint among them. */
+  removable(place: LanePlace, handle: bigint): number {
     const { tier } = place;
-    if (this.#hints.has(tier, handle)) return true;
-    if (tier === "gpu" && this.#groups.length === 0) return this.#gpuCopies(handle) > 0;
-    return (this.#find(place)?.counts.get(handle) ?? 0) > 0;
+    const hints = this.#hints.has(tier, handle) ? 1 : 0;
+    if (tier === "gpu" && this.#groups.length === 0) return hints + this.#gpuCopies(handle);
+    return hints + (this.#find(place)?.counts.get(handle) ?? 0);
   }
 
   /** Copies that the index has of a block in a tier, hints apart. */

@@ -373,7 +373,8 @@ export class HolderKeyer {
     else if (tier === "unknown") keyed.push(lost("unknown-tier"));
     else {
       const place = { tier, medium: event.medium, group };
-      const handles = this.#orphans.removeWaiting(event, (each) => this.#lanes.has(place, each));
+      const placed = (each: bigint): number => this.#lanes.removable(place, each);
+      const handles = this.#orphans.removeWaiting(event, placed);
       if (handles.length > 0) this.#lanes.removed(place, handles, keyed);
     }
   }

@@ -49,6 +49,19 @@ describe("removals of blocks that wait", () => {
     }
   });
 
+  it("go to copies that are placed first, each of which is gone once", () => {
+    const orphans = new Orphans();
+    orphans.hold(stored([1, 2, 4]), handle(99));
+    const handles = BigUint64Array.of(1n, 2n, 1n, 3n, 1n);
+    const removal = { type: "removed", handles, ...GPU } as const;
+    const left = orphans.removeWaiting(removal, (each) => (each === 1n ? 1 : 0));
+    expect(left).toEqual(BigUint64Array.of(1n, 3n, 1n));
+    expect(orphans.take(handle(99))).toMatchObject([
+      { type: "stored" },
+      { type: "removed", handles: BigUint64Array.of(2n, 1n) },
+    ]);
+  });
+
   it("say whether a clear may leave any of them below the GPU", () => {
     const orphans = new Orphans();
     orphans.hold(stored([1]), handle(98));

@@ -92,10 +92,15 @@ export class Orphans {
    * A removal of blocks: of those that wait here, it waits with them. Returns the others. A copy that is
    * placed there goes first: the one that waits is unknown to the index anyway.
    */
-  removeWaiting(removal: BlockRemoved, isPlaced: (handle: bigint) => boolean): BigUint64Array {
+  removeWaiting(removal: BlockRemoved, copiesPlaced: (handle: bigint) => number): BigUint64Array {
     const { handles } = removal;
     if (this.#orphans === 0) return handles;
-    return handles.filter((each) => isPlaced(each) || !this.removed(engineKey(each), removal));
+    const gone = new Map<bigint, number>();
+    return handles.filter((each) => {
+      const goneBefore = gone.get(each) ?? 0;
+      gone.set(each, goneBefore + 1);
+      return goneBefore < copiesPlaced(each) || !this.removed(engineKey(each), removal);
+    });
   }
 
   /** Hands over, in order, what waited for this parent. */
