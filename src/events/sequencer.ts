@@ -14,23 +14,20 @@ import { assert } from "../core/assert.ts";
 import type { HeldShare } from "./held-budget.ts";
 import {
   askAgain,
-  type Delivery,
   type EngineMessage,
   engineMsOf,
   heardBefore,
   hold,
   isHeard,
   isOfBefore,
-  NO_DELIVERIES,
-  NO_DROPS,
   NOTHING_SAID,
   newReplay,
   type Place,
   type Replay,
   type SequenceCursor,
-  type SequenceDrop,
   type SequencerStep,
 } from "./sequence.ts";
+import { StepOutbox } from "./step-outbox.ts";
 
 /** Replays in a row for one gap; then the holder starts anew behind it. */
 export const REPLAY_ROUNDS_MAX = 3;
@@ -51,11 +48,9 @@ export class Sequencer {
   #epochStartMs = 0;
   /** The cursor's message could not be decoded: its time is that of an earlier one. */
   #isCursorUndecodable = false;
-  /** The last delivery said that more is to come. */
-  #isCatchingUp = false;
-  #deliveries: Delivery[] = [];
-  #drops: SequenceDrop[] = [];
-  #replayFrom: number | null = null;
+  /** Heard of this life before it was asked for anew: an answer that ends before it was cut. */
+  #owed: Pick<SequenceCursor, "seq" | "engineMs"> | null = null;
+  readonly #outbox = new StepOutbox();
 
   /** `epochFirst`: epoch of a holder of which nothing is known; default 1. */
   constructor(options: {
@@ -107,7 +102,7 @@ export class Sequencer {
   heal(): SequencerStep {
     if (this.#canReplay && this.#cursor !== null && this.#replay === null) {
       this.#replay = newReplay({ isLifeOpen: this.#cursor.seq >= 0, isHealing: true });
-      this.#replayFrom = 0;
+      this.#outbox.askFrom(0);
     }
     return this.#step();
   }
@@ -120,8 +115,11 @@ export class Sequencer {
     const cursor = this.#cursor;
     if (cursor === null) return this.#step();
     this.#replayRounds = 0;
-    if (this.#canReplay && options.isAsking) this.#beginLife(this.#replay?.held ?? []);
-    else {
+    if (this.#canReplay && options.isAsking) {
+      const owed = this.#owedWith(cursor);
+      this.#beginLife(this.#replay?.held ?? []);
+      this.#owed = owed;
+    } else {
       this.#replay = null;
       // Live messages go on behind the cursor, whose time still bounds what is a repeat.
       const batch = { ts: cursor.engineMs / 1000, rank: null, events: [] };
@@ -180,9 +178,9 @@ export class Sequencer {
     this.#placeNewest(replay);
     if (this.#replay !== replay) return this.#step();
     this.#replay = null;
-    const replayed = this.#deliveries.length;
+    const replayed = this.#outbox.count;
     for (const message of replay.held) this.#placeWithoutReplay(message);
-    return this.#step(replay.isBehind && this.#deliveries.length === replayed);
+    return this.#step(replay.isBehind && this.#outbox.count === replayed);
   }
 
   #placeNewest(replay: Replay): void {
@@ -192,7 +190,9 @@ export class Sequencer {
     if (replay.isHealing && message.seq === 0) {
       replay.isHealing = false;
       replay.isLifeOpen = false;
+      const owed = this.#cursor === null ? null : this.#owedWith(this.#cursor);
       this.#deliver(NOTHING_SAID, this.#epochNext(), { isNote: true });
+      this.#owed = owed;
     }
     if (replay.isLifeOpen) this.#placeFirst(message, replay);
     else {
@@ -208,7 +208,7 @@ export class Sequencer {
     const cursor = this.#cursor;
     assert(cursor !== null, "a life without a cursor cannot be open");
     if (replay.isHealing && message.seq < cursor.seq) {
-      this.#drops.push("duplicate");
+      this.#outbox.drop("duplicate");
     } else if (this.#isCursors(message, cursor)) {
       replay.isLifeOpen = false;
       this.#isUnproven = false;
@@ -227,7 +227,7 @@ export class Sequencer {
 
   #placeReplayed(message: EngineMessage, isUnproven = false): void {
     const place = this.#placeOf(message);
-    if (place === "repeat") this.#drops.push("duplicate");
+    if (place === "repeat") this.#outbox.drop("duplicate");
     else if (place === "next") this.#deliver(message, this.#epoch(), { isUnproven });
     else this.#deliver(message, place === "hole" ? this.#epochBehindHole() : this.#epochNext());
   }
@@ -236,7 +236,7 @@ export class Sequencer {
     const replay = this.#replay;
     assert(replay !== null, "a message is held without a replay");
     if (this.#placeOf(message) !== "repeat") replay.isBehind = true;
-    if (!hold(replay, message, this.#heldShare)) this.#drops.push("held-full");
+    if (!hold(replay, message, this.#heldShare)) this.#outbox.drop("held-full");
   }
 
   #placeLive(message: EngineMessage): void {
@@ -261,7 +261,7 @@ export class Sequencer {
     const place = isRestart ? "new-life" : this.#placeOf(message);
     this.#isReconnected = false;
     if (place === "repeat") {
-      this.#drops.push("duplicate");
+      this.#outbox.drop("duplicate");
       if (this.#isCursors(message, this.#cursor)) this.#isUnproven = false;
       return;
     }
@@ -289,7 +289,7 @@ export class Sequencer {
     this.#replay = null;
     for (const [position, message] of held.entries()) {
       if (isOfBefore(message, this.#cursor)) {
-        this.#drops.push("duplicate");
+        this.#outbox.drop("duplicate");
         continue;
       }
       const isHole = this.#placeOf(message) === "hole";
@@ -298,7 +298,7 @@ export class Sequencer {
         continue;
       }
       this.#placeLive(message);
-      if (this.#replayFrom === null) continue;
+      if (!this.#outbox.isAsking) continue;
       for (const later of held.slice(position + 1)) this.#hold(later);
       return;
     }
@@ -323,7 +323,7 @@ export class Sequencer {
     this.#replayRounds += 1;
     this.#replay = newReplay({ isLifeOpen: seq >= 0, isHealing: false });
     for (const message of held) this.#hold(message);
-    this.#replayFrom = Math.max(0, seq);
+    this.#outbox.askFrom(Math.max(0, seq));
   }
 
   /** The engine is in another life: all of it is asked for. */
@@ -346,10 +346,11 @@ export class Sequencer {
     if (isFirst || (engineMs > 0 && engineMs < this.#epochStartMs)) this.#epochStartMs = cursorMs;
     const { seq, batch } = message;
     const place = { epoch, seq, engineMs: cursorMs };
+    if (epoch !== this.#cursor?.epoch || this.#isOwedTold(seq, engineMs)) this.#owed = null;
     this.#cursor = place;
     this.#isUnproven = false;
     this.#isCursorUndecodable = batch === null;
-    this.#deliveries.push({ ...place, batch, isUnproven, isNote, isCatchingUp });
+    this.#outbox.deliver({ ...place, batch, isUnproven, isNote, isCatchingUp });
     if (this.#replay !== null) this.#replay.isBehind = true;
   }
 
@@ -367,33 +368,18 @@ export class Sequencer {
     return isKnownLife ? this.#epoch() : this.#epochNext();
   }
 
-  /** Hands over what this call has brought about. */
-  #step(isCatchingUp = this.#replay?.isBehind === true): SequencerStep {
-    this.#heldShare?.settle(this.#replay?.heldBytes ?? 0);
-    const deliveries = this.#deliveries;
-    const drops = this.#drops;
-    const replayFrom = this.#replayFrom;
-    if (isCatchingUp && !this.#isCatchingUp && deliveries.length === 0) this.#note();
-    const last = deliveries.length - 1;
-    for (const [position, each] of deliveries.entries()) {
-      const isOpen = position < last || isCatchingUp || each.isCatchingUp;
-      if (isOpen) deliveries[position] = { ...each, isCatchingUp: true };
-      this.#isCatchingUp = isOpen;
-    }
-    if (deliveries.length > 0) this.#deliveries = [];
-    if (drops.length > 0) this.#drops = [];
-    this.#replayFrom = null;
-    return {
-      deliveries: deliveries.length > 0 ? deliveries : NO_DELIVERIES,
-      replayFrom,
-      drops: drops.length > 0 ? drops : NO_DROPS,
-    };
+  #owedWith({ seq, engineMs }: SequenceCursor): Pick<SequenceCursor, "seq" | "engineMs"> {
+    return this.#owed !== null && this.#owed.seq > seq ? this.#owed : { seq, engineMs };
   }
 
-  /** Says of the last delivery that it is not all. */
-  #note(): void {
-    if (this.#cursor === null) return;
-    const flags = { isNote: true, isUnproven: false, isCatchingUp: true };
-    this.#deliveries.push({ ...this.#cursor, batch: NOTHING_SAID.batch, ...flags });
+  /** Whether a message is as late as what is owed: the same life went on, or another one has come. */
+  #isOwedTold(seq: number, engineMs: number): boolean {
+    return this.#owed !== null && (seq >= this.#owed.seq || engineMs > this.#owed.engineMs);
+  }
+
+  /** Hands over what this call has brought about. */
+  #step(isBehind = this.#replay?.isBehind === true): SequencerStep {
+    this.#heldShare?.settle(this.#replay?.heldBytes ?? 0);
+    return this.#outbox.take(this.#cursor, isBehind || this.#owed !== null);
   }
 }

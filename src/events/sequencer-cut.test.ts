@@ -1,0 +1,56 @@
+/** Answers that tell an engine's life anew, and end before what had been heard of it. */
+import { describe, expect, it } from "vitest";
+import type { EngineMessage } from "./sequence.ts";
+import { Sequencer } from "./sequencer.ts";
+
+/** Message `seq` of an engine's life; lives follow each other in time. */
+const message = (seq: number, life = 1): EngineMessage => ({
+  seq,
+  batch: { ts: life * 1000 + seq, rank: 0, events: [] },
+});
+
+/** Last delivery of an answer, as [epoch, seq, has the engine said more]. */
+function answered(sequencer: Sequencer, said: readonly EngineMessage[]): unknown {
+  const steps = [...said.map((each) => sequencer.replayed(each)), sequencer.replayEnded()];
+  const last = steps.flatMap(({ deliveries }) => deliveries).at(-1);
+  return last === undefined ? null : [last.epoch, last.seq, last.isCatchingUp];
+}
+
+function heardTo(seq: number): Sequencer {
+  const sequencer = new Sequencer({ canReplay: true, cursor: null });
+  sequencer.connected();
+  answered(
+    sequencer,
+    Array.from({ length: seq + 1 }, (_, each) => message(each)),
+  );
+  return sequencer;
+}
+
+describe.each([
+  ["healing", (sequencer: Sequencer) => sequencer.heal()],
+  ["a start anew", (sequencer: Sequencer) => sequencer.startAnew({ isAsking: true })],
+])("an answer to %s", (_, ask) => {
+  it("is not all while it ends before what had been heard, however often it is asked for", () => {
+    const sequencer = heardTo(2);
+    for (const epoch of [2, 3]) {
+      expect(ask(sequencer).replayFrom).toBe(0);
+      expect(answered(sequencer, [message(0), message(1)])).toEqual([epoch, 1, true]);
+    }
+    ask(sequencer);
+    expect(answered(sequencer, [message(0), message(1), message(2)])).toEqual([4, 2, false]);
+  });
+
+  it("is all once the live socket has told the rest", () => {
+    const sequencer = heardTo(2);
+    ask(sequencer);
+    answered(sequencer, [message(0), message(1)]);
+    const [told] = sequencer.live(message(2)).deliveries;
+    expect(told).toMatchObject({ epoch: 2, seq: 2, isCatchingUp: false });
+  });
+
+  it("owes nothing of a life that is over", () => {
+    const sequencer = heardTo(2);
+    ask(sequencer);
+    expect(answered(sequencer, [message(0, 2)])).toEqual([2, 0, false]);
+  });
+});
