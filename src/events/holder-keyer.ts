@@ -3,18 +3,17 @@
  *
  * Pure: state in memory only. Events have to come in the engine's order; see sequencer.ts.
  */
-import { type BlockKey, engineKey } from "../core/ids.ts";
 import type { HolderCursor } from "../indexer/holder-state.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
 import { type Tier, tierOfMedium } from "../tiers/tier.ts";
 import { ConnectorRule } from "./connector-rule.ts";
-import { CopyLanes, type LanePlace } from "./copy-lanes.ts";
+import { CopyLanes } from "./copy-lanes.ts";
 import { GroupRule } from "./group-rule.ts";
 import { type Blocks, HandleMap } from "./handle-map.ts";
-import { type EndedHints, HINT_LIFE_MS, Hints } from "./hints.ts";
-import { IdentityRule } from "./identity-rule.ts";
-import { firstOf, KeyClaims } from "./key-claims.ts";
-import { hasLost, type KeyedEvent, type KeyedStored, lost } from "./keyed-batch.ts";
+import { HintKeyer } from "./hint-keyer.ts";
+import { HINT_LIFE_MS, Hints } from "./hints.ts";
+import { KeyClaims } from "./key-claims.ts";
+import { hasLost, type KeyedEvent, lost } from "./keyed-batch.ts";
 import type { BlockRemoved, BlockStored, KvEvent, KvEventBatch } from "./kv-event.ts";
 import { type LeftOut, LeftOutCounts } from "./left-out.ts";
 import { ExpectedLosses } from "./loss-rank.ts";
@@ -22,9 +21,9 @@ import { Orphans } from "./orphans.ts";
 import { PlainBatch } from "./plain-batch.ts";
 import { PlainKeyer } from "./plain-keyer.ts";
 import { endOfRemovals, joinedRemovals } from "./removal-runs.ts";
+import { StoreKeyer } from "./store-keyer.ts";
 import { StoreOutlet } from "./store-outlet.ts";
-import { endOfStores, joinedHandles, storesOf } from "./store-runs.ts";
-import { extrasOfStored } from "./stored-extras.ts";
+import { endOfStores, storesOf } from "./store-runs.ts";
 
 export interface HolderKeyerDeps {
   readonly model: string;
@@ -37,57 +36,49 @@ export interface HolderKeyerDeps {
 
 export class HolderKeyer {
   readonly #handles = new HandleMap();
-  readonly #claims: KeyClaims;
   readonly #orphans = new Orphans();
   readonly #groups = new GroupRule();
   readonly #leftOut = new LeftOutCounts();
-  readonly #identities = new IdentityRule();
   readonly #expected = new ExpectedLosses();
   readonly #hints: Hints;
   readonly #lanes: CopyLanes;
   readonly #rule: ConnectorRule;
-  readonly #outlet: StoreOutlet;
+  readonly #stores: StoreKeyer;
+  readonly #hintKeyer: HintKeyer;
   readonly #plain: PlainKeyer;
   /** Latest time that the engine said, ms. */
   #engineMs = 0;
 
   constructor(deps: HolderKeyerDeps) {
-    this.#claims = new KeyClaims({ ...deps, handles: this.#handles });
     this.#hints = new Hints(deps.hintLifeMs ?? HINT_LIFE_MS);
     this.#lanes = new CopyLanes(this.#handles, this.#hints);
     this.#rule = new ConnectorRule(deps.isConnector ?? false);
-    const own = { handles: this.#handles, groups: this.#groups, leftOut: this.#leftOut };
-    const parts = { ...own, lanes: this.#lanes };
-    this.#outlet = new StoreOutlet(parts);
-    this.#plain = new PlainKeyer({
-      ...parts,
-      claims: this.#claims,
-      orphans: this.#orphans,
-      rule: this.#rule,
-      outlet: this.#outlet,
-    });
+    const placing = { handles: this.#handles, lanes: this.#lanes, groups: this.#groups };
+    const outlet = new StoreOutlet({ ...placing, leftOut: this.#leftOut });
+    const claims = new KeyClaims({ ...deps, handles: this.#handles });
+    const parts = { claims, outlet, orphans: this.#orphans, leftOut: this.#leftOut };
+    this.#plain = new PlainKeyer({ ...placing, ...parts, rule: this.#rule });
+    const keyWaiting = this.#key.bind(this);
+    const stores = new StoreKeyer({ ...parts, handles: this.#handles, keyWaiting });
+    this.#stores = stores;
+    const own = { handles: this.#handles, lanes: this.#lanes, rule: this.#rule };
+    this.#hintKeyer = new HintKeyer({ ...own, hints: this.#hints, outlet, stores });
   }
 
   /** What an earlier relay told once in this life. */
   restoreLife({ ignoredGroups, lanes = [] }: Pick<HolderCursor, "ignoredGroups" | "lanes">): void {
-    this.#identities.setTold();
+    this.#stores.setIdentitiesTold();
     for (const group of ignoredGroups) this.#groups.ignore(group);
     this.#groups.setApart(this.#lanes.restoreNames(lanes));
   }
 
   /**
    * What goes with the next message, once: that of the copies taken over not all can be told apart, and
-   * the ends of hints that were said aside. What is said aside, and lost, nobody misses.
+   * the ends of hints that were said aside.
    */
   takePending(): KeyedEvent[] {
-    const pending: KeyedEvent[] = this.#lanes.takeUnclear() ? [lost("uncounted-copies")] : [];
-    for (const { tier, handles } of this.#hints.takeSaidAside()) {
-      const isGone = (each: bigint): boolean =>
-        !this.#hints.has(tier, each) && this.#lanes.copies(tier, each) === 0;
-      const gone = handles.filter(isGone);
-      if (gone.length > 0) pending.push({ type: "removed", tier, handles: gone });
-    }
-    return pending;
+    const pending = this.#hintKeyer.takeSaidAside();
+    return this.#lanes.takeUnclear() ? [lost("uncounted-copies"), ...pending] : pending;
   }
 
   get orphans(): Pick<Orphans, "isWaiting" | "setElsewhere"> {
@@ -121,7 +112,7 @@ export class HolderKeyer {
 
   /** Removals of the hints whose life is over, so long after the engine's latest word: said aside. */
   endHints(elapsedMs: number): KeyedEvent[] {
-    return this.#removalsOf(this.#hints.takeEndedAside(this.#engineMs + elapsedMs));
+    return this.#hintKeyer.endedAside(this.#engineMs + elapsedMs);
   }
 
   /** What was left out since the last call, and costs nothing of what is known. */
@@ -137,7 +128,7 @@ export class HolderKeyer {
     this.#lanes.clear();
     this.#hints.clear();
     this.#rule.clear();
-    this.#identities.clear();
+    this.#stores.clear();
     this.#expected.clear();
     this.#engineMs = 0;
   }
@@ -153,9 +144,7 @@ export class HolderKeyer {
     this.#engineMs = Math.max(this.#engineMs, batch.ts * 1000);
     // A batch without events may be a note, which is lost as what is said aside.
     const isNote = !(batch instanceof PlainBatch) && batch.events.length === 0;
-    const isNone = this.#hints.size === 0;
-    const ended = isNone || isNote ? [] : this.#hints.takeEnded(this.#engineMs);
-    const keyed = isNote ? this.endHints(0) : this.#removalsOf(ended);
+    const keyed = isNote ? this.endHints(0) : this.#hintKeyer.ended(this.#engineMs);
     const left = this.#plain.key(batch, keyed);
     if (left !== null) this.#keyFrom(left, batch.events, keyed);
     return keyed;
@@ -177,7 +166,7 @@ export class HolderKeyer {
   /** Follows events that an earlier relay keyed. */
   adoptEvents(events: readonly KeyedEvent[]): void {
     const hasHints = hasLost(events, "no-removals");
-    this.#identities.setTold();
+    this.#stores.setIdentitiesTold();
     this.#orphans.setElsewhere(hasLost(events, "unknown-parent"));
     for (const event of events) {
       this.#adoptEvent(event);
@@ -194,10 +183,10 @@ export class HolderKeyer {
   #key(event: KvEvent, keyed: KeyedEvent[]): void {
     switch (event.type) {
       case "stored":
-        if (this.#rule.isHint(event)) this.#keyHint(event, keyed);
+        if (this.#rule.isHint(event)) this.#hintKeyer.key(event, this.#engineMs, keyed);
         else {
-          this.#noteOwn(event, keyed);
-          this.#keyStored(event, keyed);
+          this.#hintKeyer.noteOwn(event, keyed);
+          this.#stores.key(event, keyed);
           if (event.caveat === "token-pairs") keyed.push(lost(event.caveat));
         }
         break;
@@ -215,155 +204,14 @@ export class HolderKeyer {
     }
   }
 
-  /** A set: said again, it lives longer, and is no second copy. */
-  #keyHint(event: BlockStored, keyed: KeyedEvent[]): void {
-    if (this.#outlet.groupOf(event, keyed) === undefined) return;
-    keyed.push(lost("no-removals"));
-    const tier = tierOfMedium(event.medium);
-    const hints = this.#hints;
-    if (tier === "unknown") {
-      keyed.push(lost("unknown-tier"));
-      return;
-    }
-    const said = new Set(event.handles);
-    const placing = said.size < event.handles.length ? "none" : this.#rule.placing(event);
-    if (placing === "none") return;
-    const isKnown = (handle: bigint): boolean => hints.has(tier, handle);
-    if (event.handles.every(isKnown)) {
-      for (const handle of event.handles) hints.add(tier, handle, this.#engineMs);
-      return;
-    }
-    const known = event.handles.filter(isKnown);
-    for (const handle of known) hints.delete(tier, handle);
-    if (known.length > 0) keyed.push(...this.#removalsOf([{ tier, handles: known }]));
-    const before = keyed.length;
-    const place = { tier, medium: event.medium, group: null, isHint: true };
-    if (placing === "handles") this.#placeByHandle(event, place, keyed);
-    else this.#placeByTokens(event, place, keyed);
-    for (const stored of keyed.slice(before)) {
-      if (stored.type !== "stored" || stored.tier !== tier) continue;
-      // Orphans that it brought home have their own say.
-      for (const handle of stored.handles) {
-        if (said.has(handle)) hints.add(tier, handle, this.#engineMs);
-      }
-    }
-    const excess = this.#removalsOf(hints.takeExcess());
-    if (excess.length > 0) keyed.push(...excess, lost("hints-full"));
-  }
-
-  #keyOf(handle: bigint): BlockKey | null {
-    return this.#handles.keyOf(engineKey(handle));
-  }
-
-  #removalsOf(ended: readonly EndedHints[]): KeyedEvent[] {
-    return ended.map(({ tier, handles }) => {
-      const rows = this.#handles.removeAll(handles);
-      return { type: "removed", tier, handles, rows };
-    });
-  }
-
-  #keyStored(event: BlockStored, keyed: KeyedEvent[]): void {
-    this.#identities.note(event);
-    const group = this.#outlet.groupOf(event, keyed);
-    if (group === undefined) return;
-    const { medium } = event;
-    const tier = tierOfMedium(medium);
-    if (tier === "unknown") {
-      keyed.push(lost("unknown-tier"));
-      return;
-    }
-    const place = { tier, medium, group, isHint: false };
-    if (this.#identities.isByHandle(event, (handle) => this.#keyOf(handle) !== null))
-      this.#placeByHandle(event, place, keyed);
-    else this.#placeByTokens(event, place, keyed);
-  }
-
-  #placeByTokens(event: BlockStored, place: LanePlace, keyed: KeyedEvent[]): void {
-    const { handles, tokens, blockSizeTokens } = event;
-    const extras = extrasOfStored(event);
-    const isFitting = extras === null || extras.length === handles.length;
-    if (tokens.length !== handles.length * blockSizeTokens || !isFitting) {
-      const isKnown = handles.every((each) => this.#keyOf(each) !== null);
-      if (isKnown) this.#leftOut.count("hash-only");
-      if (isKnown) this.#placeByHandle(event, place, keyed);
-      else keyed.push(lost("length-mismatch"));
-      return;
-    }
-    const parent = this.#claims.parentKey(event);
-    if (parent === null) {
-      const isHeld = event.parent !== null && this.#orphans.hold(event, event.parent);
-      if (isHeld) this.#leftOut.count("unknown-parent");
-      else keyed.push(lost("orphans-full"));
-      return;
-    }
-    const claimed = this.#claims.begin(place.tier, handles, blockSizeTokens);
-    const isAdded = this.#claims.claim({ ...event, parent, extras }, claimed, 0);
-    this.#store(isAdded ? claimed : null, place, keyed);
-  }
-
   /** A run of stores, as long as each is what it seems to be; see store-runs.ts. */
   #keyStores(run: readonly BlockStored[], keyed: KeyedEvent[]): void {
     const [first] = run;
     if (first === undefined) return;
-    const { medium, blockSizeTokens } = first;
-    const tier = tierOfMedium(medium);
-    const isEach = tier === "unknown" || this.#orphans.size > 0 || this.#rule.isHint(first);
-    const group = isEach ? undefined : this.#outlet.groupOf(first, keyed);
-    if (tier === "unknown" || group === undefined) {
-      for (const event of isEach ? run : run.slice(1)) this.#key(event, keyed);
-      return;
-    }
-    this.#noteOwn(first, keyed);
-    const place = { tier, medium, group, isHint: false };
-    const claimed = this.#claims.begin(tier, joinedHandles(run), blockSizeTokens);
-    let taken = 0;
-    for (const [number, event] of run.entries()) {
-      const parent = this.#claims.parentKey(event);
-      const isAdded =
-        parent !== null && this.#claims.claim({ ...event, parent, extras: null }, claimed, taken);
-      if (!isAdded) {
-        this.#store(firstOf(claimed, taken), place, keyed);
-        if (parent !== null) this.#store(null, place, keyed);
-        for (const rest of run.slice(parent === null ? number : number + 1)) this.#key(rest, keyed);
-        return;
-      }
-      taken += event.handles.length;
-    }
-    this.#store(claimed, place, keyed);
-  }
-
-  /** A store of the engine itself: the first that tells of an identity ends the hints without one. */
-  #noteOwn(event: BlockStored, keyed: KeyedEvent[]): void {
-    const isNewIdentity = this.#rule.noteOwn(event);
-    if (isNewIdentity) keyed.push(...this.#removalsOf(this.#hints.takeAll()));
-  }
-
-  /** Offload events carry handles only: their blocks are placed where they are known. */
-  #placeByHandle({ handles }: BlockStored, place: LanePlace, keyed: KeyedEvent[]): void {
-    const known = handles.filter((each) => this.#keyOf(each) !== null);
-    const keys = known.map((each) => this.#keyOf(each) ?? 0n);
-    const { tier } = place;
-    const rows = this.#handles.rowsOf(known);
-    const stored = {
-      type: "stored",
-      tier,
-      handles: known,
-      keys,
-      rows,
-      blockSizeTokens: 0,
-    } as const;
-    const isAdded = this.#handles.addAll(stored, "placed") === known.length;
-    this.#store(isAdded ? stored : null, place, keyed);
-    if (known.length < handles.length) keyed.push(lost("unknown-handle"));
-  }
-
-  /** Tells of blocks that are in the map; null: there was no room for all of them. */
-  #store(stored: KeyedStored | null, place: LanePlace, keyed: KeyedEvent[]): void {
-    this.#outlet.tell(stored, place, keyed);
-    if (stored === null || stored.handles.length === 0) return;
-    if (this.#orphans.size === 0) return;
-    const waiting = Array.from(stored.handles, (handle) => this.#orphans.take(engineKey(handle)));
-    for (const each of waiting.flat()) this.#key(each, keyed);
+    const isEach = this.#orphans.size > 0 || this.#rule.isHint(first);
+    if (!isEach) this.#hintKeyer.noteOwn(first, keyed);
+    const done = isEach ? 0 : this.#stores.keyRun(run, keyed);
+    for (const rest of run.slice(done)) this.#key(rest, keyed);
   }
 
   #keyRemoved(event: BlockRemoved, keyed: KeyedEvent[]): void {
