@@ -30,6 +30,8 @@ interface StoreKeyerDeps {
 export class StoreKeyer {
   readonly #deps: StoreKeyerDeps;
   readonly #identities = new IdentityRule();
+  /** What waited for blocks that are stored by now, and is keyed one behind the other: a chain may be long. */
+  readonly #arrived: (BlockStored | BlockRemoved)[] = [];
 
   constructor(deps: StoreKeyerDeps) {
     this.#deps = deps;
@@ -42,6 +44,7 @@ export class StoreKeyer {
 
   clear(): void {
     this.#identities.clear();
+    this.#arrived.length = 0;
   }
 
   /** A store of the engine itself. */
@@ -138,8 +141,11 @@ export class StoreKeyer {
     outlet.tell(stored, place, keyed);
     if (stored === null || stored.handles.length === 0) return;
     if (orphans.size === 0) return;
-    const waiting = Array.from(stored.handles, (handle) => orphans.take(engineKey(handle)));
-    for (const each of waiting.flat()) keyWaiting(each, keyed);
+    const isOutermost = this.#arrived.length === 0;
+    for (const handle of stored.handles) this.#arrived.push(...orphans.take(engineKey(handle)));
+    if (!isOutermost) return;
+    for (const each of this.#arrived) keyWaiting(each, keyed);
+    this.#arrived.length = 0;
   }
 
   #keyOf(handle: bigint): BlockKey | null {
