@@ -72,6 +72,23 @@ describe("events apply", () => {
     );
   });
 
+  it("keeps what was heard before replies that do not reach back to it", () => {
+    const whole = tokens(apply(all, null));
+    const heard = (seqs: readonly number[]): number[] =>
+      whole.map((n, seq) => (seqs.includes(seq) ? n : 0));
+    for (const [said, start] of [
+      [[0, 3, 4, 5, 6, 8], 6],
+      [[0, 3, 4, 5, 6, 8], 8],
+      [[1, 2, 3, 5, 6, 7, 8], 0],
+      [[0, 2, 4, 5, 7], 8],
+    ] as const) {
+      const answer = replies(start);
+      const applied = apply(said, answer);
+      expect(applied[0]).toMatchObject({ state: "DEGRADED" });
+      expect(tokens(applied)).toEqual(heard([...said, ...answer.map(({ seq }) => seq)]));
+    }
+  });
+
   it("never claims more of a request than the engine held, by tier", () => {
     for (const name of goldenNames("vllm")) {
       const { messages, expected } = loadCapture(name);

@@ -96,10 +96,7 @@ class PlayedCapture {
   readonly loraNames = new Map<number | bigint, Set<string>>();
   readonly #residency = new Residency({ index: this.index, entriesMax: ENTRIES_MAX });
   readonly #applier: Applier;
-  readonly #relays = new Map<number, HolderRelay>();
-  readonly #windows = new Map<number, ReorderWindow>();
-  readonly #decoded: readonly EngineMessage[];
-  readonly #replies: readonly EngineMessage[] | null;
+  readonly #ranks = new Map<number, PlayedRank>();
   readonly #isCut: boolean;
 
   constructor({
@@ -116,23 +113,23 @@ class PlayedCapture {
     const ports = { clock, log: silentLog, meter: silentMeter };
     this.#applier = new Applier({ residency: this.#residency, ...ports });
     const read = captureReader(engine);
-    this.#decoded = messages.flatMap(read);
-    this.#replies = replies?.flatMap(read) ?? null;
-    for (const message of [...this.#decoded, ...(this.#replies ?? [])]) this.#noteNames(message);
-    let rank = 0;
-    for (const message of this.#decoded) {
-      // What cannot be decoded names no rank: it is taken for that of the message before.
-      rank = rankOf(message) ?? rank;
-      this.#takeInOrder(rank, message);
+    const decoded = messages.flatMap(read);
+    const answer = replies?.flatMap(read) ?? null;
+    for (const message of [...decoded, ...(answer ?? [])]) this.#noteNames(message);
+    for (const [rank, said] of byRank(decoded)) {
+      const holder: Holder = { endpointId: ENDPOINT, rank };
+      const canReplay = answer !== null;
+      const relay = new HolderRelay({ holder, model: MODEL, hasher, canReplay });
+      const told = answer?.filter((reply) => (rankOf(reply) ?? rank) === rank) ?? null;
+      const played = new PlayedRank({ relay, said, answer: told, applier: this.#applier });
+      played.play();
+      this.#ranks.set(rank, played);
     }
-    for (const [each, window] of this.#windows) this.#takeAll(each, window.flush());
   }
 
   /** Of the worst rank. */
   state(): Pick<AppliedPrompt, "state" | "reason"> {
-    const cursors = [...this.#relays.values()].map(({ holder }) =>
-      this.#residency.cursorOf(holder),
-    );
+    const cursors = [...this.#ranks.values()].map(({ holder }) => this.#residency.cursorOf(holder));
     const worst = cursors.find((cursor) => cursor?.state === "DEGRADED") ?? cursors[0];
     if (worst == null) return { state: "DEGRADED", reason: "no-messages" };
     return this.#isCut && worst.state === "EXACT"
@@ -144,34 +141,6 @@ class PlayedCapture {
     return this.#residency.blockSizes();
   }
 
-  get ranks(): readonly number[] {
-    return [...this.#relays.keys()];
-  }
-
-  #relayOf(rank: number): HolderRelay {
-    const known = this.#relays.get(rank);
-    if (known !== undefined) return known;
-    const holder: Holder = { endpointId: ENDPOINT, rank };
-    const { hasher } = this;
-    const canReplay = this.#replies !== null;
-    const relay = new HolderRelay({ holder, model: MODEL, hasher, canReplay });
-    this.#relays.set(rank, relay);
-    return relay;
-  }
-
-  /** An engine that can be asked again is asked at once. */
-  #takeInOrder(rank: number, message: EngineMessage): void {
-    const relay = this.#relayOf(rank);
-    const window = this.#windows.get(rank) ?? new ReorderWindow();
-    this.#windows.set(rank, window);
-    const isAsked = this.#replies !== null;
-    this.#takeAll(rank, isAsked ? [message] : window.take(message, relay.cursor));
-  }
-
-  #takeAll(rank: number, messages: readonly EngineMessage[]): void {
-    for (const message of messages) this.#take(rank, this.#relayOf(rank).live(message));
-  }
-
   #noteNames({ batch }: EngineMessage): void {
     for (const event of batch?.events ?? []) {
       if (event.type !== "stored" || event.loraId === null || !event.loraName) continue;
@@ -179,18 +148,95 @@ class PlayedCapture {
       this.loraNames.set(event.loraId, names.add(event.loraName));
     }
   }
+}
 
-  #take(rank: number, step: RelayStep): void {
+/** One rank's messages, as a router would take them that asks the engine where some are missing. */
+class PlayedRank {
+  readonly #relay: HolderRelay;
+  readonly #applier: Applier;
+  readonly #said: readonly EngineMessage[];
+  /** What the engine answers; null: it cannot be asked. */
+  readonly #answer: readonly EngineMessage[] | null;
+  /** Messages that were taken so far. */
+  #taken = 0;
+
+  constructor(input: {
+    readonly relay: HolderRelay;
+    readonly applier: Applier;
+    readonly said: readonly EngineMessage[];
+    readonly answer: readonly EngineMessage[] | null;
+  }) {
+    this.#relay = input.relay;
+    this.#applier = input.applier;
+    this.#said = input.said;
+    this.#answer = input.answer;
+  }
+
+  get holder(): Holder {
+    return this.#relay.holder;
+  }
+
+  /** An engine that can be asked again is asked at once. */
+  play(): void {
+    if (this.#answer !== null) {
+      for (let next = this.#next(); next !== null; next = this.#next()) {
+        this.#apply(this.#relay.live(next));
+      }
+      return;
+    }
+    const window = new ReorderWindow();
+    for (const message of this.#said) {
+      for (const each of window.take(message, this.#relay.cursor)) {
+        this.#apply(this.#relay.live(each));
+      }
+    }
+    for (const each of window.flush()) this.#apply(this.#relay.live(each));
+  }
+
+  #next(): EngineMessage | null {
+    const message = this.#said[this.#taken] ?? null;
+    if (message !== null) this.#taken += 1;
+    return message;
+  }
+
+  #apply(step: RelayStep): void {
     for (const batch of step.batches) this.#applier.accept(batch);
     if (step.replayFrom === null) return;
+    this.#hearWhatIsAnswered();
     // The engine's answer begins with the message that was asked for; a recorded one may lack it.
-    const before = this.#decoded.filter(({ seq }) => seq === step.replayFrom);
-    const relay = this.#relayOf(rank);
-    for (const reply of [...before, ...(this.#replies ?? [])]) {
-      if ((rankOf(reply) ?? rank) === rank) this.#take(rank, relay.replayed(reply));
+    const heard = this.#said.slice(0, this.#taken);
+    const first = heard.findLast(({ seq }) => seq === step.replayFrom);
+    for (const reply of [...(first === undefined ? [] : [first]), ...(this.#answer ?? [])]) {
+      this.#apply(this.#relay.replayed(reply));
     }
-    this.#take(rank, relay.replayEnded());
+    this.#apply(this.#relay.replayEnded());
   }
+
+  /** What the answer has was said before it came, and so were those in between. */
+  #hearWhatIsAnswered(): void {
+    const seqAnswered = this.#answer?.at(-1)?.seq ?? -1;
+    let seq = this.#said[this.#taken - 1]?.seq ?? -1;
+    for (;;) {
+      const next = this.#said[this.#taken];
+      if (next === undefined || next.seq <= seq || next.seq > seqAnswered) return;
+      seq = next.seq;
+      this.#taken += 1;
+      this.#apply(this.#relay.live(next));
+    }
+  }
+}
+
+/** What cannot be decoded names no rank: it is taken for that of the message before. */
+function byRank(messages: readonly EngineMessage[]): ReadonlyMap<number, EngineMessage[]> {
+  const ranks = new Map<number, EngineMessage[]>();
+  let rank = 0;
+  for (const message of messages) {
+    rank = rankOf(message) ?? rank;
+    const others = ranks.get(rank);
+    if (others === undefined) ranks.set(rank, [message]);
+    else others.push(message);
+  }
+  return ranks;
 }
 
 /** Null: it does not say. */
