@@ -4,7 +4,7 @@ import type { EngineName } from "../core/engine-name.ts";
 import { KvError, messageOf } from "../core/errors.ts";
 import { nodeClock } from "../core/node-clock.ts";
 import { captureLine, jsonLine } from "../events/capture.ts";
-import { createEventDecoder } from "../events/event-decoder.ts";
+import { captureDecoder } from "../events/decoded-capture.ts";
 import { messageJson } from "../events/event-json.ts";
 import { parseFrames } from "../events/frames.ts";
 import { readZmqEvents } from "../events/zmq-subscriber.ts";
@@ -21,7 +21,7 @@ export interface RecordFlags {
 
 /** Prints one line for each message; a line that is no message ends it, naming file and line. */
 export async function decodeCapture(file: string, engine: EngineName): Promise<void> {
-  const decoder = createEventDecoder(engine);
+  const decoder = captureDecoder(engine);
   for await (const message of readCapture(file)) {
     if (!message.ok) throw new KvError("ERR_CAPTURE_INVALID", message.detail);
     const { seq, payload } = message.value;

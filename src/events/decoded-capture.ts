@@ -1,6 +1,6 @@
 /** The messages of a capture as the sequencer takes them. Pure. */
 import type { EngineName } from "../core/engine-name.ts";
-import { createEventDecoder } from "./event-decoder.ts";
+import { createEventDecoder, type EventDecoder } from "./event-decoder.ts";
 import type { EventMessage } from "./frames.ts";
 import type { EngineMessage } from "./sequence.ts";
 import { TrtllmDecoder } from "./trtllm-decoder.ts";
@@ -17,6 +17,13 @@ export function captureReader(engine: EngineName): CaptureReader {
     const decoded = decoder.decode(payload);
     return [{ seq, batch: decoded.ok ? decoded.value : null }];
   };
+}
+
+/** What each message of one stream says by itself: of TensorRT-LLM's, whole answers. */
+export function captureDecoder(engine: EngineName): EventDecoder {
+  if (engine !== "trtllm") return createEventDecoder(engine);
+  const decoder = new TrtllmDecoder();
+  return { decode: (payload) => decoder.decodeAnswer(payload) };
 }
 
 /** TensorRT-LLM numbers the events, not its answers; one that cannot be read has a number said before. */

@@ -139,6 +139,50 @@ describe("attention windows", () => {
   });
 });
 
+describe("an answer of several ranks", () => {
+  const answerOf = (...ranks: string[]): Uint8Array => {
+    const items = ranks.map((rank, at) => {
+      return `{"event_id":${at},"data":${removed(`${at + 1}`)},"attention_dp_rank":${rank}}`;
+    });
+    return jsonPayload(`[${items.join(",")}]`);
+  };
+
+  it("is one batch of no rank, with the events of all", () => {
+    const gone = [1n, 2n].map((hash) => ({ type: "removed", handles: BigUint64Array.of(hash) }));
+    const batch = (rank: number | null) => ({ ok: true, value: { ts: 0, rank, events: gone } });
+    expect(new TrtllmDecoder().decode(answerOf("0", "1"))).toMatchObject(batch(null));
+    expect(new TrtllmDecoder().decode(answerOf("null", "1"))).toMatchObject(batch(null));
+    expect(new TrtllmDecoder().decode(answerOf("3", "3"))).toMatchObject(batch(3));
+  });
+
+  it("skips an event of a rank that there cannot be, and what is no event, and keeps the rest", () => {
+    expect(new TrtllmDecoder().decode(answerOf("5000", "1"))).toMatchObject({
+      value: { rank: null, events: [{ type: "skipped" }, { type: "removed" }] },
+    });
+    const odd = `[7,{"event_id":0,"data":${removed("1")},"attention_dp_rank":2}]`;
+    expect(new TrtllmDecoder().decode(jsonPayload(odd))).toMatchObject({
+      value: {
+        rank: 2,
+        events: [{ type: "skipped", reason: "malformed-event" }, { type: "removed" }],
+      },
+    });
+    expect(new TrtllmDecoder().decode(jsonPayload('"off"'))).toMatchObject({
+      reason: "malformed-batch",
+    });
+  });
+
+  it("may be as large as what is drained, where it is read as an answer", () => {
+    const tokens = Array.from({ length: 60_000 }, (_, id) => id % 32_768);
+    const blocks = Array.from({ length: 60_000 / 32 }, (_, at) =>
+      trtllmBlock(`${at + 1}`, tokens.slice(at * 32, at * 32 + 32)),
+    );
+    const answer = jsonPayload(`[{"event_id":0,"data":${stored("null", ...blocks)}}]`);
+    expect(new TrtllmDecoder().decode(answer)).toMatchObject({ reason: "oversized" });
+    const decoded = new TrtllmDecoder().decodeAnswer(answer);
+    expect(decoded).toMatchObject({ value: { events: [{ tokens: Uint32Array.from(tokens) }] } });
+  });
+});
+
 describe("a drain", () => {
   it("is one message for each event, numbered by the engine", () => {
     const items = [

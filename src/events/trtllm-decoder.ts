@@ -52,20 +52,17 @@ export class TrtllmDecoder {
   #blockSizeTokens = 0;
   #windowMax = 0;
 
-  /** All events of the payload as one batch; never throws. */
+  /** All events of a message as one batch, of no rank where they are of several; never throws. */
   decode(payload: Uint8Array): Result<KvEventBatch, DecodeRefusal> {
-    const read = readJson(payload);
-    if (!read.ok) return read;
-    const items: readonly unknown[] = Array.isArray(read.value) ? read.value : [read.value];
-    const tooMany = tooManyEvents(items.length);
-    if (tooMany !== null) return tooMany;
-    if (!items.every(isFields)) return refused("malformed-batch", "an event is not an object");
-    const ranks = new Set(items.map(rankOf));
-    const [rank = null] = ranks;
-    if (ranks.size > 1 || rank === "bad") {
-      return refused("malformed-batch", `attention_dp_rank differs, or is not in 0..${RANK_MAX}`);
-    }
-    return ok({ ts: 0, rank, events: items.flatMap((item) => this.#decodeEvent(item)) });
+    const items = itemsOf(readJson(payload));
+    if (!items.ok) return items;
+    return tooManyEvents(items.value.length) ?? ok(this.#decodeItems(items.value));
+  }
+
+  /** The same of a whole answer, which may be as large as those that are drained. */
+  decodeAnswer(payload: Uint8Array): Result<KvEventBatch, DecodeRefusal> {
+    const items = itemsOf(readJson(payload, PAYLOAD_BYTES_MAX));
+    return items.ok ? ok(this.#decodeItems(items.value)) : items;
   }
 
   /** One message for each event of a drain, numbered by the engine, by each rank from 0; never throws. */
@@ -86,6 +83,15 @@ export class TrtllmDecoder {
       }
     }
     return ok(messages);
+  }
+
+  #decodeItems(items: readonly unknown[]): KvEventBatch {
+    const ranks = new Set(items.filter(isFields).map(rankOf));
+    const [rank = null] = ranks;
+    const events = items.flatMap((item) =>
+      isFields(item) ? this.#decodeEvent(item) : [MALFORMED_EVENT],
+    );
+    return { ts: 0, rank: ranks.size > 1 || rank === "bad" ? null : rank, events };
   }
 
   #decodeEvent(item: Fields): KvEvent[] {
@@ -251,6 +257,15 @@ export class TrtllmDecoder {
 
 function placeOf(handle: EngineKey, { rank }: Group): bigint {
   return handle * BigInt(RANK_MAX + 1) + BigInt(rank);
+}
+
+/** The events of an answer, or the one that it is. */
+function itemsOf(read: Result<unknown, DecodeRefusal>): Result<readonly unknown[], DecodeRefusal> {
+  if (!read.ok) return read;
+  if (Array.isArray(read.value)) return ok(read.value);
+  return isFields(read.value)
+    ? ok([read.value])
+    : refused("malformed-batch", "neither an array nor an object");
 }
 
 function rankOf(item: Fields): number | null | "bad" {
