@@ -1,6 +1,7 @@
 /** Decides for one serving thread, in the thread that decides; see remote-decider.ts. */
 import type { Clock } from "../core/clock.ts";
 import { messageOf } from "../core/errors.ts";
+import type { Meter } from "../core/meter.ts";
 import type { EndOfRequest, PickOutcome } from "../extproc/picker.ts";
 import type { RequestIds } from "../extproc/request-ids.ts";
 import type { PromptKeys, PromptReader } from "../prompt/prompt-reader.ts";
@@ -16,6 +17,7 @@ export interface DecisionDeskDeps {
   /** All that is said on one message of the thread's. */
   readonly say: (messages: readonly Deciding[]) => void;
   readonly clock: Clock;
+  readonly meter: Meter;
 }
 
 type Ask = Extract<Asking, { kind: "ask" }>;
@@ -53,6 +55,7 @@ export class DecisionDesk {
       return;
     }
     if (message.kind === "withdraw") {
+      if (this.#routes.has(n)) this.#deps.meter.count("kvatlas_withdrawn_decisions_total");
       this.#withdraw(n);
       return;
     }

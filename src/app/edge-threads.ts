@@ -169,9 +169,9 @@ export class EdgeThreads implements EdgeListener {
   }
 
   #deskOf(kept: EdgeThread["kept"]): DecisionDesk {
-    const { decider, prompt, clock } = this.#deps;
+    const { decider, prompt, clock, meter } = this.#deps;
     return new DecisionDesk({
-      ...{ decider, prompt, clock, requestIds: this.#requestIds },
+      ...{ decider, prompt, clock, meter, requestIds: this.#requestIds },
       say: (messages): void => kept.say({ kind: "deciding", messages }),
     });
   }

@@ -35,7 +35,7 @@ async function setUp(threads: number, spec: Partial<EndpointSpec> = {}) {
     });
     decider.fleetTold({ ready: PODS, whole: PODS });
     const desk = new DecisionDesk({
-      ...{ decider: router.decider, prompt: router.prompt, requestIds, clock },
+      ...{ decider: router.decider, prompt: router.prompt, requestIds, clock, meter: router.meter },
       say: (messages) => void toThread.push(...structuredClone(messages)),
     });
     const picker = new KvPicker({
@@ -141,6 +141,28 @@ describe("a thread that serves", () => {
     await thread.deliver();
     expect(inFlight()).toBe(0);
     expect(router.meter.total("kvatlas_decisions_total")).toBe(1);
+  });
+
+  it("withdraws a decision that comes too late, and has one that counts", async () => {
+    const { router, inFlight, all } = await setUp(1);
+    const [thread] = all as [Thread];
+    const abort = new AbortController();
+    const given = pick(thread, "r1", abort.signal);
+    // Keys of the fleet's block size are asked for first; the decision behind them is on its way.
+    for (const isTold of [true, false]) {
+      await turn();
+      thread.desk.take(thread.toDesk.splice(0));
+      await turn();
+      if (isTold) thread.decider.take(thread.toThread.splice(0));
+    }
+    abort.abort();
+    const byLoad = thread.picker.pickByLoad(requestOf("r1", { prompt: PROMPT }));
+    await thread.deliver();
+    expect([(await given).kind, (await byLoad).kind]).toEqual(["refuse", "route"]);
+    expect(inFlight()).toBe(1);
+    const total = (name: "decisions" | "withdrawn_decisions") =>
+      router.meter.total(`kvatlas_${name}_total`);
+    expect([total("decisions"), total("withdrawn_decisions")]).toEqual([2, 1]);
   });
 
   it("may serve the same id of a client as another at the same time", async () => {

@@ -104,6 +104,10 @@ export const COUNTERS = {
     help: "Decisions by outcome (routed, or the reason of the refusal).",
     labels: ["outcome"],
   },
+  kvatlas_withdrawn_decisions_total: {
+    help: "Routed decisions that came too late to the thread that serves, so that the request was decided once more, or given up.",
+    labels: [],
+  },
   kvatlas_approximate_decisions_total: {
     help: "Decisions by chunks of a prompt's text because its tokens were not there, by why not.",
     labels: ["reason"],
