@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { blockKey, type EndpointId, endpointId } from "../src/core/ids.ts";
 import type { EndpointLoad } from "../src/fleet/endpoint-load.ts";
-import type { EndpointView } from "../src/fleet/fleet.ts";
+import type { EndpointView } from "../src/fleet/endpoint-view.ts";
 import type { PrefixWork } from "../src/fleet/prefix-works.ts";
 import { flowConfigSchema } from "../src/flow/config.ts";
 import { type RouterConfig, routerConfigSchema } from "../src/router/config.ts";

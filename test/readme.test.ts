@@ -170,7 +170,7 @@ describe("docs/operations.md", () => {
     ["src/prompt/prompt-reader.ts", "NoTokensReason"],
     ["src/prompt/prompt-reader.ts", "TokenSource"],
     ["src/fleet/scrape-report.ts", "ScrapeFailure"],
-    ["src/fleet/fleet.ts", "ReadyReason"],
+    ["src/fleet/endpoint-view.ts", "ReadyReason"],
     ["src/fleet/ledger.ts", "LedgerDrop"],
     ["src/fleet/audit.ts", "AuditOutcome"],
     ["src/fleet/audit.ts", "AuditState"],

@@ -6,7 +6,7 @@ import { recordingMeter } from "../../test/harness/recording-meter.ts";
 import type { Holder } from "../core/ids.ts";
 import { silentLog } from "../core/log.ts";
 import { nodeClock } from "../core/node-clock.ts";
-import type { EndpointView } from "../fleet/fleet.ts";
+import type { EndpointView } from "../fleet/endpoint-view.ts";
 import { HotIndex } from "../indexer/hot-index.ts";
 import { Residency } from "../indexer/residency.ts";
 import { createBlockHasher } from "../keys/block-hasher.ts";

@@ -1,7 +1,8 @@
 /** Answers what is asked of the index from outside as the decisions would see it. */
 import type { Clock } from "../core/clock.ts";
 import { blockKey, type EndpointId } from "../core/ids.ts";
-import type { Fleet, FleetView } from "../fleet/fleet.ts";
+import type { FleetView } from "../fleet/endpoint-view.ts";
+import type { Fleet } from "../fleet/fleet.ts";
 import type { HolderMatch, IndexReader, PrefixMatch } from "../indexer/block-index.ts";
 import type { PromptReader } from "../prompt/prompt-reader.ts";
 import type {

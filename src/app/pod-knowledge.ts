@@ -1,8 +1,8 @@
 /** How well each endpoint is known, and what is assumed of those without KV events. */
 import type { EndpointId, Holder } from "../core/ids.ts";
 import type { EndpointSpec } from "../fleet/endpoint.ts";
+import type { EndpointView } from "../fleet/endpoint-view.ts";
 import { ExpectedEvents, type Silence } from "../fleet/expected-events.ts";
-import type { EndpointView } from "../fleet/fleet.ts";
 import { AssumedBlocks } from "../indexer/assumed-blocks.ts";
 import type { HolderMatch } from "../indexer/block-index.ts";
 import { CHUNK_TOKENS } from "../prompt/byte-chunks.ts";

@@ -7,8 +7,9 @@ import type { EndpointId, Holder } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
 import type { Audit } from "../fleet/audit.ts";
+import type { EndpointView, FleetView } from "../fleet/endpoint-view.ts";
 import { type Finding, findingsOf, type RankFacts } from "../fleet/findings.ts";
-import type { EndpointView, Fleet, FleetView } from "../fleet/fleet.ts";
+import type { Fleet } from "../fleet/fleet.ts";
 import type { ParityWatch } from "./parity-watch.ts";
 import { holdersOf, type PodKnowledge } from "./pod-knowledge.ts";
 import type { EventSide, KnownHolders } from "./write-side.ts";
@@ -109,7 +110,7 @@ export class PodWatch {
     const { knowledge, parity } = this.#deps;
     const ofEvents = findingsOf({
       spec,
-      isReachable: readyReason !== "unreachable",
+      isReachable: readyReason === "ready" || readyReason === "draining",
       scrapedBlockSizeTokens: signals?.value.blockSizeTokens ?? null,
       silence: knowledge.silenceOf(spec, nowMs),
       ranks: holdersOf(spec).flatMap((holder) => this.#rankFacts(holder, nowMs) ?? []),

@@ -1,8 +1,8 @@
 /** What is known of every endpoint and rank, as the admin server's /pods says it. Pure. */
 import type { Holder } from "../core/ids.ts";
 import type { Audit, AuditReport } from "../fleet/audit.ts";
+import type { FleetView } from "../fleet/endpoint-view.ts";
 import type { Finding } from "../fleet/findings.ts";
-import type { FleetView } from "../fleet/fleet.ts";
 import { type KnownState, worstState } from "../router/known-state.ts";
 import type { ParityReport, ParityWatch } from "./parity-watch.ts";
 import type { PodKnowledge } from "./pod-knowledge.ts";

@@ -2,7 +2,7 @@
 import type { EndpointId } from "../core/ids.ts";
 import type { Meter } from "../core/meter.ts";
 import type { LossReason } from "../events/keyed-batch.ts";
-import type { EndpointView } from "../fleet/fleet.ts";
+import type { EndpointView } from "../fleet/endpoint-view.ts";
 import type { HolderMatch, IndexReader } from "../indexer/block-index.ts";
 import { mixedChains } from "../indexer/mixed-chains.ts";
 import { CHUNK_TOKENS } from "../prompt/byte-chunks.ts";

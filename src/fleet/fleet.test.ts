@@ -12,6 +12,7 @@ import type { EngineSignals } from "./signals.ts";
 
 const podA = endpointId("10.0.0.1:8000");
 const podB = endpointId("10.0.0.2:8000");
+const podC = endpointId("10.0.0.3:8000");
 
 const blocks: InflightKeys = { add: () => 0, remove: () => 0 };
 
@@ -80,6 +81,39 @@ describe("Fleet", () => {
     expect(reasonOf(fleet)).toBe("unreachable");
     fleet.scraped(scraped(podA));
     expect(reasonOf(fleet)).toBe("ready");
+  });
+
+  it("gives requests to endpoints that only time out where none of their role is ready", () => {
+    const fleet = fleetOf(spec(podA), spec(podB), spec(podC, { role: "decode" }));
+    const seen = (): unknown =>
+      fleet.view(0).endpoints.map(({ isReady, readyReason }) => [readyReason, isReady]);
+    const fail = (id: EndpointId, failure: ScrapeFailure): void => {
+      for (let scrape = 0; scrape < 2; scrape += 1) fleet.scraped(failed(id, failure));
+    };
+    fail(podA, "timeout");
+    expect(seen()).toEqual([
+      ["silent", false],
+      ["ready", true],
+      ["ready", true],
+    ]);
+    fail(podB, "timeout");
+    expect(seen()).toEqual([
+      ["silent", true],
+      ["silent", true],
+      ["ready", true],
+    ]);
+    fail(podB, "refused");
+    expect(seen()).toEqual([
+      ["silent", true],
+      ["unreachable", false],
+      ["ready", true],
+    ]);
+    fleet.scraped(scraped(podB));
+    expect(seen()).toEqual([
+      ["silent", false],
+      ["ready", true],
+      ["ready", true],
+    ]);
   });
 
   it("keeps an endpoint whose metrics are bad but whose server answers", () => {
@@ -177,7 +211,7 @@ describe("Fleet", () => {
     const gauges: string[] = [];
     const meter: Meter = {
       ...silentMeter,
-      gauge: (name, labels, value) => gauges.push(`${name} ${labels["endpoint"]} ${value}`),
+      gauge: (name, labels, value) => gauges.push(`${name} ${Object.values(labels)[0]} ${value}`),
     };
     const clock = { ...nodeClock, nowMs: () => 3000 };
     const fleet = new Fleet({ clock, log: silentLog, meter, blocks });
@@ -185,6 +219,7 @@ describe("Fleet", () => {
     fleet.scraped(scraped(podA, 1000));
     fleet.report(meter);
     expect(gauges).toEqual([
+      "kvatlas_degraded fleet 0",
       `kvatlas_endpoint_ready ${podA} 1`,
       `kvatlas_endpoint_inflight ${podA} 0`,
       `kvatlas_endpoint_speed_ratio ${podA} 1`,

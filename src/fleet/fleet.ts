@@ -10,48 +10,21 @@ import type { EndpointId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
 import type { EndpointSpec } from "./endpoint.ts";
-import type { EndpointLoad } from "./endpoint-load.ts";
+import {
+  type EndpointView,
+  type FleetView,
+  isLastResort,
+  type ReadyReason,
+  withLastResorts,
+} from "./endpoint-view.ts";
 import { Faults } from "./faults.ts";
 import { type InflightKeys, Ledger } from "./ledger.ts";
-import { backlogAt, type PeerLoad, PeerLoads } from "./peer-loads.ts";
+import { backlogAt, PeerLoads } from "./peer-loads.ts";
 import type { ScrapeReport } from "./scrape-report.ts";
 import type { Aged, EngineSignals } from "./signals.ts";
 
-/** Scrapes in a row without connection or answer after which an endpoint is unreachable. */
+/** Scrapes in a row without connection or answer after which an endpoint is silent or unreachable. */
 const REFUSED_SCRAPES_MAX = 2;
-
-/** draining: by configuration; unreachable: REFUSED_SCRAPES_MAX, until a scrape succeeds. */
-type ReadyReason = "ready" | "draining" | "unreachable";
-
-export interface EndpointView {
-  readonly spec: EndpointSpec;
-  readonly isReady: boolean;
-  readonly readyReason: ReadyReason;
-  /** Null: never scraped with success. */
-  readonly signals: Aged<EngineSignals> | null;
-  /** Waiting work that routers knew of when the signals came, seconds. */
-  readonly pendingAtSignals: number;
-  /** Tokens of the GPU's KV pool; 0: not known. */
-  readonly poolTokens: number;
-  /** This router's own requests there, live. */
-  readonly load: EndpointLoad;
-  /** Other routers' requests there, live. */
-  readonly peers: readonly PeerLoad[];
-  /** Refusals and failures of late, live. */
-  readonly faults: Faults;
-}
-
-export interface FleetView {
-  /** Monotonic ms. */
-  readonly nowMs: number;
-  /** In the order of the endpoints file. */
-  readonly endpoints: readonly EndpointView[];
-  /** Place of each endpoint in `endpoints`. */
-  readonly positions: ReadonlyMap<EndpointId, number>;
-  /** Moving averages over this router's own requests: work, seconds, and tokens of an answer. */
-  readonly workMeanSeconds: number;
-  readonly outputMeanTokens: number;
-}
 
 export interface FleetDeps {
   readonly blocks: InflightKeys;
@@ -68,6 +41,8 @@ interface Slot {
   readonly faults: Faults;
   /** Refused or timed-out scrapes in a row. */
   refusedScrapes: number;
+  /** Whether any of the row was refused. */
+  isRefused: boolean;
 }
 
 export class Fleet {
@@ -80,6 +55,8 @@ export class Fleet {
   readonly #changed = new Set<Slot>();
   #specs: readonly EndpointSpec[] = [];
   #version = 0;
+  /** Each by itself. */
+  #views: readonly EndpointView[] = [];
   #endpoints: readonly EndpointView[] = [];
   #positions: ReadonlyMap<EndpointId, number> = new Map();
   /** Those that prefill: whose speed is learned. */
@@ -122,6 +99,7 @@ export class Fleet {
         pendingAtSignals: isSame ? before.pendingAtSignals : 0,
         faults: isSame ? before.faults : new Faults(),
         refusedScrapes: isSame ? before.refusedScrapes : 0,
+        isRefused: isSame && before.isRefused,
       });
     }
     this.#specs = [...specs];
@@ -132,7 +110,7 @@ export class Fleet {
     this.ledger.keep(ids);
     this.peers.keep(ids);
     for (const { id, accelerator } of specs) this.ledger.stateSpeed(id, accelerator?.speed ?? 1);
-    this.#endpoints = [...this.#slots.values()].map((slot) => this.#viewOf(slot));
+    this.#settle([...this.#slots.values()].map((slot) => this.#viewOf(slot)));
     this.#deps.log.info({ endpoints: specs.length, version: this.#version }, "fleet applied");
   }
 
@@ -145,26 +123,30 @@ export class Fleet {
       slot.signals = { value: report.signals, atMs: report.atMs };
       slot.pendingAtSignals = this.#pendingSeconds(slot.spec.id);
       slot.refusedScrapes = 0;
+      slot.isRefused = false;
     } else if (report.failure === "refused" || report.failure === "timeout") {
       slot.refusedScrapes = Math.min(slot.refusedScrapes + 1, REFUSED_SCRAPES_MAX);
+      slot.isRefused ||= report.failure === "refused";
     } else if (slot.refusedScrapes < REFUSED_SCRAPES_MAX) {
       // The engine answered, if not with metrics: the row of refusals is broken.
       slot.refusedScrapes = 0;
+      slot.isRefused = false;
     }
     this.#changed.add(slot);
     const reason = readyReasonOf(slot);
     if (reason === before) return;
-    if (before === "unreachable") this.ledger.began(slot.spec.id);
+    if (reason === "ready" && before !== "draining") this.ledger.began(slot.spec.id);
     const fields = { endpoint: slot.spec.id, name: slot.spec.name, reason };
-    if (reason === "unreachable") this.#deps.log.warn(fields, "endpoint unreachable");
+    if (reason === "unreachable" || reason === "silent")
+      this.#deps.log.warn(fields, `endpoint ${reason}`);
     else this.#deps.log.info(fields, "endpoint reachable again");
   }
 
   view(nowMs: number): FleetView {
     if (this.#changed.size > 0) {
-      const endpoints = [...this.#endpoints];
-      for (const slot of this.#changed) endpoints[slot.index] = this.#viewOf(slot);
-      this.#endpoints = endpoints;
+      const views = [...this.#views];
+      for (const slot of this.#changed) views[slot.index] = this.#viewOf(slot);
+      this.#settle(views);
       this.#changed.clear();
     }
     this.ledger.settlePrefills(nowMs);
@@ -191,6 +173,8 @@ export class Fleet {
   report(meter: Meter): void {
     const { nowMs, endpoints } = this.view(this.#deps.clock.nowMs());
     for (const gauge of ENDPOINT_GAUGES) meter.resetGauge(gauge);
+    const isDegraded = endpoints.some(isLastResort);
+    meter.gauge("kvatlas_degraded", { component: "fleet" }, isDegraded ? 1 : 0);
     for (const { spec, isReady, signals, load } of endpoints) {
       const labels = { endpoint: spec.id };
       meter.gauge("kvatlas_endpoint_ready", labels, isReady ? 1 : 0);
@@ -204,6 +188,17 @@ export class Fleet {
       if (running !== null) meter.gauge("kvatlas_endpoint_running", labels, running);
       if (kvUsage !== null) meter.gauge("kvatlas_endpoint_kv_usage_ratio", labels, kvUsage);
     }
+  }
+
+  #settle(views: readonly EndpointView[]): void {
+    const were = this.#endpoints.filter(isLastResort).length;
+    this.#views = views;
+    this.#endpoints = withLastResorts(views);
+    const endpoints = this.#endpoints.filter(isLastResort).length;
+    if (endpoints > 0 && were === 0)
+      this.#deps.log.warn({ endpoints }, "only silent endpoints are left");
+    if (endpoints === 0 && were > 0)
+      this.#deps.log.info({}, "silent endpoints are no longer needed");
   }
 
   /** Waiting work at an endpoint as far as routers know, seconds. */
@@ -242,7 +237,8 @@ const ENDPOINT_GAUGES = [
   "kvatlas_endpoint_signal_age_seconds",
 ] as const;
 
-function readyReasonOf({ spec, refusedScrapes }: Slot): ReadyReason {
+function readyReasonOf({ spec, refusedScrapes, isRefused }: Slot): ReadyReason {
   if (spec.isDraining) return "draining";
-  return refusedScrapes >= REFUSED_SCRAPES_MAX ? "unreachable" : "ready";
+  if (refusedScrapes < REFUSED_SCRAPES_MAX) return "ready";
+  return isRefused ? "unreachable" : "silent";
 }

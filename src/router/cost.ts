@@ -8,7 +8,7 @@
  */
 import type { EndpointId } from "../core/ids.ts";
 import { coldness, kvTokens } from "../fleet/endpoint-load.ts";
-import type { EndpointView, FleetView } from "../fleet/fleet.ts";
+import type { EndpointView, FleetView } from "../fleet/endpoint-view.ts";
 import { peerWeight, secondsAhead } from "../fleet/peer-loads.ts";
 import type { RouterConfig } from "./config.ts";
 import { decodeStepSeconds, ownWork } from "./cost-model.ts";

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { fleetViewOf, viewOf } from "../../test/harness/fleet-values.ts";
 import { type EndpointId, endpointId } from "../core/ids.ts";
 import type { EndpointLoad } from "../fleet/endpoint-load.ts";
-import type { EndpointView } from "../fleet/fleet.ts";
+import type { EndpointView } from "../fleet/endpoint-view.ts";
 import { routerConfigSchema } from "./config.ts";
 import { type DecisionInput, decide } from "./decide.ts";
 import type { EndpointMatch } from "./endpoint-match.ts";

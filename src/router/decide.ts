@@ -5,7 +5,7 @@
  */
 import { assert } from "../core/assert.ts";
 import type { EndpointId } from "../core/ids.ts";
-import type { FleetView } from "../fleet/fleet.ts";
+import type { FleetView } from "../fleet/endpoint-view.ts";
 import type { PrefixWork } from "../fleet/prefix-works.ts";
 import type { RouterConfig } from "./config.ts";
 import { CostTable, type CostTerms } from "./cost.ts";

@@ -1,6 +1,6 @@
 /** Where a request decodes, in fleets whose endpoints prefill or decode. Pure. */
 import type { EndpointId } from "../core/ids.ts";
-import type { EndpointView, FleetView } from "../fleet/fleet.ts";
+import type { EndpointView, FleetView } from "../fleet/endpoint-view.ts";
 import { peerWeight } from "../fleet/peer-loads.ts";
 
 /** What a decoding request weighs beside its context, tokens. */

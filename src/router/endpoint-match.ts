@@ -1,6 +1,6 @@
 /** Matches of holders, in blocks -> of endpoints, in tokens; with the prompts in flight there. */
 import type { EndpointId } from "../core/ids.ts";
-import type { FleetView } from "../fleet/fleet.ts";
+import type { FleetView } from "../fleet/endpoint-view.ts";
 import type { HolderMatch } from "../indexer/block-index.ts";
 import type { Tier } from "../tiers/tier.ts";
 

@@ -2,8 +2,8 @@
 import { endpointId } from "../../src/core/ids.ts";
 import type { EndpointSpec } from "../../src/fleet/endpoint.ts";
 import { type EndpointLoad, IDLE_LOAD } from "../../src/fleet/endpoint-load.ts";
+import type { EndpointView, FleetView } from "../../src/fleet/endpoint-view.ts";
 import { Faults } from "../../src/fleet/faults.ts";
-import type { EndpointView, FleetView } from "../../src/fleet/fleet.ts";
 
 /** An endpoint without events and metrics. */
 export function specOf(address: string, fields: Partial<EndpointSpec> = {}): EndpointSpec {
