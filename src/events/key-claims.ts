@@ -4,7 +4,7 @@
  * A handle that is known keeps its key: vLLM's events of lower tiers tell neither salt nor images, which
  * the GPU's event of the same block had told. The blocks behind it follow from that.
  */
-import { type BlockKey, engineKey } from "../core/ids.ts";
+import { type BlockKey, blockKey, engineKey } from "../core/ids.ts";
 import { Slab } from "../core/slab.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
 import { loraNamespace } from "../keys/namespace.ts";
@@ -84,22 +84,33 @@ export class KeyClaims {
 
   /** Adds an event's blocks, which begin at `start` of `claimed`. False: the map is full. */
   claim(event: ClaimingEvent, claimed: Claimed, start: number): boolean {
-    const { handles, tokens, blockSizeTokens, extras } = event;
+    const { handles } = event;
     const { keys, parents } = claimed;
     const end = start + handles.length;
     this.#hash(event, keys, start);
     parents[start] = event.parent;
     let position = this.#handles.addAll(claimed, "claimed", start, end);
+    // Behind a key of before, block by block: a stream may have one such behind the other, and with each
+    // of them all that follows would be hashed again.
     while (position < end) {
-      const parent = this.#handles.keyOf(engineKey(claimed.handles[position] ?? 0n));
-      if (parent === null || parent === keys[position]) return false;
-      keys[position] = parent;
-      const depth = position + 1 - start;
-      const rest = { handles, blockSizeTokens, tokens: tokens.subarray(depth * blockSizeTokens) };
-      this.#hash({ ...rest, parent, extras: extras?.slice(depth) ?? null }, keys, position + 1);
-      position = this.#handles.addAll(claimed, "claimed", position, end);
+      const known = this.#handles.keyOf(engineKey(handles[position - start] ?? 0n));
+      if (known !== null && known !== keys[position]) keys[position] = known;
+      if (this.#handles.addAll(claimed, "claimed", position, position + 1) === position)
+        return false;
+      position += 1;
+      if (position < end) this.#hashOne(event, keys, start, position);
     }
     return true;
+  }
+
+  /** The key of the block at `position` of `keys`, which goes on from the one before it. */
+  #hashOne(event: ClaimingEvent, keys: BigUint64Array, start: number, position: number): void {
+    const { handles, blockSizeTokens, extras } = event;
+    const depth = position - start;
+    const tokens = event.tokens.subarray(depth * blockSizeTokens, (depth + 1) * blockSizeTokens);
+    const parent = blockKey(keys[position - 1] ?? 0n);
+    const one = extras?.slice(depth, depth + 1) ?? null;
+    this.#hash({ handles, blockSizeTokens, tokens, parent, extras: one }, keys, position);
   }
 
   #hash(event: ClaimingEvent, keys: BigUint64Array, start: number): void {
