@@ -6,6 +6,7 @@ import { silentMeter } from "../../src/core/meter.ts";
 import { Applier } from "../../src/events/applier.ts";
 import type { HolderRelay } from "../../src/events/holder-relay.ts";
 import type { KeyedBatch } from "../../src/events/keyed-batch.ts";
+import { isHealable } from "../../src/events/loss-rank.ts";
 import { restoreRelay } from "../../src/events/restore-relay.ts";
 import { decodePart, encodeParts } from "../../src/events/snapshot-codec.ts";
 import { HotIndex } from "../../src/indexer/hot-index.ts";
@@ -69,6 +70,13 @@ export class ChaosRouter {
 
   cursorOf(holder: Holder): HolderCursor | null {
     return this.#residency.cursorOf(holder);
+  }
+
+  /** Whether a reader of the log asks the relay to heal: it is of this epoch, and stands still. */
+  asksFor(holder: Holder, epoch: number): boolean {
+    const cursor = this.cursorOf(holder);
+    if (cursor?.state !== "DEGRADED" || cursor.epoch !== epoch) return false;
+    return cursor.reason === "catching-up" || isHealable(cursor.reason ?? "");
   }
 
   /** What a store would have. */

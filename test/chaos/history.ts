@@ -38,6 +38,8 @@ export interface HistoryOutcome {
 export const MODEL = "model";
 /** Turns of an engine to which nobody listens. */
 const UNHEARD_MAX = 60;
+/** Times that engines are asked in the end, as they are in the serving process while something is missing. */
+const HEAL_ROUNDS = 2;
 
 /** `kind`: default that of the seed. */
 export function runHistory(
@@ -312,17 +314,21 @@ class History {
     this.#log.faults = NO_LOG_FAULTS;
   }
 
-  /** Every engine says a word, and is asked again where something is missing. */
+  /** Every engine says a word, and is asked again where its relay or a reader of the log lacks something. */
   #heal(): void {
     this.#settle();
     for (const stream of this.#streams.values()) this.#say(stream);
     this.#settle();
     this.#overtake();
     this.#settle();
-    for (const holder of this.#holders) {
-      if (this.router.cursorOf(holder)?.state !== "EXACT") this.#streamOf(holder).heal();
+    for (let round = 0; round < HEAL_ROUNDS; round += 1) {
+      for (const holder of this.#holders) {
+        const { relay } = this.#streamOf(holder);
+        if (this.#log !== null && this.router.asksFor(holder, relay.epoch)) relay.wound();
+        if (relay.isWounded) this.#streamOf(holder).heal();
+      }
+      this.#settle();
     }
-    this.#settle();
   }
 
   /** The router tells relays of epochs that it fences off which it knows. */
