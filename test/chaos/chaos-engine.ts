@@ -17,6 +17,8 @@ import { Held, Hints, type Lane, MEDIA } from "./chaos-held.ts";
 import type { Holdings, Said } from "./chaos-said.ts";
 import { chunkEvent, type EngineTraits, encodeBatch, type WireEvent } from "./chaos-wire.ts";
 
+const NO_COPIES: readonly number[] = MEDIA.map(() => 0);
+
 export class ChaosEngine {
   readonly traits: EngineTraits;
   readonly #chance: Chance;
@@ -94,9 +96,9 @@ export class ChaosEngine {
 
   holdings(): Holdings {
     const holdings = new Map<bigint, string>();
-    for (const [handle, { block }] of this.#held) {
-      const copies = this.copiesOf(handle);
-      if (copies.some((count) => count > 0)) holdings.set(handle, `${block.key} ${copies.join()}`);
+    for (const [handle, held] of this.#held) {
+      const copies = held.usable(this.#named);
+      if (copies.some((count) => count > 0)) holdings.set(handle, `${held.block.key} ${copies.join()}`);
     }
     for (const { handle, key } of this.#hints.at(this.#atMs))
       holdings.set(handle, `${key} 0,1,0,0`);
@@ -136,14 +138,7 @@ export class ChaosEngine {
 
   /** In each tier: of the full group that has the fewest, of those that were named, over all media. */
   copiesOf(handle: bigint): readonly number[] {
-    const held = this.#held.get(handle);
-    return MEDIA.map((_, tier) => {
-      const inGroups = [...this.#named].map((group) => {
-        const lanes = this.#lanesOf(tier).filter((lane) => lane.group === group);
-        return lanes.reduce((sum, lane) => sum + (held?.copies(lane) ?? 0), 0);
-      });
-      return Math.min(...inGroups);
-    });
+    return this.#held.get(handle)?.usable(this.#named) ?? NO_COPIES;
   }
 
   #lanesOf(tier: number): Lane[] {

@@ -16,28 +16,59 @@ export interface Lane {
   readonly group: number;
 }
 
+/** Media of a tier, and groups, at most. */
+const MEDIA_MAX = 4;
+const GROUPS_MAX = 3;
+
 export class Held {
   readonly block: TruthBlock;
-  readonly #lanes = new Map<string, number>();
+  readonly #lanes = new Uint16Array(MEDIA.length * MEDIA_MAX * GROUPS_MAX);
+  #told: { readonly groups: number; readonly copies: readonly number[] } | null = null;
 
   constructor(block: TruthBlock) {
     this.block = block;
   }
 
-  copies({ tier, medium, group }: Lane): number {
-    return this.#lanes.get(`${tier} ${medium} ${group}`) ?? 0;
+  copies(lane: Lane): number {
+    return this.#lanes[placeOf(lane)] ?? 0;
   }
 
-  add({ tier, medium, group }: Lane, copies: number): void {
-    const lane = `${tier} ${medium} ${group}`;
-    this.#lanes.set(lane, (this.#lanes.get(lane) ?? 0) + copies);
+  /** In each tier: of the group that has the fewest, of these, over all media. */
+  usable(groups: ReadonlySet<number>): readonly number[] {
+    // Groups are only added to.
+    if (this.#told?.groups === groups.size) return this.#told.copies;
+    const copies = MEDIA.map((_, tier) => {
+      let fewest = Number.POSITIVE_INFINITY;
+      for (const group of groups) {
+        let sum = 0;
+        for (let medium = 0; medium < MEDIA_MAX; medium += 1) {
+          sum += this.copies({ tier, medium, group });
+        }
+        fewest = Math.min(fewest, sum);
+      }
+      return fewest;
+    });
+    this.#told = { groups: groups.size, copies };
+    return copies;
+  }
+
+  add(lane: Lane, copies: number): void {
+    const place = placeOf(lane);
+    this.#lanes[place] = (this.#lanes[place] ?? 0) + copies;
+    this.#told = null;
   }
 
   clear(isCleared: (tier: number) => boolean): void {
-    for (const lane of this.#lanes.keys()) {
-      if (isCleared(Number(lane.split(" ")[0]))) this.#lanes.delete(lane);
+    const each = MEDIA_MAX * GROUPS_MAX;
+    for (const tier of MEDIA.keys()) {
+      if (isCleared(tier)) this.#lanes.fill(0, tier * each, (tier + 1) * each);
     }
+    this.#told = null;
   }
+}
+
+function placeOf({ tier, medium, group }: Lane): number {
+  return (tier * MEDIA_MAX + medium) * GROUPS_MAX + group;
 }
 
 /** How long a connector's chunk is believed; not a whole number, as no two times of messages differ by. */
