@@ -27,6 +27,8 @@ export class ConnectorRule {
   readonly #ownSizes = new Set<number>();
   /** Adapters, salts or images were told of: a connector's tokens alone make no key. */
   #hasIdentities = false;
+  /** An earlier relay was told sizes that are not among these. */
+  #areSizesMissed = false;
   /** Size of the largest chunk so far, tokens. */
   #chunkTokens = 0;
 
@@ -68,9 +70,15 @@ export class ConnectorRule {
     this.#ownSizes.add(blockSizeTokens);
   }
 
+  /** What was told before is not known: until a size is, what is written as a connector's is its own. */
+  setSizesMissed(): void {
+    this.#areSizesMissed = true;
+  }
+
   clear(): void {
     this.#ownSizes.clear();
     this.#hasIdentities = false;
+    this.#areSizesMissed = false;
     this.#chunkTokens = 0;
   }
 
@@ -82,7 +90,8 @@ export class ConnectorRule {
   }
 
   #isForeign(blockSizeTokens: number): boolean {
-    return this.#ownSizes.size > 0 && blockSizeTokens > 0 && !this.#ownSizes.has(blockSizeTokens);
+    const isTold = this.#ownSizes.size > 0 || this.#areSizesMissed;
+    return isTold && blockSizeTokens > 0 && !this.#ownSizes.has(blockSizeTokens);
   }
 }
 

@@ -219,4 +219,16 @@ describe("another relay", () => {
       { type: "removed", tier: "cpu", handles: BigUint64Array.of(901n) },
     ]);
   });
+
+  it("takes a chunk for a connector's before it has heard of the engine's own blocks", () => {
+    const stream = new Stream("vllm");
+    stream.say(1, own);
+    const deps = { holder, model: "m", hasher, canReplay: false, hintLifeMs: LIFE_MS };
+    const next = new HolderRelay(deps);
+    next.restoreCursor(stream.residency.cursorOf(holder) ?? expect.fail());
+    const decoded = createEventDecoder("vllm").decode(msgpackPayload([2, [chunk(901)], 0]));
+    const { batches } = next.live({ seq: 1, batch: decoded.ok ? decoded.value : null });
+    expect(batches[0]?.events).toContainEqual({ type: "lost", reason: "no-removals" });
+    expect(next.hintLifeMs).toBe(LIFE_MS);
+  });
 });

@@ -67,7 +67,7 @@ export class HolderKeyer {
 
   /** What an earlier relay told once in this life. */
   restoreLife({ ignoredGroups, lanes = [] }: Pick<HolderCursor, "ignoredGroups" | "lanes">): void {
-    this.#stores.setIdentitiesTold();
+    this.#setMissed();
     for (const group of ignoredGroups) this.#groups.ignore(group);
     this.#groups.setApart(this.#lanes.restoreNames(lanes));
   }
@@ -166,8 +166,7 @@ export class HolderKeyer {
   /** Follows events that an earlier relay keyed. */
   adoptEvents(events: readonly KeyedEvent[]): void {
     const hasHints = hasLost(events, "no-removals");
-    this.#stores.setIdentitiesTold();
-    this.#orphans.setElsewhere(hasLost(events, "unknown-parent"));
+    this.#setMissed();
     for (const event of events) {
       this.#adoptEvent(event);
       if (event.type !== "stored") continue;
@@ -178,6 +177,8 @@ export class HolderKeyer {
         else this.restoreLower(event.tier, each, 1);
       }
     }
+    // Said at the end of a message, behind what may clear all.
+    this.#orphans.setElsewhere(hasLost(events, "unknown-parent"));
   }
 
   #key(event: KvEvent, keyed: KeyedEvent[]): void {
@@ -233,6 +234,12 @@ export class HolderKeyer {
     this.#lanes.bury();
     this.#hints.clear();
     this.#orphans.clear();
+  }
+
+  /** What an earlier relay was told, and did not tell. */
+  #setMissed(): void {
+    this.#stores.setIdentitiesTold();
+    this.#rule.setSizesMissed();
   }
 
   #adoptEvent(event: KeyedEvent): void {

@@ -317,6 +317,14 @@ describe("taking over from an earlier relay", () => {
     }
   });
 
+  it("says that blocks wait which came behind a clear, and which nobody brings home", () => {
+    const first = published(newRelay(), 0, { type: "cleared" }, stored([2], parent(1)));
+    const relay = newRelay();
+    relay.adopt(first);
+    const batch = relayAt(relay, { seq: 1 }, stored([3]));
+    expect(batch?.events).toContainEqual({ type: "lost", reason: "unknown-parent" });
+  });
+
   it("does not take over keys of another model", () => {
     const relay = new HolderRelay({ holder, model: "other", hasher, canReplay: false });
     relay.adopt(published(newRelay(), 0, stored([1])));
