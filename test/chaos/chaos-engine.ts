@@ -98,7 +98,8 @@ export class ChaosEngine {
     const holdings = new Map<bigint, string>();
     for (const [handle, held] of this.#held) {
       const copies = held.usable(this.#named);
-      if (copies.some((count) => count > 0)) holdings.set(handle, `${held.block.key} ${copies.join()}`);
+      if (copies.some((count) => count > 0))
+        holdings.set(handle, `${held.block.key} ${copies.join()}`);
     }
     for (const { handle, key } of this.#hints.at(this.#atMs))
       holdings.set(handle, `${key} 0,1,0,0`);
@@ -194,10 +195,13 @@ export class ChaosEngine {
   #storeSome(): WireEvent[] {
     const chance = this.#chance;
     // Tokens alone make no key of a connector's where identities are told.
-    const identity = this.traits.hasConnector ? PLAIN : identityOf(chance);
+    const isPlain = this.traits.hasConnector || (this.traits.isUnordered && chance.is(0.7));
+    const identity = isPlain ? PLAIN : identityOf(chance);
     const chain = this.#chain(chance.below(DOCUMENTS), chance.of(this.traits.chainSizes), identity);
+    const isAnywhere = this.traits.isUnordered && chance.is(0.5);
     const starts = chain.flatMap((_, depth) => {
       const before = chain[depth - 1];
+      if (isAnywhere) return [depth];
       return depth === 0 || (before !== undefined && this.#ever.has(before.handle)) ? [depth] : [];
     });
     const start = chance.is(0.4) ? 0 : chance.of(starts);
@@ -207,8 +211,9 @@ export class ChaosEngine {
   /** Blocks of the chain from `start` on enter the GPU: in each group, or for once in one alone. */
   #store(chain: readonly TruthBlock[], start: number): WireEvent[] {
     const stored = chain.slice(start);
-    // Behind one that was never told they have no keys.
-    const areKeysTold = start === 0 || this.#ever.has(chain[start - 1]?.handle ?? -1n);
+    // Behind one that was never told they have no keys, until it is.
+    const areKeysTold =
+      start === 0 || this.traits.isUnordered || this.#ever.has(chain[start - 1]?.handle ?? -1n);
     for (const block of stored) {
       this.#ever.set(block.handle, block);
       if (areKeysTold) this.claims.add(block);

@@ -8,8 +8,11 @@ import type { EngineTraits } from "./chaos-wire.ts";
  * - lanes: copies in several media and groups, while routers and relays are restarted
  * - middle: engines that had spoken before anybody listened, and are asked for it
  * - sizes: chains in which the size of blocks changes
+ * - lives: small engines that start again and are cut off all the time
+ * - orphans: blocks that are told before those that they follow
+ * - chunks: a connector's, in the engine's own stream too
  */
-export const KINDS = ["any", "lanes", "middle", "sizes"] as const;
+export const KINDS = ["any", "lanes", "middle", "sizes", "lives", "orphans", "chunks"] as const;
 export type Kind = (typeof KINDS)[number];
 
 const TURNS = {
@@ -23,6 +26,12 @@ const TURNS_OF: Readonly<Record<Kind, Readonly<Record<Turn, number>>>> = {
   lanes: { ...TURNS, ...RARE, restartRouter: 20, restartRelays: 20, keep: 40, heal: 15, purge: 8 },
   middle: { ...TURNS, reconnect: 20, restartRelays: 15, heal: 15, resync: 15, purge: 10, keep: 20 },
   sizes: { ...TURNS, restartRouter: 8, keep: 20, ask: 60 },
+  lives: {
+    ...{ ...TURNS, act: 350, reconnect: 50, restartEngine: 30, restartRouter: 10 },
+    ...{ restartRelays: 15, heal: 15, resync: 6, overtake: 10, purge: 6, keep: 20 },
+  },
+  orphans: { ...TURNS, restartRouter: 10, restartRelays: 10, keep: 20, heal: 10, reconnect: 4 },
+  chunks: { ...TURNS, restartRouter: 10, restartRelays: 10, keep: 20, elapsed: 20, heal: 10 },
 };
 
 /** How often an engine speaks while nobody listens, of the times at which that may be. */
@@ -31,6 +40,9 @@ export const UNHEARD_OF: Readonly<Record<Kind, number>> = {
   lanes: 0,
   middle: 0.5,
   sizes: 0,
+  lives: 0.3,
+  orphans: 0,
+  chunks: 0.1,
 };
 
 /** Half of all seeds are of the first kind. */
@@ -74,6 +86,8 @@ export function traitsOf(kind: Kind, chance: Chance): Omit<EngineTraits, "rank">
     fullGroups,
     isHybrid: engine === "vllm" && chance.is(0.3),
     isOdd: chance.is(0.15),
+    isUnordered: false,
+    isConnectorNamed: true,
     bufferMessages: chance.of([null, 5, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY]),
   };
   switch (kind) {
@@ -92,6 +106,23 @@ export function traitsOf(kind: Kind, chance: Chance): Omit<EngineTraits, "rank">
       const isTold = { areExtrasTold: true, isOdd: false, hasConnector: false };
       return { ...traits, ...isTold, chainSizes, fullGroups: [0] };
     }
+    case "lives":
+      return {
+        ...{ ...traits, chainSizes: [[2]], fullGroups: [0], isHybrid: false, isOdd: false },
+        ...{ areExtrasTold: true, hasLowerTiers: false, hasConnector: false },
+        bufferMessages: chance.of([null, 2, 5, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY]),
+      };
+    case "orphans":
+      return {
+        ...{ ...traits, isUnordered: true, areExtrasTold: true, isOdd: false, hasConnector: false },
+        ...{ isClearing: chance.is(0.5), bufferMessages: buffer(chance) },
+      };
+    case "chunks":
+      return {
+        ...{ ...traits, engine: "vllm", hasConnector: true, isConnectorNamed: chance.is(0.3) },
+        ...{ hasLowerTiers: false, isOdd: false, areExtrasTold: true },
+        bufferMessages: buffer(chance),
+      };
   }
 }
 

@@ -35,6 +35,8 @@ export interface EngineTraits extends EngineForm {
   readonly hasLowerTiers: boolean;
   /** It has a connector, which stores chunks in the CPU and never says that they are gone. */
   readonly hasConnector: boolean;
+  /** The connector's name stands in the endpoints file; otherwise its stores show by what they are. */
+  readonly isConnectorNamed: boolean;
   /** Media that it has in each tier. */
   readonly media: readonly (readonly string[])[];
   /** Groups of full attention: a block is of use where each has it. */
@@ -43,13 +45,15 @@ export interface EngineTraits extends EngineForm {
   readonly isHybrid: boolean;
   /** Says things that no index can follow. */
   readonly isOdd: boolean;
+  /** Tells of blocks before those that they follow, of which it may never tell. */
+  readonly isUnordered: boolean;
   /** Newest messages that its replay socket has; null: it has no such socket. */
   readonly bufferMessages: number | null;
 }
 
 /** As in the endpoints file. */
-export function engineNameOf({ engine, hasConnector }: EngineTraits): EngineName {
-  return hasConnector ? "lmcache" : engine;
+export function engineNameOf(traits: EngineTraits): EngineName {
+  return traits.hasConnector && traits.isConnectorNamed ? "lmcache" : traits.engine;
 }
 
 /** As LMCache tells of a chunk. */

@@ -4,6 +4,7 @@
  */
 import { createHash } from "node:crypto";
 import { endpointId, type Holder, holderName } from "../../src/core/ids.ts";
+import { isConnector } from "../../src/events/connector-rule.ts";
 import { HolderRelay, type RelayStep } from "../../src/events/holder-relay.ts";
 import type { KeyedBatch } from "../../src/events/keyed-batch.ts";
 import { restoreRelay } from "../../src/events/restore-relay.ts";
@@ -95,7 +96,7 @@ class History {
           ...{ drop: rate() / 2, double: rate(), swap: rate() / 2, truncate: rate() / 4 },
         })
       : null;
-    const endpoints = chance.between(1, 2);
+    const endpoints = kind === "lives" ? 1 : chance.between(1, 2);
     for (let endpoint = 0; endpoint < endpoints; endpoint += 1) {
       const traits = traitsOf(kind, chance);
       const faults: WayFaults = {
@@ -138,7 +139,7 @@ class History {
     const traits = { ...shared, rank: holder.rank };
     const engine = new ChaosEngine(traits, { chance, content, hashSeed: 0 });
     const relay = this.#newRelay(holder, traits);
-    const isLate = this.#kind === "middle";
+    const isLate = UNHEARD_OF[this.#kind] > 0 && (this.#kind === "middle" || chance.is(0.3));
     for (let said = isLate ? chance.between(0, 8) : 0; said > 0; said -= 1) {
       this.#nowMs += 1;
       engine.step(this.#nowMs);
@@ -154,14 +155,16 @@ class History {
     );
   }
 
-  #newRelay(holder: Holder, { bufferMessages, hasConnector }: EngineTraits): HolderRelay {
+  #newRelay(holder: Holder, traits: EngineTraits): HolderRelay {
+    const { bufferMessages } = traits;
     const canReplay = bufferMessages !== null;
     // The clock of the relay's machine may have been set back since the one before.
     const nowMs = this.#chance.is(0.3) ? this.#chance.between(1, this.#nowMs) : this.#nowMs;
     const epochFirst = this.#log === null ? 1 : nowMs;
     const { hasher } = this.#deps;
     const deps = { holder, model: MODEL, hasher, canReplay, epochFirst };
-    return new HolderRelay({ ...deps, isConnector: hasConnector, hintLifeMs: HINT_LIFE_MS });
+    const connector = { isConnector: isConnector(engineNameOf(traits)), hintLifeMs: HINT_LIFE_MS };
+    return new HolderRelay({ ...deps, ...connector });
   }
 
   #streamOf(holder: Holder): ChaosStream {
@@ -349,9 +352,10 @@ class History {
   #check(): void {
     for (const holder of this.#holders) {
       const { engine } = this.#streamOf(holder);
-      const { bufferMessages, isOdd, hasLowerTiers, hasConnector, isClearing } = engine.traits;
+      const { bufferMessages, isOdd, isUnordered, hasConnector } = engine.traits;
       const isWholeLifeTold = bufferMessages === Number.POSITIVE_INFINITY;
-      const isLeftOpen = isOdd || hasConnector || (hasLowerTiers && isClearing);
+      const isTierCleared = engine.traits.hasLowerTiers && engine.traits.isClearing;
+      const isLeftOpen = isOdd || isUnordered || hasConnector || isTierCleared;
       if (isWholeLifeTold && !isLeftOpen) this.router.expectExact(holder, "after healing");
       else this.router.checkHealed(holder);
     }
