@@ -74,6 +74,15 @@ describe("removals of blocks that wait", () => {
     expect(orphans.mayBeLower).toBe(true);
   });
 
+  it("are many of one block within a moment", () => {
+    const orphans = new Orphans();
+    const same = new Array<number>(128).fill(1);
+    for (let each = 0; each < ORPHANS_MAX; each += 1) orphans.hold(stored(same), handle(99));
+    expect(orphans.removed(handle(1), GPU)).toBe(true);
+    expect(orphans.take(handle(99))).toHaveLength(ORPHANS_MAX + 1);
+    expect(orphans.removed(handle(1), GPU)).toBe(false);
+  });
+
   it("make room where nothing of an event is left", () => {
     const orphans = new Orphans();
     for (let each = 0; each < 2 * ORPHANS_MAX; each += 1) {

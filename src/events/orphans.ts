@@ -27,8 +27,8 @@ interface Orphan {
 
 export class Orphans {
   readonly #byParent = new Map<EngineKey, Set<Orphan>>();
-  /** The orphans that have a block in a place, once for each copy that was not removed. */
-  readonly #copies = new Map<string, Map<EngineKey, Orphan[]>>();
+  /** By place and block: the orphans that have it, oldest first, each with the copies that were not removed. */
+  readonly #copies = new Map<string, Map<EngineKey, Map<Orphan, number>>>();
   #orphans = 0;
   #tokens = 0;
   #areElsewhere = false;
@@ -39,16 +39,14 @@ export class Orphans {
 
   /** Whether any waits: here, or where they are out of reach. */
   get isWaiting(): boolean {
-    if (this.#orphans === 0) return this.#areElsewhere;
     // Of some that still wait for the sake of others, all was removed.
-    return this.#areElsewhere || [...this.#copies.values()].some(({ size }) => size > 0);
+    return this.#areElsewhere || this.#copies.size > 0;
   }
 
   /** Whether any that waits may be held below the GPU, where a clear leaves it. */
   get mayBeLower(): boolean {
-    const isLower = ([place, { size }]: readonly [string, { readonly size: number }]): boolean =>
-      size > 0 && !place.startsWith("gpu ");
-    return this.#areElsewhere || [...this.#copies].some(isLower);
+    const isLower = (place: string): boolean => !place.startsWith("gpu ");
+    return this.#areElsewhere || [...this.#copies.keys()].some(isLower);
   }
 
   /** Whether an earlier relay held some, which nobody brings home any more. */
@@ -65,13 +63,12 @@ export class Orphans {
     const siblings = this.#byParent.get(parent);
     if (siblings === undefined) this.#byParent.set(parent, new Set([orphan]));
     else siblings.add(orphan);
-    const copies = this.#copies.get(place) ?? new Map<EngineKey, Orphan[]>();
+    const copies = this.#copies.get(place) ?? new Map<EngineKey, Map<Orphan, number>>();
     this.#copies.set(place, copies);
     for (const each of event.handles) {
       const handle = engineKey(each);
-      const waiting = copies.get(handle);
-      if (waiting === undefined) copies.set(handle, [orphan]);
-      else waiting.push(orphan);
+      const waiting = copies.get(handle) ?? new Map<Orphan, number>();
+      copies.set(handle, waiting.set(orphan, (waiting.get(orphan) ?? 0) + 1));
     }
     this.#orphans += 1;
     this.#tokens = tokens;
@@ -80,7 +77,7 @@ export class Orphans {
 
   /** Takes away one copy of a block that waits here. False: there is none. */
   removed(handle: EngineKey, place: EventPlace): boolean {
-    const orphan = this.#copies.get(nameOf(place))?.get(handle)?.at(-1);
+    const [orphan] = this.#copies.get(nameOf(place))?.get(handle)?.keys() ?? [];
     if (orphan === undefined) return false;
     this.#forgetCopy(orphan, handle);
     orphan.removed.push(handle);
@@ -145,10 +142,12 @@ export class Orphans {
 
   #forgetCopy(orphan: Orphan, handle: EngineKey): void {
     const copies = this.#copies.get(orphan.place);
-    const waiting = copies?.get(handle) ?? [];
-    const position = waiting.lastIndexOf(orphan);
-    if (position >= 0) waiting.splice(position, 1);
-    if (waiting.length === 0) copies?.delete(handle);
+    const waiting = copies?.get(handle);
+    const left = (waiting?.get(orphan) ?? 0) - 1;
+    if (left > 0) waiting?.set(orphan, left);
+    else waiting?.delete(orphan);
+    if (waiting?.size === 0) copies?.delete(handle);
+    if (copies?.size === 0) this.#copies.delete(orphan.place);
   }
 }
 

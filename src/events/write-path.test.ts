@@ -135,7 +135,7 @@ class Model {
     if (step.do === "clear" && this.hasSeenCpu) this.isExact = false;
     if (step.do === "clear") this.clear();
     if (step.do === "remove") {
-      const orphan = this.waiting.findLast(
+      const orphan = this.waiting.find(
         (each) => step.tier === "gpu" && remainingOf(each).includes(step.block),
       );
       const isPlaced = (this[step.tier].get(step.block) ?? 0) > 0;
