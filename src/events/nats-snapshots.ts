@@ -7,12 +7,13 @@ import { DiscardPolicy, type JetStreamManager, StorageType } from "@nats-io/jets
 import { nuid } from "@nats-io/transport-node";
 import type { Clock } from "../core/clock.ts";
 import { messageOf } from "../core/errors.ts";
-import { type EndpointId, type Holder, holderName } from "../core/ids.ts";
+import { type EndpointId, holderName } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
 import { subjectToken } from "../core/subject-token.ts";
 import type { HolderCursor, Residency } from "../indexer/residency.ts";
 import type { EventsConfig } from "./config.ts";
+import { SnapshotAssembly } from "./snapshot-assembly.ts";
 import {
   decodeHead,
   decodePart,
@@ -220,20 +221,17 @@ export class NatsSnapshots {
         : endpoints.map((endpoint) => this.#subject(id, endpoint));
     let rows = 0;
     let found = 0;
-    let pending: SnapshotPart[] = [];
+    const assembly = new SnapshotAssembly();
     for (const subject of subjects) {
       for await (const data of this.#messages(subject)) {
         const part = decodePart(data);
         if (!part.ok) return { isWhole: false, rows };
         found += 1;
-        if (pending[0] !== undefined && !isSameHolder(pending[0], part.value)) pending = [];
-        pending.push(part.value);
-        if (!part.value.isLast) continue;
-        rows += this.#take(pending);
-        pending = [];
+        const whole = assembly.add(part.value);
+        if (whole !== null) rows += this.#take(whole);
       }
     }
-    return { isWhole: pending.length === 0 && (endpoints !== null || found === parts), rows };
+    return { isWhole: assembly.isWhole && (endpoints !== null || found === parts), rows };
   }
 
   async *#messages(subject: string): AsyncGenerator<Uint8Array> {
@@ -265,10 +263,6 @@ export class NatsSnapshots {
   #subject(id: string, endpoint: EndpointId): string {
     return `${this.#prefix}.${id}.${subjectToken(endpoint)}`;
   }
-}
-
-function isSameHolder(a: { readonly holder: Holder }, b: { readonly holder: Holder }): boolean {
-  return holderName(a.holder) === holderName(b.holder);
 }
 
 function isAhead(cursor: HolderCursor, known: HolderCursor | null): boolean {

@@ -50,8 +50,8 @@ describe("parts of a snapshot", () => {
         });
         expect(parts.flatMap((part) => part.rows)).toEqual(rows);
         expect(parts.flatMap((part) => [...part.ambiguous])).toEqual(keys);
-        expect(parts.map((part) => part.isLast)).toEqual(
-          parts.map((_, position) => position === parts.length - 1),
+        expect(parts.map((part) => [part.number, part.parts])).toEqual(
+          parts.map((_, number) => [number, parts.length]),
         );
         for (const part of parts) expect(part).toMatchObject({ holder, cursor });
       }),
@@ -99,7 +99,7 @@ describe("head of a snapshot", () => {
   it("is read back, and refused by name where it does not fit", () => {
     expect(decodeHead(text(head), 1)).toMatchObject({ ok: true, value: head });
     expect(decodeHead(text(head), 2)).toMatchObject({ ok: false, reason: "other-key-seed" });
-    const other = text(head).replace('"layout":4', '"layout":9');
+    const other = text(head).replace('"layout":5', '"layout":9');
     expect(decodeHead(other, 1)).toMatchObject({ ok: false, reason: "other-layout" });
     for (const none of ["", "{}", "null", text({ ...head, id: "a.b" })]) {
       expect(decodeHead(none, 1)).toMatchObject({ ok: false, reason: "malformed" });

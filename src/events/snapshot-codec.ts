@@ -2,7 +2,7 @@
  * A snapshot of the residency as messages: one or more parts for each holder, then a head that
  * names them. Pure.
  *
- * A part is msgpack `[endpoint, rank, isLast, cursor, handles, keys, copies, ambiguous]`: u64, u64 and
+ * A part is msgpack `[endpoint, rank, number, parts, cursor, handles, keys, copies, ambiguous]`: u64, u64 and
  * four u16 little endian per row, u64 per ambiguous key, of which the last parts tell. A holder's parts are made in one turn, so that rows and cursor fit together;
  * holders may differ in age, because each one's cursor says which batches of the log it has.
  */
@@ -18,7 +18,7 @@ import { isLaneName } from "./copy-lanes.ts";
 import { msgpackEnd } from "./msgpack-shape.ts";
 
 /** Layout of head and parts. */
-const LAYOUT = 4;
+const LAYOUT = 5;
 export const ROW_BYTES = 24;
 /** Bytes of a part beside its rows. */
 const PART_BYTES = 1024;
@@ -27,8 +27,10 @@ const DEPTH_MAX = 3;
 
 export interface SnapshotPart {
   readonly holder: Holder;
-  /** The holder's last part. */
-  readonly isLast: boolean;
+  /** Which of the holder's parts it is, from 0. */
+  readonly number: number;
+  /** How many the holder has. */
+  readonly parts: number;
   readonly cursor: HolderCursor;
   readonly rows: readonly (readonly [bigint, BlockRecord])[];
   readonly ambiguous: BigUint64Array;
@@ -91,7 +93,8 @@ const partSchema = z
   .tuple([
     z.string().refine(isEndpointAddress, "not host:port"),
     z.int().min(0).max(RANK_MAX),
-    z.boolean(),
+    z.int().min(0),
+    z.int().min(1),
     cursorSchema,
     z.instanceof(Uint8Array),
     z.instanceof(Uint8Array),
@@ -99,7 +102,7 @@ const partSchema = z
     z.instanceof(Uint8Array).refine(({ length }) => length % 8 === 0, "not whole keys"),
   ])
   .refine(
-    ([, , , , handles, keys, copies]) =>
+    ([, , , , , handles, keys, copies]) =>
       handles.length % 8 === 0 && keys.length === handles.length && copies.length === keys.length,
     "columns differ",
   );
@@ -165,7 +168,7 @@ export function encodeParts(
     const keyStart = Math.max(0, part - rowParts) * rowsMax;
     const keyEnd = Math.max(0, part + 1 - rowParts) * rowsMax;
     return encoder.encode([
-      ...[holder.endpointId, holder.rank, part === partCount - 1, cursorFields],
+      ...[holder.endpointId, holder.rank, part, partCount, cursorFields],
       ...[bytesOf(handles.subarray(start, end)), bytesOf(keys.subarray(start, end))],
       ...[
         bytesOf(copies.subarray(start * 4, end * 4)),
@@ -186,7 +189,7 @@ export function decodePart(data: Uint8Array): Result<SnapshotPart, "malformed"> 
   }
   const part = partSchema.safeParse(fields);
   if (!part.success) return refused("malformed", z.prettifyError(part.error));
-  const [endpoint, rank, isLast, cursor, handleBytes, keyBytes, copyBytes, ambiguousBytes] =
+  const [endpoint, rank, number, parts, cursor, handleBytes, keyBytes, copyBytes, ambiguousBytes] =
     part.data;
   const handles = new BigUint64Array(new Uint8Array(handleBytes).buffer);
   const keys = new BigUint64Array(new Uint8Array(keyBytes).buffer);
@@ -197,7 +200,7 @@ export function decodePart(data: Uint8Array): Result<SnapshotPart, "malformed"> 
   ]);
   const ambiguous = new BigUint64Array(new Uint8Array(ambiguousBytes).buffer);
   const holder = { endpointId: endpointId(endpoint), rank };
-  return ok({ holder, isLast, cursor, rows, ambiguous });
+  return ok({ holder, number, parts, cursor, rows, ambiguous });
 }
 
 function bytesOf(words: BigUint64Array | Uint16Array): Uint8Array {
