@@ -4,6 +4,7 @@ import { Router } from "zeromq";
 import { nodeClock } from "../core/node-clock.ts";
 import type { EventMessage } from "./frames.ts";
 import { parseReply, replayZmqEvents } from "./zmq-replay.ts";
+import { MESSAGE_BYTES_MAX } from "./zmq-subscriber.ts";
 
 interface Exchange {
   /** Absent where the capture tells no kind of socket: a DEALER then. */
@@ -84,6 +85,21 @@ describe("replay", () => {
     await silent.request;
     abort.abort();
     expect(await replay).toBe("failed");
+  });
+
+  it("takes no message beyond what a subscription takes", async () => {
+    const seq = Buffer.alloc(8);
+    const { address } = await engine([[Buffer.alloc(0), seq, Buffer.alloc(MESSAGE_BYTES_MAX + 1)]]);
+    const abort = new AbortController();
+    routers[0]?.events.on("disconnect", () => abort.abort());
+    const heard: EventMessage[] = [];
+    const onMessage = (message: EventMessage): void => {
+      heard.push(message);
+      abort.abort();
+    };
+    const deps = { clock: nodeClock, onMessage, signal: abort.signal };
+    expect(await replayZmqEvents({ address, fromSeq: 0 }, deps)).toBe("failed");
+    expect(heard.length).toBe(0);
   });
 
   it("refuses replies of other shapes", () => {

@@ -10,6 +10,7 @@ import { type Clock, sleep } from "../core/clock.ts";
 import { ok, type Result, refused } from "../core/result.ts";
 import type { EventMessage } from "./frames.ts";
 import { zmqContext } from "./zmq-context.ts";
+import { MESSAGE_BYTES_MAX } from "./zmq-subscriber.ts";
 
 /** Longest wait for the next reply, ms: the engine serves replays between its own steps. */
 const REPLY_MS_MAX = 5000;
@@ -36,6 +37,7 @@ export async function replayZmqEvents(
   const socket = new Dealer({
     context: zmqContext,
     linger: 0,
+    maxMessageSize: MESSAGE_BYTES_MAX,
     receiveTimeout: REPLY_MS_MAX,
     sendTimeout: REPLY_MS_MAX,
     ipv6: true,
