@@ -88,7 +88,7 @@ export class EventStream {
 
   /** Gives up what is known of the holder, and asks its engine again where that can be. */
   resync(): void {
-    this.#take(this.relay.resync());
+    this.#takeFrom(() => this.relay.resync());
   }
 
   /** A reader lacks something: has the engine tell its life again, after the pause for that. */
@@ -268,10 +268,10 @@ export class EventStream {
       if (signal.aborted) return;
       meter.count("kvatlas_events_replays_total", { outcome });
       if (outcome === "failed") continue;
-      this.#take(this.relay.replayEnded());
+      this.#takeFrom(() => this.relay.replayEnded());
       return;
     }
-    if (!signal.aborted) this.#take(this.relay.replayFailed());
+    if (!signal.aborted) this.#takeFrom(() => this.relay.replayFailed());
   }
 
   #refuse(reason: string, detail: string, payload: Uint8Array): void {

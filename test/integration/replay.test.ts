@@ -205,6 +205,37 @@ describe.each(["seq", "topic-seq"] as const)("with replies of form %s", (replayF
     expect(truth(engine)).toEqual(expect.arrayContaining(known));
   });
 
+  it("what is lost because the sink throws at a replay's end is told again", async () => {
+    const residency = newResidency();
+    const meter = recordingMeter();
+    const ports = { clock: nodeClock, log: silentLog, meter };
+    const applier = new Applier({ ...ports, residency });
+    await complete(engine, 1);
+    await complete(engine, 2);
+    const seqLast = engine.publishedSeq();
+    let isFaulty = true;
+    const sink = {
+      accept: (batch: KeyedBatch): boolean => {
+        if (!isFaulty || batch.seq !== seqLast) return applier.accept(batch);
+        isFaulty = false;
+        throw new Error("a fault of this program");
+      },
+    };
+    const hasher = await createBlockHasher(0);
+    const ingest = new Ingest({ ...ports, residency, hasher, sink, ready: Promise.resolve() });
+    stops.push(() => ingest.stop());
+    const holder = { endpointId: endpointId(engine.address), rank: 0 };
+    const { replayAddress } = engine;
+    const source = { holder, model: MODEL, address: engine.kvEventsAddress, topic: "" };
+    ingest.reconcile([{ ...source, replayAddress }]);
+    await waitUntil("it was lost", () => !isFaulty);
+    const isExact = (): boolean => residency.cursorOf(holder)?.state === "EXACT";
+    await waitUntil("it is EXACT", isExact, 15_000);
+    await healed({ engine, holder, residency, meter });
+    const reason = "internal-error";
+    expect(meter.total("kvatlas_events_refused_total", { reason })).toBe(1);
+  });
+
   it.each(["throws", "is full"])("what is lost because the sink %s is told again", async (how) => {
     const residency = newResidency();
     const meter = recordingMeter();
