@@ -21,6 +21,9 @@ export type OwnStore = Pick<
   "blockSizeTokens" | "medium" | "loraName" | "loraId" | "extraKeys" | "cacheSalt"
 >;
 
+/** Told among a life's lanes: that adapters, salts or images were told of. */
+export const IDENTITIES_TOLD = "IDENTITIES";
+
 export class ConnectorRule {
   readonly #isConnector: boolean;
   /** Sizes of the blocks that the engine itself has on its GPU, tokens. */
@@ -73,6 +76,10 @@ export class ConnectorRule {
   /** What was told before is not known: until a size is, what is written as a connector's is its own. */
   setSizesMissed(): void {
     this.#areSizesMissed = true;
+  }
+
+  setIdentitiesTold(): void {
+    this.#hasIdentities = true;
   }
 
   clear(): void {

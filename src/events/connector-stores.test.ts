@@ -220,6 +220,22 @@ describe("another relay", () => {
     ]);
   });
 
+  it("knows that tokens alone make no key", () => {
+    const stream = new Stream("vllm");
+    stream.say(1, own, stored([99], ids(BLOCK, 500), BLOCK, { extra_keys: [["salt"]] }));
+    const deps = { holder, model: "m", hasher, canReplay: false, hintLifeMs: LIFE_MS };
+    const restored = new HolderRelay(deps);
+    restored.restoreCursor(stream.residency.cursorOf(holder) ?? expect.fail());
+    const adopting = new HolderRelay(deps);
+    for (const batch of stream.batches) adopting.adopt(batch);
+    const decoded = createEventDecoder("vllm").decode(msgpackPayload([2, [chunk(901)], 0]));
+    const batch = decoded.ok ? decoded.value : null;
+    for (const next of [restored, adopting]) {
+      const { events } = next.live({ seq: 1, batch }).batches[0] ?? expect.fail();
+      expect(events.filter(({ type }) => type === "stored")).toEqual([]);
+    }
+  });
+
   it("takes a chunk for a connector's before it has heard of the engine's own blocks", () => {
     const stream = new Stream("vllm");
     stream.say(1, own);

@@ -1,6 +1,6 @@
 /** A connector's stores -> keyed events: hints of bounded life, and their ends. Pure. */
 import { type Tier, tierOfMedium } from "../tiers/tier.ts";
-import type { ConnectorRule } from "./connector-rule.ts";
+import { type ConnectorRule, IDENTITIES_TOLD } from "./connector-rule.ts";
 import type { CopyLanes } from "./copy-lanes.ts";
 import type { HandleMap } from "./handle-map.ts";
 import type { EndedHints, Hints } from "./hints.ts";
@@ -54,7 +54,8 @@ export class HintKeyer {
   /** A store of the engine itself: the first that tells of an identity ends the hints without one. */
   noteOwn(event: BlockStored, keyed: KeyedEvent[]): void {
     const { hints, rule } = this.#deps;
-    if (rule.noteOwn(event)) keyed.push(...this.#removalsOf(hints.takeAll()));
+    if (!rule.noteOwn(event)) return;
+    keyed.push({ type: "lane", name: IDENTITIES_TOLD }, ...this.#removalsOf(hints.takeAll()));
   }
 
   /** Ends those whose life is over. */
