@@ -16,16 +16,10 @@ import type { TruthBlock } from "./chaos-content.ts";
 import type { ChaosEngine } from "./chaos-engine.ts";
 import { type ChaosPrompts, longestChain, NOTHING_MATCHED } from "./chaos-prompts.ts";
 import type { Holdings, Said } from "./chaos-said.ts";
+import { ChaosStore } from "./chaos-store.ts";
 
 /** The router holds, or claims, what is not so. */
 export class Divergence extends Error {}
-
-interface KeptHolder {
-  readonly holder: Holder;
-  readonly cursor: HolderCursor | null;
-  readonly rows: readonly (readonly [bigint, BlockRecord])[];
-  readonly ambiguous: BigUint64Array;
-}
 
 /** Some rows a part, so that holders have several. */
 const PART_BYTES_MAX = 2048;
@@ -35,7 +29,8 @@ export class ChaosRouter {
   readonly #engineOf: (holder: Holder) => ChaosEngine;
   readonly #prompts: ChaosPrompts;
   #index = new HotIndex();
-  #residency = new Residency({ index: this.#index, entriesMax: 1_000_000 });
+  #residency = newResidency(this.#index);
+  #store = new ChaosStore();
   #applier = this.#newApplier();
   /** Keys of each life that were claimed by blocks which a relay that started anew cannot know of. */
   readonly #forgotten = new Map<string, Set<bigint>>();
@@ -79,13 +74,27 @@ export class ChaosRouter {
     return cursor.reason === "catching-up" || isHealable(cursor.reason ?? "");
   }
 
-  /** What a store would have. */
-  kept(): readonly KeptHolder[] {
-    return this.#residency.holders().map((holder) => ({
-      ...{ holder, cursor: this.#residency.cursorOf(holder) },
-      rows: [...this.#residency.records(holder)],
-      ambiguous: this.#residency.ambiguousKeys(holder),
-    }));
+  /** Writes what has changed, or as much as a portion has. Returns whether nothing is left. */
+  keep(portionBytesMax: number): boolean {
+    const flush = this.#residency.takeFlush(portionBytesMax);
+    this.#store.write(flush);
+    return flush.isRoundEnd;
+  }
+
+  /** What another process has that reads a snapshot of what was kept. */
+  snapshot(residency: Residency = newResidency()): Residency {
+    const kept = newResidency();
+    this.#store.restore(kept);
+    for (const holder of kept.holders()) {
+      const parts = encodeParts(kept, holder, PART_BYTES_MAX).flatMap((data) => {
+        const part = decodePart(data);
+        return part.ok ? [part.value] : [];
+      });
+      const cursor = parts[0]?.cursor ?? null;
+      const ambiguous = BigUint64Array.from(parts.flatMap((part) => [...part.ambiguous]));
+      residency.replace(holder, { cursor, rows: parts.flatMap(({ rows }) => rows), ambiguous });
+    }
+    return residency;
   }
 
   /** The relay starts anew, without any row: it knows of no claim that was before. */
@@ -93,11 +102,15 @@ export class ChaosRouter {
     for (const { plainKey } of this.#engineOf(holder).blocks()) this.#forgetClaim(holder, plainKey);
   }
 
-  restart(kept: readonly KeptHolder[]): void {
+  /** From what was kept; a new replica has a snapshot of that, and no store. */
+  restart({ isReplica }: { readonly isReplica: boolean }): void {
     this.#index = new HotIndex();
-    this.#residency = new Residency({ index: this.#index, entriesMax: 1_000_000 });
+    this.#residency = newResidency(this.#index);
+    if (isReplica) {
+      this.snapshot(this.#residency);
+      this.#store = new ChaosStore();
+    } else this.#store.restore(this.#residency);
     this.#applier = this.#newApplier();
-    for (const { holder, ...known } of kept) this.#residency.replace(holder, known);
   }
 
   #forgetClaim(holder: Holder, plainKey: bigint): void {
@@ -301,23 +314,6 @@ function isWhole({ state, reason }: HolderCursor): boolean {
   return state === "EXACT" || reason === "no-removals";
 }
 
-/** What another process has that reads a snapshot of this. */
-export function fromSnapshot(kept: readonly KeptHolder[]): Residency {
-  const written = newResidency();
-  const read = newResidency();
-  for (const { holder, ...known } of kept) {
-    written.replace(holder, known);
-    const parts = encodeParts(written, holder, PART_BYTES_MAX).flatMap((data) => {
-      const part = decodePart(data);
-      return part.ok ? [part.value] : [];
-    });
-    const cursor = parts[0]?.cursor ?? null;
-    const ambiguous = BigUint64Array.from(parts.flatMap((part) => [...part.ambiguous]));
-    read.replace(holder, { cursor, rows: parts.flatMap(({ rows }) => rows), ambiguous });
-  }
-  return read;
-}
-
-function newResidency(): Residency {
-  return new Residency({ index: new HotIndex(), entriesMax: 1_000_000 });
+function newResidency(index = new HotIndex()): Residency {
+  return new Residency({ index, entriesMax: 1_000_000 });
 }

@@ -107,6 +107,11 @@ export class ChaosStream {
     this.#decoder = createEventDecoder(engineNameOf(this.engine.traits));
   }
 
+  /** The relay has all that an earlier one left: of hints nobody knows the age. */
+  ready(): void {
+    this.take(this.relay.elapsed(0));
+  }
+
   /** The engine's process is gone: a replay that runs breaks off, or goes on with the next life. */
   engineRestarted(): void {
     this.reconnect({ isLossy: this.#chance.is(0.6) });

@@ -16,7 +16,7 @@ import { HINT_LIFE_MS } from "./chaos-held.ts";
 import { type Kind, kindOf, type Turn, traitsOf, turnOf, UNHEARD_OF } from "./chaos-kinds.ts";
 import { batchesOf, ChaosLog, NO_LOG_FAULTS } from "./chaos-log.ts";
 import { ChaosPrompts } from "./chaos-prompts.ts";
-import { ChaosRouter, Divergence, fromSnapshot } from "./chaos-router.ts";
+import { ChaosRouter, Divergence } from "./chaos-router.ts";
 import { ChaosStream, NO_WAY_FAULTS, type WayFaults } from "./chaos-stream.ts";
 import { type EngineTraits, engineNameOf } from "./chaos-wire.ts";
 
@@ -74,7 +74,9 @@ class History {
   /** Place of the router's reader, and of what the log has thrown away. */
   #readTo = 0;
   #purgedTo = 0;
-  #kept: { readonly router: ReturnType<ChaosRouter["kept"]>; readonly readTo: number };
+  /** Of the last round of writing that has ended, and of the one that goes on. */
+  #keptTo = 0;
+  #keepingTo: number | null = null;
   #nowMs = 1_700_000_000_000;
   readonly router: ChaosRouter;
   messages = 0;
@@ -112,7 +114,6 @@ class History {
         );
       }
     }
-    this.#kept = { router: this.router.kept(), readTo: 0 };
   }
 
   run(): void {
@@ -200,9 +201,7 @@ class History {
       overtake: () => this.#overtake(),
       elapsed: () => stream.elapsed(this.#nowMs),
       resync: () => stream.resync(),
-      keep: () => {
-        this.#kept = { router: this.router.kept(), readTo: this.#readTo };
-      },
+      keep: () => this.#keep(),
       ask: () => this.router.checkMatches(this.#holders),
     };
     turns[turnOf(this.#kind, chance)]();
@@ -264,17 +263,28 @@ class History {
     for (const batch of batches) this.router.accept(batch);
   }
 
+  /** The router writes all, or what is of one holder: it goes on with the others next time. */
+  #keep(): void {
+    this.#keepingTo ??= this.#readTo;
+    const isPart = this.#kind !== "any" && this.#chance.is(0.3);
+    const isEnd = this.router.keep(isPart ? 1 : Number.POSITIVE_INFINITY);
+    if (!isEnd) return;
+    this.#keptTo = this.#keepingTo;
+    this.#keepingTo = null;
+  }
+
   /** A router that was killed goes on with what it had written last. */
   #restartRouter(): void {
-    const { router, readTo } = this.#kept;
-    this.router.restart(router);
-    this.#readTo = readTo;
+    this.router.restart({ isReplica: this.#kind !== "any" && this.#chance.is(0.3) });
+    this.#readTo = this.#keptTo;
+    this.#keepingTo = null;
     if (this.#log !== null) return;
     for (const holder of this.#holders) {
       const stream = this.#streamOf(holder);
       const relay = this.#newRelay(holder, stream.engine.traits);
       this.router.restoreRelay(relay, MODEL, engineNameOf(stream.engine.traits));
       stream.restarted(relay);
+      stream.ready();
       this.#mayGoOnUnheard(stream);
     }
   }
@@ -284,23 +294,28 @@ class History {
     const log = this.#log;
     if (log === null) return;
     const isLogGone = this.#chance.is(0.2);
-    const kept = this.#kind !== "any" && this.#chance.is(0.5) ? this.#kept : null;
+    const isFromKept = !isLogGone && this.#kind !== "any" && this.#chance.is(0.5);
+    const snapshot = isFromKept ? this.router.snapshot() : null;
     log.relaysKilled();
     for (const holder of this.#holders) {
       this.router.relayForgets(holder);
       const stream = this.#streamOf(holder);
       const relay = this.#newRelay(holder, stream.engine.traits);
       stream.restarted(relay);
-      if (kept === null || isLogGone) continue;
-      restoreRelay(relay, fromSnapshot(kept.router), {
+      if (snapshot === null) continue;
+      restoreRelay(relay, snapshot, {
         ...{ model: MODEL, engine: engineNameOf(stream.engine.traits) },
       });
     }
-    const tailFrom = isLogGone ? log.messages.length : Math.max(this.#purgedTo, kept?.readTo ?? 0);
+    const keptTo = isFromKept ? this.#keptTo : 0;
+    const tailFrom = isLogGone ? log.messages.length : Math.max(this.#purgedTo, keptTo);
     for (const message of log.messages.slice(tailFrom)) {
       for (const batch of batchesOf(message)) this.#streamOf(batch.holder).relay.adopt(batch);
     }
-    for (const stream of this.#streams.values()) this.#mayGoOnUnheard(stream);
+    for (const stream of this.#streams.values()) {
+      stream.ready();
+      this.#mayGoOnUnheard(stream);
+    }
   }
 
   #purge(log: ChaosLog): void {
