@@ -31,7 +31,7 @@ export function startWritePath(config: Config, deps: WritePathDeps): WritePath {
     const ingest = new Ingest({ ...deps, ...hintOptions(config), sink: applier, ready });
     return { ingest, detail: (): string => "direct from the engines", stop: () => ingest.stop() };
   }
-  const onTruncated = (): void => applier.truncated();
+  const onTruncated: LogReader["onTruncated"] = (endpoint) => applier.truncated(endpoint);
   const onBatch = (batch: KeyedBatch): void => void applier.accept(batch);
   return startRelayedWritePath(config, deps, { onBatch, onTruncated, tailOf: null });
 }
@@ -56,7 +56,7 @@ function startReadingWritePath(config: Config, deps: WritePathDeps): WritePath {
       applier.accept(batch);
       heardMs.set(holderName(batch.holder), clock.nowMs());
     },
-    onTruncated: (): void => applier.truncated(),
+    onTruncated: (endpoint): void => applier.truncated(endpoint),
     onRestored: (): void => {},
     onAsk: null,
     tailOf: null,
@@ -100,7 +100,7 @@ function startReadingWritePath(config: Config, deps: WritePathDeps): WritePath {
 /** What reads back from the log: a router all of it, a relay the tail of its own endpoints. */
 export interface LogReader {
   readonly onBatch: (batch: KeyedBatch) => void;
-  readonly onTruncated: () => void;
+  readonly onTruncated: (endpoint: EndpointId | null) => void;
   readonly tailOf: (() => readonly EndpointId[]) | null;
 }
 

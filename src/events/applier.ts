@@ -5,7 +5,7 @@
  * earlier life of the engine is fenced off. No state claims EXACT on partial knowledge.
  */
 import type { Clock } from "../core/clock.ts";
-import { type Holder, holderName } from "../core/ids.ts";
+import { type EndpointId, type Holder, holderName } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
 import { BLOCK_SIZES_MAX } from "../indexer/holder-state.ts";
@@ -105,12 +105,13 @@ export class Applier implements KeyedSink {
   }
 
   /**
-   * Messages of the log were gone before they were read: no holder is known to be whole, until its
-   * next message shows that none of its own was among them.
+   * Messages of the log, of one endpoint or (null) of any, were gone before they were read: no holder is
+   * known to be whole, until its next message shows that none of its own was among them.
    */
-  truncated(): void {
+  truncated(endpoint: EndpointId | null = null): void {
     const { residency } = this.#deps;
     for (const holder of residency.holders()) {
+      if (endpoint !== null && holder.endpointId !== endpoint) continue;
       const cursor = residency.cursorOf(holder);
       if (cursor?.state !== "EXACT") continue;
       residency.setCursor(holder, { ...cursor, ...TRUNCATED });

@@ -15,12 +15,14 @@ import {
 } from "@nats-io/jetstream";
 import { type Clock, sleep } from "../core/clock.ts";
 import { messageOf } from "../core/errors.ts";
+import type { EndpointId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
 import type { Residency } from "../indexer/residency.ts";
 import type { KeyedBatch } from "./keyed-batch.ts";
 import { decodeKeyedBatches } from "./keyed-batch-codec.ts";
 import { placeOf, type StreamPlace, streamReplaced } from "./nats-place.ts";
+import { endpointOf } from "./nats-stream.ts";
 
 const RETRY_MS = 250;
 /** Messages that the server may send ahead: of LOG_MESSAGE_BYTES_MAX each, below its max_pending of 64 MiB. */
@@ -39,8 +41,8 @@ export interface ConsumeDeps {
   readonly onCaughtUp: () => void;
   /** Loads a snapshot, where there is one: the cursor does not reach what the stream retains. */
   readonly bootstrap: () => Promise<void>;
-  /** Messages between cursor and stream are gone for good. */
-  readonly onTruncated: () => void;
+  /** Messages are gone for good: of this endpoint, or (null) between cursor and stream, of any. */
+  readonly onTruncated: (endpoint: EndpointId | null) => void;
   /** Makes the stream again where it is gone. */
   readonly renew: (options: { readonly isReplaced: boolean }) => Promise<void>;
   /** Aborts when the connection that is now in use was lost and is there again. */
@@ -125,7 +127,7 @@ async function startOf(place: StreamPlace, deps: ConsumeDeps): Promise<number> {
   const isSameStream = cursor?.stream === place.created && cursor.seq <= place.lastSeq;
   const start = isSameStream ? cursor.seq + 1 : 1;
   if (!isSameStream) residency.setLogCursor({ stream: place.created, seq: 0 });
-  if (start < place.firstSeq) onTruncated();
+  if (start < place.firstSeq) onTruncated(null);
   return start;
 }
 
@@ -154,13 +156,15 @@ async function readMessages(
 }
 
 function apply(message: JsMsg, place: StreamPlace, deps: ConsumeDeps): void {
-  const { residency, onBatch, log, meter } = deps;
+  const { residency, onBatch, onTruncated, log, meter } = deps;
   const decoded = decodeKeyedBatches(message.data);
   if (decoded.ok) {
     for (const batch of decoded.value) onBatch(batch);
   } else {
     meter.count("kvatlas_events_refused_total", { reason: decoded.reason });
     log.warn({ seq: message.seq, detail: decoded.detail }, "log message refused");
+    // It may have been an engine's last word, which no gap would show.
+    onTruncated(endpointOf(message.subject));
   }
   residency.setLogCursor({ stream: place.created, seq: message.seq });
 }

@@ -39,7 +39,7 @@ export interface NatsLogDeps {
   /** The residency has been given what a snapshot says. */
   readonly onRestored: () => void;
   /** Messages of the log were gone before they were read. */
-  readonly onTruncated: () => void;
+  readonly onTruncated: (endpoint: EndpointId | null) => void;
   /** A reader lacks something that an engine can tell again. Null: no engine's sockets are here. */
   readonly onAsk: ((ask: HolderAsk) => void) | null;
   /** A relay's endpoints: of these alone the tail is read, once. Null: a router, which reads on. */

@@ -6,8 +6,8 @@ import {
   StorageType,
 } from "@nats-io/jetstream";
 import { nanos } from "@nats-io/transport-node";
-import type { EndpointId } from "../core/ids.ts";
-import { subjectToken } from "../core/subject-token.ts";
+import { type EndpointId, endpointId, isEndpointAddress } from "../core/ids.ts";
+import { subjectToken, tokenText } from "../core/subject-token.ts";
 import type { EventsConfig } from "./config.ts";
 
 const HOUR_MS = 3_600_000;
@@ -17,6 +17,12 @@ const DUPLICATE_WINDOW_MS = 120_000;
 /** Subject of one endpoint's events. Tokens are escaped, so that no two endpoints share one. */
 export function eventSubject(pool: string, endpoint: EndpointId): string {
   return `kvatlas.kv.${subjectToken(pool)}.${subjectToken(endpoint)}`;
+}
+
+/** Whose events a subject is of; null: no endpoint's. */
+export function endpointOf(subject: string): EndpointId | null {
+  const name = tokenText(subject.slice(subject.lastIndexOf(".") + 1));
+  return name !== null && isEndpointAddress(name) ? endpointId(name) : null;
 }
 
 /** Subjects of all endpoints of a pool. */

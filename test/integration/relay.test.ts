@@ -1,6 +1,8 @@
 /** Engines -> relay process -> NATS -> routers: restarts, lost logs, and replicas that start later. */
 import { connect } from "@nats-io/transport-node";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { Holder } from "../../src/core/ids.ts";
+import { eventSubject } from "../../src/events/nats-stream.ts";
 import type { HolderCursor, Residency } from "../../src/indexer/residency.ts";
 import { requireBinary } from "../harness/binaries.ts";
 import { type FleetRouter, holderOf, RelayedFleet, SPACE } from "../harness/relayed-fleet.ts";
@@ -235,6 +237,21 @@ describe.skipIf(nats.isMissing)(`relay and routers${nats.note}`, { timeout: 60_0
     await waitUntil("incomplete", () => snapshots(later, "load", "incomplete") === 1, WAIT_MS);
     // The log has all of it.
     await fleet.equalsTruth(later);
+  });
+
+  it("a message that is damaged in the log is asked for, though its engine is silent", async () => {
+    const router = await fleet.startRouter();
+    await fleet.complete(1, 10);
+    await fleet.isExact(router);
+    const [engine, other] = fleet.engines.map(holderOf);
+    if (engine === undefined || other === undefined) throw new Error("no engines");
+    const client = (await fleet.server.manager()).jetstream();
+    await client.publish(eventSubject("default:lab-8b:0", engine.endpointId), new Uint8Array(9));
+    const cursorOf = (holder: Holder) => router.residency.cursorOf(holder);
+    const isDoubted = (): boolean => cursorOf(engine)?.reason === "log-truncated";
+    await waitUntil("nobody knows what it said", isDoubted, WAIT_MS);
+    expect(cursorOf(other)?.state).toBe("EXACT");
+    await fleet.isExact(router);
   });
 
   it("garbage and repeats in the streams change nothing", async () => {
