@@ -22,11 +22,17 @@ export class BodyBuffer {
     return this.#bytes;
   }
 
+  /** Takes so much of the budget for what waits with the body. False: the budget does not allow it. */
+  reserve(bytes: number): boolean {
+    if (!this.#budget.reserve(bytes)) return false;
+    this.#reservedBytes += bytes;
+    return true;
+  }
+
   /** Where the body would pass a limit, the chunk is not kept. */
   push(chunk: Buffer): "kept" | "too-large" | "over-budget" {
     if (this.#bytes + chunk.length > this.bytesMax) return "too-large";
-    if (!this.#budget.reserve(chunk.length)) return "over-budget";
-    this.#reservedBytes += chunk.length;
+    if (!this.reserve(chunk.length)) return "over-budget";
     this.#bytes += chunk.length;
     // A body sent byte by byte must not cost an object for each byte. Merging equal sizes, as a
     // binary counter does, copies each byte at most log2(MERGE_BYTES) times.

@@ -19,16 +19,20 @@ export interface Headers {
   /** ":method", ":path", ":status" and the like. */
   readonly pseudo: ReadonlyMap<string, string>;
   readonly fields: ReadonlyMap<string, string>;
+  /** Length of all names and values, characters. */
+  readonly length: number;
 }
 
 /** Repeated fields are joined with ", " as RFC 9110 section 5.2 allows. */
 export function readHeaders(map: HeaderMap__Output | undefined): Headers {
   const pseudo = new Map<string, string>();
   const fields = new Map<string, string>();
+  let length = 0;
   for (const header of map?.headers ?? []) {
     const name = common((header.key ?? "").toLowerCase());
     if (name === "") continue;
     const value = common(textOf(header));
+    length += name.length + value.length;
     if (name.startsWith(":")) {
       pseudo.set(name, value);
       continue;
@@ -36,7 +40,7 @@ export function readHeaders(map: HeaderMap__Output | undefined): Headers {
     const earlier = fields.get(name);
     fields.set(name, earlier === undefined ? value : `${earlier}, ${value}`);
   }
-  return { pseudo, fields };
+  return { pseudo, fields, length };
 }
 
 export function withoutRoutingHeaders(

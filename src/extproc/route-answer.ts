@@ -1,5 +1,7 @@
 /** The messages that give a gateway the destination of its request, in the order of its mode. Pure. */
+
 import type { ProcessingResponse } from "./gen/envoy/service/ext_proc/v3/ProcessingResponse.ts";
+import type { ProtocolConfiguration__Output } from "./gen/envoy/service/ext_proc/v3/ProtocolConfiguration.ts";
 import {
   bodyReplacement,
   type Route,
@@ -9,6 +11,18 @@ import {
 } from "./responses.ts";
 
 export type RequestMode = "duplex" | "buffered" | "headers-only";
+
+export function requestModeOf(config: ProtocolConfiguration__Output): RequestMode {
+  switch (config.request_body_mode) {
+    case "FULL_DUPLEX_STREAMED":
+      return "duplex";
+    case "BUFFERED":
+    case "BUFFERED_PARTIAL":
+      return "buffered";
+    default:
+      return "headers-only";
+  }
+}
 
 export interface RoutedRequest {
   readonly mode: RequestMode;

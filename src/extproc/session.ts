@@ -26,12 +26,14 @@ import { BODY_BUDGET_SPENT, bodyTooLarge, HEADERS_MISSING, SUBSET_EMPTY } from "
 import type { ClaimedId } from "./request-ids.ts";
 import { ResponsePhase } from "./response-phase.ts";
 import { immediateResponse } from "./responses.ts";
-import { type RequestMode, routeAnswer } from "./route-answer.ts";
+import { type RequestMode, requestModeOf, routeAnswer } from "./route-answer.ts";
 import type { SessionInput, SessionOutput, StreamOutcome } from "./session-io.ts";
 
 const EMPTY = Buffer.alloc(0);
 const OUT_OF_ORDER = { kind: "count", reason: "protocol-order" } as const;
-const NO_HEADERS: Headers = { pseudo: new Map(), fields: new Map() };
+const NO_HEADERS: Headers = { pseudo: new Map(), fields: new Map(), length: 0 };
+/** Characters of one request's headers and hints that do not count against the bodies' budget. */
+export const UNCOUNTED_HEADERS_MAX = 16_384;
 
 type RequestState =
   /** No message yet. */
@@ -175,8 +177,8 @@ export class Session {
 
   #onRequestHeaders(message: ProcessingRequest__Output): SessionOutput[] {
     if (this.#state !== "waiting") return this.#onHeadersAgain(message);
-    const { pseudo, fields } = readHeaders(message.request_headers?.headers);
-    this.#headers = { pseudo, fields: withoutRoutingHeaders(fields) };
+    const { pseudo, fields, length } = readHeaders(message.request_headers?.headers);
+    this.#headers = { pseudo, fields: withoutRoutingHeaders(fields), length };
     this.#isPrefillClaimed = fields.has(PREFILLER_KEY);
     const hint = readSubsetHint(message.metadata_context);
     const isObeyed = this.#options.isTestSelectionOn;
@@ -204,6 +206,11 @@ export class Session {
 
   #refusalByHeaders(message: HttpHeaders__Output | undefined): Refusal | null {
     if (this.#subset !== null && this.#subset.length === 0) return SUBSET_EMPTY;
+    const held = (this.#subset ?? []).reduce(
+      (sum, each) => sum + each.length,
+      this.#headers.length,
+    );
+    if (!this.#body.reserve(Math.max(0, held - UNCOUNTED_HEADERS_MAX))) return BODY_BUDGET_SPENT;
     const isBodySeen = this.#mode !== "headers-only" && message?.end_of_stream !== true;
     const bytes = Number(this.#headers.fields.get("content-length"));
     return isBodySeen && bytes > this.#options.bodyBytesMax
@@ -377,18 +384,6 @@ export class Session {
       ...this.#response.end(isSeenThrough ? "complete" : "aborted"),
       { kind: "close", outcome },
     ];
-  }
-}
-
-function requestModeOf(config: ProtocolConfiguration__Output): RequestMode {
-  switch (config.request_body_mode) {
-    case "FULL_DUPLEX_STREAMED":
-      return "duplex";
-    case "BUFFERED":
-    case "BUFFERED_PARTIAL":
-      return "buffered";
-    default:
-      return "headers-only";
   }
 }
 

@@ -7,6 +7,7 @@ export interface Must {
 }
 
 const SESSION = "src/extproc/session.test.ts";
+const SUBSET = "src/extproc/session-subset.test.ts";
 const RESPONSE = "src/extproc/session-response.test.ts";
 const SERVER = "src/extproc/grpc-ext-proc.test.ts";
 const ENVOY = "test/integration/ext-proc-envoy.test.ts";
@@ -36,8 +37,8 @@ export const PROTOCOL_MUSTS: readonly Must[] = [
       "With the key `x-gateway-destination-endpoint-subset` set, it MUST select from the list only.",
     shownBy: [
       [ENVOY, "honours the gateway's subset hint, with and without port"],
-      [SESSION, "is read from a list"],
-      [SESSION, "is read from a comma-separated string"],
+      [SUBSET, "is read from a list"],
+      [SUBSET, "is read from a comma-separated string"],
       ["src/router/decide.test.ts", "chooses a ready endpoint of the subset"],
     ],
   },
@@ -45,7 +46,7 @@ export const PROTOCOL_MUSTS: readonly Must[] = [
     demand:
       "With an empty list, or none of it eligible, it MUST return an ImmediateResponse with 503.",
     shownBy: [
-      [SESSION, "refuses with 503 when it is"],
+      [SUBSET, "refuses with 503 when it is"],
       [ENVOY, "honours the gateway's subset hint, with and without port"],
       [GATEWAYS, "answers 503 when the subset names no endpoint of the pool"],
     ],
@@ -146,8 +147,8 @@ export const PRACTICE_MUSTS: readonly Must[] = [
       "`test-epp-endpoint-selection` of the conformance tests is obeyed, where it is switched on.",
     shownBy: [
       [GATEWAYS, "steers where extProc.isTestSelectionOn is"],
-      [SESSION, "restricts the endpoints, within the gateway's subset hint"],
-      [SESSION, "has no effect unless it is switched on"],
+      [SUBSET, "restricts the endpoints, within the gateway's subset hint"],
+      [SUBSET, "has no effect unless it is switched on"],
     ],
   },
   {
