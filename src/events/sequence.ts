@@ -8,6 +8,8 @@ export interface EngineMessage {
   readonly batch: KvEventBatch | null;
   /** Memory that its events take; default 0: of an engine that cannot be asked again. */
   readonly bytes?: number;
+  /** An answer brought it: the live socket may not have said it; default false. */
+  readonly isAnswer?: boolean;
 }
 
 /** A message in its place. */
@@ -90,11 +92,15 @@ export function hold(replay: Replay, message: EngineMessage, share: HeldShare | 
 export function askAgain(replay: Replay | null, cursor: SequenceCursor | null): number {
   const seq = cursor?.seq ?? -1;
   if (replay !== null) {
-    if (replay.newest !== null) replay.held.unshift(ownMessage(replay.newest));
+    if (replay.newest !== null) replay.held.unshift(ofAnswer(ownMessage(replay.newest)));
     replay.newest = null;
     replay.isLifeOpen = seq >= 0;
   }
   return replay?.isHealing === true ? 0 : Math.max(0, seq);
+}
+
+export function ofAnswer(message: EngineMessage): EngineMessage {
+  return { ...message, isAnswer: true };
 }
 
 /** A copy that holds on to no bytes of the wire. */
@@ -139,6 +145,10 @@ export function heardBefore(
 export function isHeard(message: EngineMessage, { held }: Replay): boolean {
   const engineMs = engineMsOf(message);
   return held.some(
-    (each) => each.seq === message.seq && engineMs > 0 && engineMsOf(each) === engineMs,
+    (each) =>
+      each.isAnswer !== true &&
+      each.seq === message.seq &&
+      engineMs > 0 &&
+      engineMsOf(each) === engineMs,
   );
 }

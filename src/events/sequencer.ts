@@ -22,6 +22,7 @@ import {
   isOfBefore,
   NOTHING_SAID,
   newReplay,
+  ofAnswer,
   type Place,
   type Replay,
   type SequenceCursor,
@@ -149,7 +150,7 @@ export class Sequencer {
     if (this.#replay === replay) {
       replay.newest = message;
       if (this.#placeOf(message) !== "repeat") replay.isBehind = true;
-    } else this.#hold(message);
+    } else this.#hold(ofAnswer(message));
     return this.#step();
   }
 
@@ -214,7 +215,7 @@ export class Sequencer {
       this.#isUnproven = false;
     } else if (message.seq <= cursor.seq) {
       // Held, so that an answer that does not get there is noticed.
-      this.#beginLife([message, ...replay.held]);
+      this.#beginLife([ofAnswer(message), ...replay.held]);
     } else {
       // The buffer begins behind the cursor: what it has is all that can be known, and of any life.
       replay.isLifeOpen = false;

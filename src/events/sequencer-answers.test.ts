@@ -1,4 +1,4 @@
-/** Answers that tell an engine's life anew, and end before what had been heard of it. */
+/** What answers show, and do not show, of an engine's life. */
 import { describe, expect, it } from "vitest";
 import type { EngineMessage } from "./sequence.ts";
 import { Sequencer } from "./sequencer.ts";
@@ -53,4 +53,20 @@ describe.each([
     ask(sequencer);
     expect(answered(sequencer, [message(0, 2)])).toEqual([2, 0, false]);
   });
+});
+
+it("an answer is no proof of what the live socket said before a message of that answer", () => {
+  const sequencer = heardTo(3);
+  expect(sequencer.connected().replayFrom).toBe(3);
+  // Of the second life, while the engine is in its third and answers already.
+  for (const seq of [0, 1]) sequencer.live(message(seq, 2));
+  sequencer.replayed(message(3, 3));
+  expect(sequencer.replayed(message(4, 3)).replayFrom).toBe(0);
+  sequencer.live(message(2, 2));
+  const steps = [3, 4].map((seq) => sequencer.replayed(message(seq, 3)));
+  const { deliveries } = steps[1] ?? expect.fail();
+  expect(deliveries.map(({ seq, isUnproven }) => [seq, isUnproven])).toEqual([
+    ...[0, 1, 2].map((seq) => [seq, false]),
+    [3, true],
+  ]);
 });
