@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { jsonPayload, trtllmBlock } from "../../test/harness/event-samples.ts";
+import { eventSamples, jsonPayload, trtllmBlock } from "../../test/harness/event-samples.ts";
+import { mutatePayload } from "../../test/harness/mutate.ts";
+import { seededRandom } from "../core/random.ts";
 import type { KvEvent } from "./kv-event.ts";
 import { PARTIAL_BLOCKS_MAX, TrtllmDecoder } from "./trtllm-decoder.ts";
 
@@ -219,6 +221,21 @@ describe("a drain", () => {
     );
     const [gpu, cpu] = [["GPU"], ["CPU"]];
     expect(media).toEqual([gpu, gpu, ["CPU", "GPU"], gpu, cpu, [], gpu, []]);
+  });
+
+  it("never throws, and says what the whole answer does", () => {
+    const samples = eventSamples().trtllm;
+    const answer = samples.at(-1) ?? new Uint8Array();
+    const whole = new TrtllmDecoder().decodeAnswer(answer);
+    const drained = new TrtllmDecoder().drain(answer);
+    const events = drained.ok ? drained.value.flatMap(({ batch }) => batch?.events ?? []) : [];
+    expect(whole.ok && whole.value.events).toEqual(events);
+    expect(events.length).toBeGreaterThan(3);
+    const decoder = new TrtllmDecoder();
+    for (let seed = 0; seed < 3000; seed += 1) {
+      const drain = decoder.drain(mutatePayload(answer, seededRandom(seed)));
+      if (!drain.ok) expect(drain.detail).not.toBe("");
+    }
   });
 
   it("that is none is refused", () => {
