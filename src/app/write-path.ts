@@ -10,6 +10,7 @@ import type { KeyedBatch } from "../events/keyed-batch.ts";
 import { ASK_MS } from "../events/nats-asks.ts";
 import { NatsLog } from "../events/nats-log.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
+import { LogStrangers } from "./log-strangers.ts";
 import type { EventSide } from "./write-side.ts";
 
 export interface WritePath {
@@ -49,10 +50,15 @@ function startReadingWritePath(config: Config, deps: WritePathDeps): WritePath {
     log.ask({ how: "overtake", holder, epoch });
   };
   const applier = new Applier({ ...deps, onFenced });
+  const strangers = new LogStrangers();
   const log = new NatsLog({
     ...deps,
     ...logOptions(config),
     onBatch: (batch): void => {
+      if (!strangers.admits(batch.holder)) {
+        deps.meter.count("kvatlas_events_refused_total", { reason: "unknown-endpoint" });
+        return;
+      }
       applier.accept(batch);
       heardMs.set(holderName(batch.holder), clock.nowMs());
     },
@@ -77,6 +83,7 @@ function startReadingWritePath(config: Config, deps: WritePathDeps): WritePath {
   const ingest: EventSide = {
     reconcile: (current): void => {
       sources = current;
+      strangers.reconcile(current.map(({ holder }) => holder));
       forget();
     },
     // What the engines' sockets say only their relays know.

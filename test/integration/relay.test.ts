@@ -254,6 +254,26 @@ describe.skipIf(nats.isMissing)(`relay and routers${nats.note}`, { timeout: 60_0
     await fleet.isExact(router);
   });
 
+  it("an endpoint that has left stays gone, though its relay still publishes", async () => {
+    const [router, other] = [await fleet.startRouter(), await fleet.startRouter()];
+    await fleet.complete(1, 10);
+    await fleet.isExact(router);
+    const [stays, leaves] = fleet.engines.map(holderOf);
+    if (stays === undefined || leaves === undefined) throw new Error("no engines");
+    const source = { holder: stays, model: "lab-8b", address: "", topic: "", replayAddress: null };
+    router.path.ingest.reconcile([source]);
+    await fleet.complete(11, 20);
+    await fleet.isExact(other);
+    const seq = (): number => router.residency.logCursor?.seq ?? 0;
+    await waitUntil("all is read", () => seq() === other.residency.logCursor?.seq, WAIT_MS);
+    expect(router.residency.holders()).toEqual([stays]);
+    expect(router.residency.cursorOf(stays)?.state).toBe("EXACT");
+    // Listed again, it is asked for.
+    fleet.learnFleet(router);
+    await fleet.complete(21, 24);
+    await fleet.isExact(router);
+  });
+
   it("garbage and repeats in the streams change nothing", async () => {
     const router = await fleet.startRouter();
     await fleet.complete(1, 10);
