@@ -10,12 +10,12 @@ import * as handles from "./handle-map/layout";
 import * as map from "./handle-map/map";
 import * as tombstones from "./handle-map/tombstones";
 import * as scanned from "./event-scan/layout";
+import { scanEvents } from "./event-scan/scan";
 import * as runs from "./relay-core/layout";
+import { plan } from "./relay-core/runs";
 
-export { scan } from "./event-scan/scan";
-export { buryAll, bytes, claimHeld, clear, create, destroy, restore, shared } from "./handle-map/map";
+export { buryAll, bytes, claimHeld, clear, create, destroy, restore } from "./handle-map/map";
 export { claimRun, findParents, removeRun } from "./relay-core/keyed-runs";
-export { plan } from "./relay-core/runs";
 
 export const SCAN_BYTES_MAX = scanned.SCAN_BYTES_MAX;
 export const LISTED_MAX = scanned.LISTED_MAX;
@@ -33,14 +33,24 @@ export const HANDLES_AT = handles.HANDLES_AT;
 export const KEYS_AT = handles.KEYS_AT;
 export const ROWS_AT = handles.ROWS_AT;
 export const COUNTS_AT = handles.COUNTS_AT;
+export const SHARED_AT = handles.SHARED_AT;
 
 export const RUNS_AT = runs.RUNS_AT;
+export const ROOT_AT = runs.ROOT_AT;
+export const SEED_AT = runs.SEED_AT;
 export const OUT_AT = runs.OUT_AT;
+
+/** Scans the message at PAYLOAD_BYTES_AT, see scanEvents, and puts its events together in runs. */
+export function scan(bytes: u32, storedFields: u32, removedFields: u32): i32 {
+  const events = scanEvents(bytes, storedFields, removedFields);
+  if (events >= 0) store<u32>(BATCH_AT, plan(events), scanned.BATCH_RUNS);
+  return events;
+}
 
 /** Adds one copy of each of the first blocks at HANDLES_AT, see addFrom. */
 export function add(at: usize, count: u32, isClaimed: bool): u32 {
   map.beginAdding();
-  return map.addFrom(at, HANDLES_AT, KEYS_AT, ROWS_AT, 0, count, isClaimed);
+  return map.addFrom(at, HANDLES_AT, KEYS_AT, ROWS_AT, 0, count, 0, isClaimed);
 }
 
 /** Takes one copy of each of the first blocks at HANDLES_AT away, see removeFrom. */

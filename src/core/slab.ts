@@ -16,18 +16,22 @@ export class Slab {
   readonly #slabBytes: number;
   #buffer: ArrayBuffer;
   #words: Uint32Array;
+  #longs: BigUint64Array;
   #bytesUsed = 0;
   /** Where the last `take` or `copy` has gone. */
   #taken: ArrayBuffer;
   #takenWords: Uint32Array;
+  #takenLongs: BigUint64Array;
 
   /** `slabBytes`: what a piece keeps alive, a multiple of 8; default 65,536. */
   constructor(slabBytes = SLAB_BYTES_DEFAULT) {
     this.#slabBytes = slabBytes;
     this.#buffer = new ArrayBuffer(slabBytes);
     this.#words = new Uint32Array(this.#buffer);
+    this.#longs = new BigUint64Array(this.#buffer);
     this.#taken = this.#buffer;
     this.#takenWords = this.#words;
+    this.#takenLongs = this.#longs;
   }
 
   /** Where the last `take` or `copy` has gone. */
@@ -40,19 +44,26 @@ export class Slab {
     return this.#takenWords;
   }
 
+  /** The same memory as 64-bit values. */
+  get longs(): BigUint64Array {
+    return this.#takenLongs;
+  }
+
   /**
    * A piece of so many words, that the caller fills and makes views of. Returns the place of the first in
    * `buffer`, a multiple of 8, in bytes.
    */
   take(length: number): number {
     if (4 * length > this.#slabBytes * PIECE_SHARE) {
-      this.#takenWords = new Uint32Array(length);
-      this.#taken = this.#takenWords.buffer as ArrayBuffer;
+      this.#taken = new ArrayBuffer((4 * length + 7) & ~7);
+      this.#takenWords = new Uint32Array(this.#taken);
+      this.#takenLongs = new BigUint64Array(this.#taken);
       return 0;
     }
     const place = this.#take(4 * length);
     this.#taken = this.#buffer;
     this.#takenWords = this.#words;
+    this.#takenLongs = this.#longs;
     return place;
   }
 
@@ -84,6 +95,7 @@ export class Slab {
     if (start + bytes > this.#slabBytes) {
       this.#buffer = new ArrayBuffer(this.#slabBytes);
       this.#words = new Uint32Array(this.#buffer);
+      this.#longs = new BigUint64Array(this.#buffer);
       start = 0;
     }
     this.#bytesUsed = start + ((bytes + 7) & ~7);

@@ -8,6 +8,7 @@ import type { Clock } from "../core/clock.ts";
 import { type EndpointId, type Holder, holderName } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Meter } from "../core/meter.ts";
+import { spanOf } from "../indexer/block-span.ts";
 import { BLOCK_SIZES_MAX } from "../indexer/holder-state.ts";
 import type { HolderCursor, HolderState, Residency } from "../indexer/residency.ts";
 import { LANES_MAX } from "./copy-lanes.ts";
@@ -155,16 +156,15 @@ export class Applier implements KeyedSink {
     const { residency, meter } = this.#deps;
     switch (event.type) {
       case "stored": {
-        const { blockSizeTokens } = event;
+        const { tier, blockSizeTokens, span = spanOf(event) } = event;
         if (blockSizeTokens > 0 && !sizes.includes(blockSizeTokens)) {
           // Nobody would look them up.
           const labels = { reason: "block-sizes-full" };
-          meter.count("kvatlas_events_refused_total", labels, event.handles.length);
+          meter.count("kvatlas_events_refused_total", labels, span.length);
           return "block-sizes-full";
         }
-        const { tier, handles, keys } = event;
-        const refused = residency.stored(holder, tier, handles, keys, event);
-        meter.count("kvatlas_events_blocks_total", STORED, event.handles.length);
+        const refused = residency.storedSpan(holder, tier, span);
+        meter.count("kvatlas_events_blocks_total", STORED, span.length);
         if (refused === 0) return null;
         meter.count("kvatlas_events_refused_total", { reason: "index-full" }, refused);
         return "index-full";

@@ -76,14 +76,18 @@ export function scanBatch(
   const told = words[BATCH + 2] ?? 0;
   if (!(ts >= 0 && ts <= tsMax) || (told > RANK_MAX && told !== NO_RANK)) return null;
   const rank = told === NO_RANK ? null : told;
-  const runs = core.plan(events);
+  const runs = words[BATCH + 5] ?? 0;
   if (runs === 0) {
     const made = eventsOf(events, payload);
     return made === null ? null : { ts, rank, events: made };
   }
-  const counts = { events, hashes: words[BATCH + 4] ?? 0, tokens: words[BATCH + 3] ?? 0 };
-  const make = (): KvEvent[] => eventsOf(events, NO_PAYLOAD) ?? [];
-  return new PlainBatch({ ts, rank, runs, counts, make });
+  const tokens = words[BATCH + 3] ?? 0;
+  const hashes = words[BATCH + 4] ?? 0;
+  return new PlainBatch({ ts, rank, runs, events, hashes, tokens, make: plainEventsOf });
+}
+
+function plainEventsOf(length: number): readonly KvEvent[] {
+  return eventsOf(length, NO_PAYLOAD) ?? [];
 }
 
 /** The first records as events, their lists as pieces of slabs. */

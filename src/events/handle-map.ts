@@ -11,8 +11,20 @@
 import { assert } from "../core/assert.ts";
 import { type BlockKey, blockKey, type EngineKey, engineKey } from "../core/ids.ts";
 import { Slab } from "../core/slab.ts";
+import { KeyedRun, RUN_BLOCK_WORDS } from "./keyed-run.ts";
 import type { PlainRun } from "./plain-batch.ts";
-import { COUNTS, core, coreViews, HANDLES, KEYS, OUT, ROWS } from "./relay-core.ts";
+import {
+  COUNTS,
+  core,
+  coreViews,
+  HANDLES,
+  KEYS,
+  OUT,
+  ROOT,
+  ROWS,
+  SEED,
+  SHARED,
+} from "./relay-core.ts";
 
 /** Blocks of one holder; an engine with more GPU, CPU and NVMe blocks than this is refused. */
 export const HANDLES_MAX = 8_388_608;
@@ -44,14 +56,6 @@ assert(
   "wasm/relay-core.ts has other limits",
 );
 const CALL_BLOCKS_MAX = core.CALL_BLOCKS_MAX.value;
-
-/** A run's blocks, see KeyedStored. */
-interface RunBlocks {
-  readonly handles: BigUint64Array;
-  readonly keys: BigUint64Array;
-  readonly parents: BigUint64Array;
-  readonly rows: Uint32Array;
-}
 
 /** Where the blocks of runs lie, and the rows of removed ones. */
 const slab = new Slab();
@@ -128,7 +132,8 @@ export class HandleMap {
     load(longs, KEYS, keys, start, end);
     const added = core.add(this.#map, end - start, origin === "claimed");
     const { words } = coreViews();
-    for (let at = 0; at < core.shared.value; at += 1) {
+    const shared = words[SHARED] ?? 0;
+    for (let at = 0; at < shared; at += 1) {
       this.#shared.push(keys[start + (words[COUNTS + at] ?? 0)] ?? 0n);
     }
     if (rows !== undefined) unload(words, ROWS, rows, start, added);
@@ -176,41 +181,42 @@ export class HandleMap {
 
   /** Whether the parents of a run of stores are known; `root` is that of events without one. */
   findParents({ run }: PlainRun, root: BlockKey): boolean {
-    return core.findParents(this.#map, run, root) !== 0;
+    coreViews().longs[ROOT] = root;
+    return core.findParents(this.#map, run) !== 0;
   }
 
   /**
-   * Hashes and adds the blocks of a run of stores whose parents were just found. Fewer than it has: the
-   * map is full. What is told lies in a slab.
+   * Hashes and adds the blocks of a run of stores whose parents were just found. Returns how many were
+   * added: fewer than it has, if the map is full. `claimedRun` tells of them.
    */
-  claimRun({ run, blocks }: PlainRun, seed: bigint): RunBlocks & { readonly added: number } {
-    let added = 0;
-    for (;;) {
-      added = core.claimRun(this.#map, run, seed, added);
+  claimRun({ run, blocks }: PlainRun, seed: bigint): number {
+    coreViews().longs[SEED] = seed;
+    for (let added = 0; ; added += 1) {
+      added = core.claimRun(this.#map, run, added);
       const { longs, words } = coreViews();
-      for (let at = 0; at < core.shared.value; at += 1) {
+      const shared = words[SHARED] ?? 0;
+      for (let at = 0; at < shared; at += 1) {
         this.#shared.push(longs[OUT / 2 + blocks + (words[COUNTS + at] ?? 0)] ?? 0n);
       }
-      if (added === blocks) break;
+      if (added === blocks) return added;
       const row = core.rowOf(this.#map, longs[OUT / 2 + added] ?? 0n);
-      if (row === NO_ROW) break;
+      if (row === NO_ROW) return added;
       this.#setCopies(row, this.#copiesOf(row) + 1);
       words[OUT + 6 * blocks + added] = row;
-      added += 1;
     }
-    const at = slab.copy(coreViews().words, OUT, OUT + 7 * blocks);
-    const { buffer } = slab;
-    return {
-      added,
-      handles: new BigUint64Array(buffer, at, blocks),
-      keys: new BigUint64Array(buffer, at + 8 * blocks, blocks),
-      parents: new BigUint64Array(buffer, at + 16 * blocks, blocks),
-      rows: new Uint32Array(buffer, at + 24 * blocks, blocks),
-    };
+  }
+
+  /** The blocks of a run that were just added. */
+  claimedRun({ blocks, blockSizeTokens }: PlainRun): KeyedRun {
+    const place = slab.copy(coreViews().words, OUT, OUT + RUN_BLOCK_WORDS * blocks);
+    return KeyedRun.inSlab(slab, place, blocks, blockSizeTokens);
   }
 
   /** Takes one copy of each block of a run of removals away. */
-  removeRun({ run, blocks }: PlainRun): Pick<RunBlocks, "handles" | "rows"> {
+  removeRun({ run, blocks }: PlainRun): {
+    readonly handles: BigUint64Array;
+    readonly rows: Uint32Array;
+  } {
     for (let removed = 0; ; removed += 1) {
       removed = core.removeRun(this.#map, run, removed);
       if (removed === blocks) break;

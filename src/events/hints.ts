@@ -16,6 +16,9 @@ export interface EndedHints {
   readonly handles: BigUint64Array;
 }
 
+/** Shared by the messages that have none, which are most. */
+const NONE_ENDED: readonly EndedHints[] = [];
+
 export class Hints {
   readonly lifeMs: number;
   /** When each ends, by handle and tier; oldest first, because all live equally long. */
@@ -65,8 +68,11 @@ export class Hints {
   }
 
   /** Takes those whose ends are to be said again. */
-  takeSaidAside(): EndedHints[] {
-    return this.#saidAside.splice(0);
+  takeSaidAside(): readonly EndedHints[] {
+    if (this.#saidAside.length === 0) return NONE_ENDED;
+    const saidAside = this.#saidAside;
+    this.#saidAside = [];
+    return saidAside;
   }
 
   /** Takes the oldest ones beyond the limit. */

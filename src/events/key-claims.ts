@@ -18,7 +18,7 @@ import type { PlainRun } from "./plain-batch.ts";
 const slab = new Slab();
 
 /** Blocks that are being claimed: their arrays are filled, event by event. */
-export type Claimed = Required<KeyedStored>;
+export type Claimed = Required<Omit<KeyedStored, "span">>;
 
 export interface ClaimingEvent extends Pick<BlockStored, "handles" | "tokens" | "blockSizeTokens"> {
   readonly parent: BlockKey;
@@ -58,13 +58,9 @@ export class KeyClaims {
     return this.#handles.findParents(run, this.#rootKey(null, run.blockSizeTokens));
   }
 
-  /** Adds the blocks of a run whose parents were just found; fewer than it has: the map is full. */
-  claimRun(run: PlainRun): { readonly claimed: Claimed; readonly added: number } {
-    // Written out: a rest or spread of their arrays takes as long as a block.
-    const { added, handles, keys, parents, rows } = this.#handles.claimRun(run, this.#hasher.seed);
-    const { blockSizeTokens } = run;
-    const type = "stored";
-    return { added, claimed: { type, tier: "gpu", handles, keys, parents, rows, blockSizeTokens } };
+  /** Adds the blocks of a run whose parents were just found. Returns how many: fewer if the map is full. */
+  claimRun(run: PlainRun): number {
+    return this.#handles.claimRun(run, this.#hasher.seed);
   }
 
   #rootKey(lora: string | null, blockSizeTokens: number): BlockKey {

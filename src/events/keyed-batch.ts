@@ -4,6 +4,7 @@
  * Token ids are gone at this point: they never enter NATS or LMDB.
  */
 import type { Holder } from "../core/ids.ts";
+import type { BlockSpan } from "../indexer/block-span.ts";
 import type { Tier } from "../tiers/tier.ts";
 
 export interface KeyedStored {
@@ -16,6 +17,8 @@ export interface KeyedStored {
   readonly parents?: BigUint64Array;
   /** Rows of the relay's handle map, which the residency takes over. They are not logged. */
   readonly rows?: Uint32Array;
+  /** Where these lists lie, if they are parts of larger ones: those are only made when asked for. */
+  readonly span?: BlockSpan;
   /** 0 when the blocks were placed by their handles alone. */
   readonly blockSizeTokens: number;
 }

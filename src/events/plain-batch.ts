@@ -40,9 +40,11 @@ interface Scanned {
   readonly rank: number | null;
   readonly runs: number;
   /** How many there are in all. */
-  readonly counts: { readonly events: number; readonly hashes: number; readonly tokens: number };
-  /** Makes them of what was scanned last. */
-  readonly make: () => readonly KvEvent[];
+  readonly events: number;
+  readonly hashes: number;
+  readonly tokens: number;
+  /** Makes the first events of what was scanned last. */
+  readonly make: (events: number) => readonly KvEvent[];
 }
 
 /** The one that was scanned last, while its events lie in the core's memory. */
@@ -72,13 +74,13 @@ export class PlainBatch implements KvEventBatch {
   get events(): readonly KvEvent[] {
     if (this.#events === null) {
       assert(last === this, "the events of a message that was keyed are gone");
-      this.#events = this.#scanned.make();
+      this.#events = this.#make();
     }
     return this.#events;
   }
 
   get bytes(): number {
-    return listedBytes(this.#scanned.counts);
+    return listedBytes(this.#scanned);
   }
 
   /** How many runs there are where they lie; 0: they are not there any more, or were taken. */
@@ -88,8 +90,12 @@ export class PlainBatch implements KvEventBatch {
     return this.#scanned.runs;
   }
 
+  #make(): readonly KvEvent[] {
+    return this.#scanned.make(this.#scanned.events);
+  }
+
   #leave(): void {
-    if (!this.#areRunsTaken) this.#events ??= this.#scanned.make();
+    if (!this.#areRunsTaken) this.#events ??= this.#make();
   }
 }
 

@@ -4,6 +4,7 @@ import { beforeAll, expect, it } from "vitest";
 import { madeBatch } from "../../test/harness/made-batch.ts";
 import { type BlockHasher, createBlockHasher } from "../keys/block-hasher.ts";
 import { HolderKeyer } from "./holder-keyer.ts";
+import type { KeyedEvent } from "./keyed-batch.ts";
 import type { KvEventBatch } from "./kv-event.ts";
 import { PlainBatch } from "./plain-batch.ts";
 import { decodeAnyVllmBatch, decodeVllmBatch } from "./vllm-decoder.ts";
@@ -18,6 +19,21 @@ beforeAll(async () => {
 function decoded(result: ReturnType<typeof decodeVllmBatch>): KvEventBatch {
   if (!result.ok) throw new Error(result.detail);
   return result.value;
+}
+
+/** A run makes its arrays when they are asked for. */
+function fieldsOf(event: KeyedEvent): KeyedEvent {
+  if (event.type !== "stored") return event;
+  const { type, tier, handles, keys, blockSizeTokens, parents, rows } = event;
+  return {
+    type,
+    tier,
+    handles,
+    keys,
+    blockSizeTokens,
+    ...(parents && { parents }),
+    ...(rows && { rows }),
+  };
 }
 
 /** Handles are few, so that they come again: with other tokens, after removal, as parents, unknown. */
@@ -79,7 +95,8 @@ it("keys plain messages where they lie as it does their events", () => {
         const batch = decoded(decodeVllmBatch(payload));
         if (batch instanceof PlainBatch) plain += 1;
         const keyed = keyer?.keyEvents(batch);
-        expect(keyed).toEqual(oracle?.keyEvents(decoded(decodeAnyVllmBatch(payload))));
+        const expected = oracle?.keyEvents(decoded(decodeAnyVllmBatch(payload)));
+        expect(keyed?.map(fieldsOf)).toEqual(expected?.map(fieldsOf));
         expect(keyer?.takeLeftOut()).toEqual(oracle?.takeLeftOut());
       }
     }),

@@ -8,7 +8,7 @@ import type { ConnectorRule } from "./connector-rule.ts";
 import type { CopyLanes } from "./copy-lanes.ts";
 import type { GroupRule } from "./group-rule.ts";
 import type { HandleMap } from "./handle-map.ts";
-import { firstOf, type KeyClaims } from "./key-claims.ts";
+import type { KeyClaims } from "./key-claims.ts";
 import type { KeyedEvent } from "./keyed-batch.ts";
 import type { KvEventBatch } from "./kv-event.ts";
 import type { LeftOutCounts } from "./left-out.ts";
@@ -49,7 +49,7 @@ export class PlainKeyer {
 
   /** Returns how many events are keyed. */
   #keyStores(run: PlainRun, keyed: KeyedEvent[]): number {
-    const { claims, leftOut, outlet, rule } = this.#deps;
+    const { claims, handles, leftOut, outlet, rule } = this.#deps;
     if (!claims.findParents(run)) return 0;
     // Of no identity, and so none that ends hints without one.
     rule.noteOwn(run);
@@ -58,14 +58,15 @@ export class PlainKeyer {
       for (let event = 1; event < run.events; event += 1) leftOut.count("other-group");
       return run.events;
     }
-    const { claimed, added } = claims.claimRun(run);
+    const added = claims.claimRun(run);
+    const claimed = handles.claimedRun(run);
     const place = { tier: "gpu", medium: run.medium, group, isHint: false } as const;
     if (added === run.blocks) {
       outlet.tell(claimed, place, keyed);
       return run.events;
     }
     const { events, blocks } = wholeEvents(run, added);
-    if (events > 0) outlet.tell(firstOf(claimed, blocks), place, keyed);
+    if (events > 0) outlet.tell(claimed.first(blocks), place, keyed);
     outlet.tell(null, place, keyed);
     return events + 1;
   }

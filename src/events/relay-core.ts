@@ -32,12 +32,12 @@ interface RelayCoreWasm {
   readonly KEYS_AT: Value;
   readonly ROWS_AT: Value;
   readonly COUNTS_AT: Value;
+  readonly SHARED_AT: Value;
   readonly RUNS_AT: Value;
+  readonly ROOT_AT: Value;
+  readonly SEED_AT: Value;
   readonly OUT_AT: Value;
-  /** Positions at COUNTS_AT since adding began. */
-  readonly shared: Value;
   scan(bytes: number, storedFields: number, removedFields: number): number;
-  plan(events: number): number;
   create(): number;
   destroy(map: number): void;
   clear(map: number): void;
@@ -54,8 +54,8 @@ interface RelayCoreWasm {
   copiesOf(map: number, row: number): number;
   setCopies(map: number, row: number, copies: number): void;
   handleAt(map: number, row: number): bigint;
-  findParents(map: number, run: number, root: bigint): number;
-  claimRun(map: number, run: number, seed: bigint, from: number): number;
+  findParents(map: number, run: number): number;
+  claimRun(map: number, run: number, from: number): number;
   removeRun(map: number, run: number, from: number): number;
 }
 
@@ -76,6 +76,10 @@ export const HANDLES = core.HANDLES_AT.value / 8;
 export const KEYS = core.KEYS_AT.value / 8;
 export const ROWS = core.ROWS_AT.value / 4;
 export const COUNTS = core.COUNTS_AT.value / 4;
+export const SHARED = core.SHARED_AT.value / 4;
+/** What a call is told in 64 bits: as an argument a bigint takes longer. */
+export const ROOT = core.ROOT_AT.value / 8;
+export const SEED = core.SEED_AT.value / 8;
 
 /** All of the memory. */
 export interface CoreViews {

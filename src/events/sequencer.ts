@@ -339,19 +339,18 @@ export class Sequencer {
     epoch: number,
     { isUnproven = false, isNote = false, isCatchingUp = false } = {},
   ): void {
-    const engineMs = engineMsOf(message);
+    const saidMs = engineMsOf(message);
     // An undecodable message says no time; the one before it still bounds what is a repeat.
-    const isTimeless = engineMs === 0 && this.#cursor?.epoch === epoch;
-    const cursorMs = isTimeless ? (this.#cursor?.engineMs ?? 0) : engineMs;
+    const isTimeless = saidMs === 0 && this.#cursor?.epoch === epoch;
+    const engineMs = isTimeless ? (this.#cursor?.engineMs ?? 0) : saidMs;
     const isFirst = this.#cursor?.epoch !== epoch || this.#epochStartMs === 0;
-    if (isFirst || (engineMs > 0 && engineMs < this.#epochStartMs)) this.#epochStartMs = cursorMs;
+    if (isFirst || (saidMs > 0 && saidMs < this.#epochStartMs)) this.#epochStartMs = engineMs;
     const { seq, batch } = message;
-    const place = { epoch, seq, engineMs: cursorMs };
-    if (epoch !== this.#cursor?.epoch || this.#isOwedTold(seq, engineMs)) this.#owed = null;
-    this.#cursor = place;
+    if (epoch !== this.#cursor?.epoch || this.#isOwedTold(seq, saidMs)) this.#owed = null;
+    this.#cursor = { epoch, seq, engineMs };
     this.#isUnproven = false;
     this.#isCursorUndecodable = batch === null;
-    this.#outbox.deliver({ ...place, batch, isUnproven, isNote, isCatchingUp });
+    this.#outbox.deliver({ epoch, seq, engineMs, batch, isUnproven, isNote, isCatchingUp });
     if (this.#replay !== null) this.#replay.isBehind = true;
   }
 

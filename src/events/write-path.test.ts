@@ -233,7 +233,9 @@ function logged(batch: KeyedBatch): KeyedBatch {
   // Parents and rows are for the same process, and stay out of the log.
   const events = batch.events.map((event) => {
     if (event.type === "removed") return { ...event, rows: undefined };
-    return event.type === "stored" ? { ...event, parents: undefined, rows: undefined } : event;
+    if (event.type !== "stored") return event;
+    const { type, tier, handles, keys, blockSizeTokens } = event;
+    return { type, tier, handles, keys, blockSizeTokens };
   });
   expect(decoded).toEqual({ ok: true, value: [{ ...batch, events }] });
   return decoded.ok ? (decoded.value[0] ?? batch) : batch;

@@ -5,6 +5,7 @@
  */
 import type { BlockKey, Holder } from "../core/ids.ts";
 import type { Tier } from "../tiers/tier.ts";
+import type { KeyPart } from "./block-span.ts";
 
 /** Leading blocks of one prompt that one holder has without a gap. */
 export interface HolderMatch {
@@ -58,9 +59,15 @@ export interface IndexWriter {
   /**
    * Keys of chains, in their order; to readers they appear at once, up to 4,096 of them. `parents`: the
    * key before each, where it is known, so that it is put behind that in memory; 0 for one that follows
-   * the key before it here.
+   * the key before it here. `part`: where they lie in these arrays, default: they are all of these.
    */
-  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array, parents?: BigUint64Array): number;
+  storeMany(
+    holder: Holder,
+    tier: Tier,
+    keys: BigUint64Array,
+    parents?: BigUint64Array,
+    part?: KeyPart,
+  ): number;
   /** Places of those keys of the last storeMany that its holder had already, in whatever tier. */
   readonly repeated: readonly number[];
   removeMany(holder: Holder, tier: Tier, keys: BigUint64Array): void;

@@ -2,6 +2,7 @@
 import type { BlockKey, Holder } from "../core/ids.ts";
 import type { Tier } from "../tiers/tier.ts";
 import type { IndexWriter } from "./block-index.ts";
+import type { KeyPart } from "./block-span.ts";
 import type { EvictionBoard } from "./eviction-board.ts";
 import { U64Cell } from "./u64-words.ts";
 
@@ -25,8 +26,14 @@ export class EvictionWatch implements IndexWriter {
     this.#board.removed(holder.endpointId, this.#cell.low, this.#cell.high);
   }
 
-  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array, parents?: BigUint64Array): number {
-    return this.#next.storeMany(holder, tier, keys, parents);
+  storeMany(
+    holder: Holder,
+    tier: Tier,
+    keys: BigUint64Array,
+    parents?: BigUint64Array,
+    part?: KeyPart,
+  ): number {
+    return this.#next.storeMany(holder, tier, keys, parents, part);
   }
 
   get repeated(): readonly number[] {

@@ -85,17 +85,16 @@ export class HandleSlots {
   }
 
   /**
-   * Loads the slots of handles that will be looked up: in a row they wait for memory together, later
+   * Loads the slots of `count` handles that will be looked up: in a row they wait for memory together, later
    * each would wait alone. Of a few nothing is loaded.
    */
-  touch(handles: BigUint64Array): void {
-    if (handles.length < TOUCHED_MIN) return;
+  touch(handles: BigUint64Array, start: number, count: number): void {
+    if (count < TOUCHED_MIN) return;
     const slots = this.#slots;
-    const { length } = slots;
     let touched = 0;
-    for (let position = 0; position < handles.length; position += 1) {
+    for (let position = start; position < start + count; position += 1) {
       cell.set(handles[position] ?? 0n);
-      touched += slots[homeOf(hashOf(cell.low, cell.high), length)] ?? 0;
+      touched += slots[homeOf(hashOf(cell.low, cell.high), slots.length)] ?? 0;
     }
     touchedCell[0] = touched;
   }

@@ -10,6 +10,7 @@
  */
 import { type BlockKey, blockKey } from "../core/ids.ts";
 import { TIERS } from "../tiers/tier.ts";
+import type { BlockSpan } from "./block-span.ts";
 import { CopyCounts } from "./copy-counts.ts";
 import { HandleSlots, NO_ROW, ROWS_MAX } from "./handle-slots.ts";
 import {
@@ -140,8 +141,28 @@ export class HolderTable {
   }
 
   /** Loads what looking these handles up will need; see HandleSlots. */
-  touch(handles: BigUint64Array): void {
-    this.#slots?.touch(handles);
+  touch(handles: BigUint64Array, start: number, count: number): void {
+    this.#slots?.touch(handles, start, count);
+  }
+
+  /**
+   * Makes the rows of blocks with their first copy, from the first block on while a relay names them rows
+   * that are free. Returns how many.
+   */
+  beginNamed(span: BlockSpan, tierOrder: number): number {
+    const { handles, handlesAt, keys, keysAt, rows, rowsAt, length } = span;
+    if (this.#slots !== null || rows === undefined) return 0;
+    const cell = this.#cell;
+    let begun = 0;
+    for (; begun < length; begun += 1) {
+      const row = rows[rowsAt + begun] ?? ROWS_MAX;
+      if (this.hasRow(row)) break;
+      cell.set(handles[handlesAt + begun] ?? 0n);
+      if (this.insert(cell.low, cell.high, row) === NO_ROW) break;
+      cell.set(keys[keysAt + begun] ?? 0n);
+      this.begin(row, tierOrder, cell.low, cell.high);
+    }
+    return begun;
   }
 
   /** Makes the row of a handle that was just looked for in vain; NO_ROW when the table has ROWS_MAX. */
@@ -311,9 +332,9 @@ export class HolderTable {
     return (
       row >= 0 &&
       row < this.#rowEnd &&
+      this.#copies.bytes[row] !== 0 &&
       this.#handles[2 * row] === low &&
-      this.#handles[2 * row + 1] === high &&
-      this.#copies.bytes[row] !== 0
+      this.#handles[2 * row + 1] === high
     );
   }
 

@@ -8,6 +8,7 @@
 import { type BlockKey, type Holder, holderName } from "../core/ids.ts";
 import { TIERS, type Tier, tierOrder } from "../tiers/tier.ts";
 import type { BlockIndex, HolderMatch, IndexStats, PrefixMatch } from "./block-index.ts";
+import { allOf, type KeyPart } from "./block-span.ts";
 import type { EvictionGuide } from "./evictor.ts";
 import { HolderNames } from "./holder-names.ts";
 import { createTable, openTable, type TableHandle, type TableWasm } from "./table-memory.ts";
@@ -79,20 +80,28 @@ export class HotIndex implements BlockIndex, EvictionGuide {
     this.removeMany(holder, tier, this.#single);
   }
 
-  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array, parents?: BigUint64Array): number {
+  storeMany(
+    holder: Holder,
+    tier: Tier,
+    keys: BigUint64Array,
+    parents?: BigUint64Array,
+    part: KeyPart = allOf(keys),
+  ): number {
     const slot = this.#knownSlot(holder) ?? this.#newSlot(holder);
     this.#repeated = NO_PLACES;
+    const { length, keysAt, parentsAt } = part;
     if (slot === NO_SLOT) {
-      this.#slotless += keys.length;
-      return keys.length;
+      this.#slotless += length;
+      return length;
     }
     const order = tierOrder(tier);
     const entries = this.#entries[order] ?? 0;
     const refused = this.#refused[0] ?? 0;
-    for (let start = 0; start < keys.length; start += this.#keys.length) {
-      const count = this.#load(this.#keys, keys, start);
+    for (let start = 0; start < length; start += this.#keys.length) {
+      const count = Math.min(length - start, this.#keys.length);
+      copy(this.#keys, keys, keysAt + start, count);
       // What lies in the next chunk goes on behind the last one.
-      if (parents !== undefined) this.#load(this.#parents, parents, start);
+      if (parents !== undefined) copy(this.#parents, parents, parentsAt + start, count);
       this.#wasm.storeMany(4 * slot + order, count, parents !== undefined);
       const repeated = this.#repeatedCount[0] ?? 0;
       if (repeated > 0) this.#noteRepeated(start, repeated);
@@ -111,7 +120,9 @@ export class HotIndex implements BlockIndex, EvictionGuide {
     const order = tierOrder(tier);
     const entries = this.#entries[order] ?? 0;
     for (let start = 0; start < keys.length; start += this.#keys.length) {
-      this.#wasm.removeMany(4 * slot + order, this.#load(this.#keys, keys, start));
+      const count = Math.min(keys.length - start, this.#keys.length);
+      copy(this.#keys, keys, start, count);
+      this.#wasm.removeMany(4 * slot + order, count);
     }
     this.#held[slot] = (this.#held[slot] ?? 0) + (this.#entries[order] ?? 0) - entries;
   }
@@ -156,14 +167,6 @@ export class HotIndex implements BlockIndex, EvictionGuide {
     this.#repeated = [...this.#repeated, ...Array.from(places, (place) => start + place)];
   }
 
-  /** Copies a chunk of words to where the table reads them; returns how many. */
-  #load(target: BigUint64Array, from: BigUint64Array, start: number): number {
-    const length = Math.min(from.length - start, target.length);
-    if (length > COPIED_BY_LOOP) target.set(from.subarray(start, start + length));
-    else for (let at = 0; at < length; at += 1) target[at] = from[start + at] ?? 0n;
-    return length;
-  }
-
   #knownSlot(holder: Holder): number | undefined {
     if (holder === this.#lastHolder) return this.#lastSlot;
     const slot = this.#slotOf.get(holder) ?? this.#slots.get(holderName(holder));
@@ -190,4 +193,10 @@ export class HotIndex implements BlockIndex, EvictionGuide {
     this.#names.give(slot, holder);
     return slot;
   }
+}
+
+/** Copies so many values from `start` on to where the table reads them. */
+function copy(target: BigUint64Array, from: BigUint64Array, start: number, count: number): void {
+  if (count > COPIED_BY_LOOP) target.set(from.subarray(start, start + count));
+  else for (let at = 0; at < count; at += 1) target[at] = from[start + at] ?? 0n;
 }

@@ -9,6 +9,7 @@ import type { Holder } from "../core/ids.ts";
 import { TIERS, type Tier } from "../tiers/tier.ts";
 import type { AmbiguousKeys } from "./ambiguous-keys.ts";
 import type { IndexWriter } from "./block-index.ts";
+import { allOf, type KeyPart } from "./block-span.ts";
 
 interface Owner {
   readonly holder: Holder;
@@ -34,16 +35,37 @@ export class IndexEntries {
   }
 
   /** Returns how many the index refused: the engine has them, and nobody will find them. */
-  enter(owner: Owner, tier: Tier, keys: BigUint64Array, parents?: BigUint64Array): number {
+  enter(
+    owner: Owner,
+    tier: Tier,
+    keys: BigUint64Array,
+    parents?: BigUint64Array,
+    part: KeyPart = allOf(keys),
+  ): number {
     this.#repeated = NO_KEYS;
-    if (keys.length === 0) return 0;
-    this.total += keys.length;
-    const told = owner.ambiguous.size === 0 ? keys : owner.ambiguous.without(keys);
-    if (told.length === 0) return 0;
-    const toldParents = told.length === parents?.length ? parents : undefined;
-    const refused = this.#index.storeMany(owner.holder, tier, told, toldParents);
+    const { keysAt, length } = part;
+    if (length === 0) return 0;
+    this.total += length;
+    if (owner.ambiguous.size > 0) {
+      const told = owner.ambiguous.without(keys.subarray(keysAt, keysAt + length));
+      if (told.length === 0) return 0;
+      if (told.length < length) return this.#tell(owner, tier, told, undefined, allOf(told));
+    }
+    return this.#tell(owner, tier, keys, parents, part);
+  }
+
+  #tell(
+    { holder }: Owner,
+    tier: Tier,
+    keys: BigUint64Array,
+    parents: BigUint64Array | undefined,
+    part: KeyPart,
+  ): number {
+    const refused = this.#index.storeMany(holder, tier, keys, parents, part);
     const { repeated } = this.#index;
-    if (repeated.length > 0) this.#repeated = counted(repeated.map((place) => told[place] ?? 0n));
+    if (repeated.length > 0) {
+      this.#repeated = counted(repeated.map((place) => keys[part.keysAt + place] ?? 0n));
+    }
     return refused;
   }
 

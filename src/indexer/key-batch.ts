@@ -12,6 +12,11 @@ export class KeyBatch {
     return this.#length;
   }
 
+  /** Begins with what was pushed; valid until the next `start`. */
+  get buffer(): BigUint64Array {
+    return this.#keys;
+  }
+
   /** What was pushed; valid until the next `start`. */
   get keys(): BigUint64Array {
     return this.#keys.subarray(0, this.#length);

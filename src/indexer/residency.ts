@@ -8,6 +8,7 @@
 import type { Holder } from "../core/ids.ts";
 import { TIERS, type Tier, tierOrder } from "../tiers/tier.ts";
 import type { IndexWriter } from "./block-index.ts";
+import { type BlockSpan, spanOf } from "./block-span.ts";
 import { COPIES_MAX } from "./copy-counts.ts";
 import { type EvictionGuide, Evictor } from "./evictor.ts";
 import { type Flush, FlushRounds } from "./flush-rounds.ts";
@@ -63,12 +64,7 @@ export class Residency {
     this.#evictor = new Evictor({ index, guide, onEvicted, entriesMax, tenants: this.#tenants });
   }
 
-  /**
-   * Adds one copy of each block; others are evicted for them where the index is full. Returns how many
-   * blocks of this holder are lost by that: refused, or evicted. `parents` are the keys before
-   * them, as of IndexWriter; `rows` those of the relay's handle map, where that tells all events of this
-   * holder here, in their order.
-   */
+  /** `stored` of lists that are arrays of their own. */
   stored(
     holder: Holder,
     tier: Tier,
@@ -76,48 +72,75 @@ export class Residency {
     keys: BigUint64Array,
     { parents, rows }: { readonly parents?: BigUint64Array; readonly rows?: Uint32Array } = {},
   ): number {
+    const named = { ...(parents && { parents }), ...(rows && { rows }) };
+    return this.storedSpan(holder, tier, spanOf({ handles, keys, ...named }));
+  }
+
+  /**
+   * Adds one copy of each block; others are evicted for them where the index is full. Returns how many
+   * blocks of this holder are lost by that: refused, or evicted. Rows are told where the relay tells all
+   * events of this holder here, in their order.
+   */
+  storedSpan(holder: Holder, tier: Tier, span: BlockSpan): number {
     const tenant = this.#tenants.of(holder);
     if (tier !== "gpu") tenant.hasSeenLowerTiers = true;
     const { table } = tenant;
+    const { length } = span;
     const blocksBefore = table.blocks;
-    if (this.#entries.total + handles.length > this.#entriesMax) this.#makeRoom(handles.length);
+    if (this.#entries.total + length > this.#entriesMax) this.#makeRoom(length);
     let lost = blocksBefore - table.blocks;
+    const isRoom = this.#entries.total + length <= this.#entriesMax;
+    const begun = isRoom ? table.beginNamed(span, tierOrder(tier)) : 0;
+    // Mostly all blocks are new to it.
+    if (begun === length) lost += this.#entries.enter(tenant, tier, span.keys, span.parents, span);
+    else lost += this.#storeEach(tenant, tier, span, begun);
+    if (this.#entries.repeated.size > 0) this.#findShared(tenant, tier, span);
+    return lost;
+  }
+
+  /** Stores blocks of which the first `begun` have begun their rows. Returns how many are lost. */
+  #storeEach(tenant: Tenant, tier: Tier, span: BlockSpan, begun: number): number {
+    const { table } = tenant;
+    const { handles, handlesAt, keys, keysAt, parentsAt, rows, rowsAt, length } = span;
     const order = tierOrder(tier);
     const cell = this.#cell;
     const batch = this.#batch;
-    batch.start(handles.length);
-    table.touch(handles);
-    let inserted = 0;
-    for (let position = 0; position < handles.length; position += 1) {
-      cell.set(handles[position] ?? 0n);
-      const { low, high } = cell;
-      const named = rows === undefined ? NO_ROW : (rows[position] ?? NO_ROW);
-      let row = table.find(low, high, named);
-      const before = row === NO_ROW ? 0 : table.copies(row, order);
-      if (before === 0 && this.#entries.total + batch.length >= this.#entriesMax) {
-        lost += 1;
-        continue;
-      }
-      if (row === NO_ROW) {
-        row = table.insert(low, high, named);
-        if (row === NO_ROW) {
+    batch.start(length);
+    table.touch(handles, handlesAt, length);
+    let lost = 0;
+    for (let position = 0; position < length; position += 1) {
+      if (position >= begun) {
+        cell.set(handles[handlesAt + position] ?? 0n);
+        const { low, high } = cell;
+        const named = rows === undefined ? NO_ROW : (rows[rowsAt + position] ?? NO_ROW);
+        const row = table.find(low, high, named);
+        const before = row === NO_ROW ? 0 : table.copies(row, order);
+        if (row !== NO_ROW && before > 0) {
+          if (before < COPIES_MAX) table.setCopies(row, order, before + 1);
+          continue;
+        }
+        if (this.#entries.total + batch.length >= this.#entriesMax) {
           lost += 1;
           continue;
         }
-        cell.set(keys[position] ?? 0n);
-        table.begin(row, order, cell.low, cell.high);
-        batch.push(cell.low, cell.high);
-        inserted += 1;
-        continue;
-      }
-      if (before < COPIES_MAX) table.setCopies(row, order, before + 1);
-      if (before === 0) batch.push(table.keyLow(row), table.keyHigh(row));
+        if (row !== NO_ROW) {
+          table.setCopies(row, order, 1);
+          batch.push(table.keyLow(row), table.keyHigh(row));
+          continue;
+        }
+        const inserted = table.insert(low, high, named);
+        if (inserted === NO_ROW) {
+          lost += 1;
+          continue;
+        }
+        cell.set(keys[keysAt + position] ?? 0n);
+        table.begin(inserted, order, cell.low, cell.high);
+      } else cell.set(keys[keysAt + position] ?? 0n);
+      batch.push(cell.low, cell.high);
     }
-    // Mostly all blocks are new to it, and no view has to be made.
-    const entered = inserted === keys.length ? keys : batch.keys;
-    lost += this.#entries.enter(tenant, tier, entered, parents);
-    if (this.#entries.repeated.size > 0) this.#findShared(tenant, tier, handles, rows);
-    return lost;
+    const parents = batch.length === length ? span.parents : undefined;
+    const part = { length: batch.length, keysAt: 0, parentsAt };
+    return lost + this.#entries.enter(tenant, tier, batch.buffer, parents, part);
   }
 
   /** Takes one copy of each block away. Returns how many were not known in that tier. */
@@ -128,7 +151,7 @@ export class Residency {
     const cell = this.#cell;
     const batch = this.#batch;
     batch.start(handles.length);
-    table.touch(handles);
+    table.touch(handles, 0, handles.length);
     let unknown = 0;
     for (let position = 0; position < handles.length; position += 1) {
       cell.set(handles[position] ?? 0n);
@@ -345,11 +368,13 @@ export class Residency {
   }
 
   /** Disowns those keys that the last event entered for a handle, and that another handle has too. */
-  #findShared(tenant: Tenant, tier: Tier, handles: BigUint64Array, rows?: Uint32Array): void {
+  #findShared(tenant: Tenant, tier: Tier, span: BlockSpan): void {
     const { table } = tenant;
-    for (const [position, handle] of handles.entries()) {
-      this.#cell.set(handle);
-      const row = table.find(this.#cell.low, this.#cell.high, rows?.[position] ?? NO_ROW);
+    const { handles, handlesAt, rows, rowsAt, length } = span;
+    for (let position = 0; position < length; position += 1) {
+      this.#cell.set(handles[handlesAt + position] ?? 0n);
+      const named = rows?.[rowsAt + position] ?? NO_ROW;
+      const row = table.find(this.#cell.low, this.#cell.high, named);
       // What has copies in another tier too is there with that same handle.
       if (row === NO_ROW || !table.isOnlyIn(row, tierOrder(tier))) continue;
       this.#entries.disownIfRepeated(tenant, table.record(row).key);

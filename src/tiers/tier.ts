@@ -40,7 +40,7 @@ const TIER_OF_MEDIUM: ReadonlyMap<string, Tier> = new Map([
 
 /** Maps an engine's `medium` (any case; null means the GPU: vLLM before 0.10.2 sends none). */
 export function tierOfMedium(medium: string | null): Tier | "unknown" {
-  if (medium === null) return "gpu";
+  if (medium === null || medium === "GPU") return "gpu";
   // Mostly it is in upper case already, and making it so takes as long as three look-ups.
   return TIER_OF_MEDIUM.get(medium) ?? TIER_OF_MEDIUM.get(medium.toUpperCase()) ?? "unknown";
 }

@@ -12,6 +12,7 @@ import type {
   IndexStats,
   PrefixMatch,
 } from "../../src/indexer/block-index.ts";
+import { allOf, type KeyPart } from "../../src/indexer/block-span.ts";
 import { ALONE, type EvictionGuide, SHARED, WANTED } from "../../src/indexer/evictor.ts";
 import { TIERS, type Tier, tierOrder } from "../../src/tiers/tier.ts";
 
@@ -55,10 +56,16 @@ export class MemoryIndex implements BlockIndex, EvictionGuide {
     this.#entries[tier] -= 1;
   }
 
-  storeMany(holder: Holder, tier: Tier, keys: BigUint64Array): number {
+  storeMany(
+    holder: Holder,
+    tier: Tier,
+    keys: BigUint64Array,
+    _parents?: BigUint64Array,
+    { keysAt, length }: KeyPart = allOf(keys),
+  ): number {
     const slot = this.#code(holder, tier) >> 2;
     this.repeated = [];
-    for (const [place, key] of keys.entries()) {
+    for (const [place, key] of keys.subarray(keysAt, keysAt + length).entries()) {
       const codes = this.#codes.get(key) ?? [];
       if (codes.some((code) => code >> 2 === slot)) this.repeated.push(place);
       this.store(holder, tier, blockKey(key));

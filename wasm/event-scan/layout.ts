@@ -18,6 +18,8 @@ export const BATCH_AT = memory.data(32, 16);
 export const BATCH_RANK: usize = 8;
 export const BATCH_TOKENS: usize = 12;
 export const BATCH_HASHES: usize = 16;
+/** Runs that its events make; 0: they are not all plain. */
+export const BATCH_RUNS: usize = 20;
 
 export const RECORD_BYTES: u32 = 64;
 export const RECORDS_AT = memory.data(64 * EVENTS_MAX, 16);

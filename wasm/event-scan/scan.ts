@@ -49,7 +49,7 @@ let hashes: u32 = 0;
  * Scans the first `bytes` at PAYLOAD_AT; returns the number of events, or UNUSUAL. A store's array has
  * at most `storedFields`, in vLLM's order, a removal's `removedFields`.
  */
-export function scan(bytes: u32, storedFields: u32, removedFields: u32): i32 {
+export function scanEvents(bytes: u32, storedFields: u32, removedFields: u32): i32 {
   end = PAYLOAD_AT + bytes;
   listed = tokens = hashes = 0;
   let at = copyArrayLength(PAYLOAD_AT, LENGTH_AT, end);

@@ -7,6 +7,8 @@ export const KEYS_AT = memory.data(8 * CALL_BLOCKS_MAX, 16);
 export const ROWS_AT = memory.data(4 * CALL_BLOCKS_MAX, 16);
 /** Copies that are put back, or positions of blocks whose keys others have claimed: a run of stores may be longer. */
 export const COUNTS_AT = memory.data(4 * 32_768, 16);
+/** How many positions are told there of blocks that were added. */
+export const SHARED_AT = memory.data(4, 4);
 /** Written and never read, so that no compiler leaves a touch out. */
 export const TOUCHED_AT = memory.data(4, 4);
 

@@ -136,6 +136,17 @@ export function touchHandles(map: usize, from: usize, step: usize, count: u32): 
   store<u32>(layout.TOUCHED_AT, touched);
 }
 
+/** The same of keys, one behind the other. */
+// @ts-ignore: decorator
+@inline
+export function touchKeys(map: usize, from: usize, count: u32): u32 {
+  let touched: u32 = 0;
+  for (let i: u32 = 0; i < count; i += 1) {
+    touched += slots.touch(map + BY_KEY, hashOf(load<u64>(from + (<usize>i << 3))));
+  }
+  return touched;
+}
+
 /** The same for adding blocks. */
 function touchAdded(map: usize, handles: usize, keys: usize, start: u32, end: u32): void {
   let touched: u32 = 0;
@@ -146,17 +157,15 @@ function touchAdded(map: usize, handles: usize, keys: usize, start: u32, end: u3
   store<u32>(layout.TOUCHED_AT, touched);
 }
 
-/** Positions told at COUNTS_AT since adding began, of keys that others have claimed. */
-export let shared: u32 = 0;
-
+/** From now on positions of keys that others have claimed are told at COUNTS_AT, and their number at SHARED_AT. */
 export function beginAdding(): void {
-  shared = 0;
+  store<u32>(layout.SHARED_AT, 0);
 }
 
 /**
  * Adds one copy of each block from `start` to `end` of these lists. Returns the first that was not added,
  * or `end`: the map is full, a claimed key is not the one that the handle has, or its copies are MANY with
- * this one, which the caller counts.
+ * this one, which the caller counts. What blocks before `touched` need was loaded.
  */
 export function addFrom(
   map: usize,
@@ -165,9 +174,10 @@ export function addFrom(
   rows: usize,
   start: u32,
   end: u32,
+  touched: u32,
   isClaimed: bool,
 ): u32 {
-  let touchedEnd = start;
+  let touchedEnd = max<u32>(start, touched);
   for (let i = start; i < end; i += 1) {
     if (i == touchedEnd) {
       touchedEnd = min<u32>(end, i + TOUCHED_TOGETHER);
@@ -181,8 +191,9 @@ export function addFrom(
     if (slot == 0) {
       if (load<u32>(map, SIZE) >= HANDLES_MAX) return i;
       if (isClaimed && isKeyClaimed(map, key)) {
+        const shared = load<u32>(layout.SHARED_AT);
         store<u32>(layout.COUNTS_AT + (<usize>shared << 2), i);
-        shared += 1;
+        store<u32>(layout.SHARED_AT, shared + 1);
       }
       row = newRow(map);
       fill(map, row, handle, key, 1);

@@ -2,14 +2,16 @@
 import { chain } from "../block-keys/chain";
 import * as scan from "../event-scan/layout";
 import * as map from "../handle-map/map";
-import { BLOCKS, EVENTS, FIRST, HASHES_FROM, OUT_AT, runAt, TOKENS_FROM } from "./layout";
+import { TOUCHED_AT } from "../handle-map/layout";
+import { BLOCKS, EVENTS, FIRST, HASHES_FROM, OUT_AT, ROOT_AT, runAt, SEED_AT, TOKENS_FROM } from "./layout";
 import { recordAt } from "./runs";
 
 /** Of each event of a run the key before its first block. */
 const PARENTS_AT = memory.data(8 * scan.EVENTS_MAX, 16);
 
-/** Looks up the parents of a run of stores, `root` where an event has none. False: one is not known. */
-export function findParents(at: usize, number: u32, root: u64): bool {
+/** Looks up the parents of a run of stores, that at ROOT_AT where an event has none. False: one is not known. */
+export function findParents(at: usize, number: u32): bool {
+  const root = load<u64>(ROOT_AT);
   const run = runAt(number);
   const events = load<u32>(run, EVENTS);
   const records = recordAt(load<u32>(run, FIRST));
@@ -31,22 +33,25 @@ export function findParents(at: usize, number: u32, root: u64): bool {
 }
 
 /**
- * Hashes a run of stores whose parents were found, and adds one copy of each block from `from` on; all are
+ * Hashes a run of stores whose parents were found, with the seed at SEED_AT, and adds one copy of each block from `from` on; all are
  * told at OUT_AT. A handle that is known keeps its key, and the blocks behind it in its event follow from
  * that. Returns the first that was not added, or how many there are: the map is full, or the caller counts
  * its copies.
  */
-export function claimRun(at: usize, number: u32, seed: u64, from: u32): u32 {
+export function claimRun(at: usize, number: u32, from: u32): u32 {
   const run = runAt(number);
+  const seed = load<u64>(SEED_AT);
   const blocks = load<u32>(run, BLOCKS);
   const handles = scan.HASHES_AT + (<usize>load<u32>(run, HASHES_FROM) << 3);
   const keys = OUT_AT + (<usize>blocks << 3);
   const rows = OUT_AT + 24 * <usize>blocks;
-  if (from == 0) hashRun(run, handles, keys, seed);
+  if (from == 0) hashRun(at, run, handles, keys, seed);
+  // What the first ones need was loaded where their parents were found, and as their keys were made.
+  const touched = from == 0 ? min<u32>(blocks, map.TOUCHED_TOGETHER) : 0;
   map.beginAdding();
   let i = from;
   while (true) {
-    i = map.addFrom(at, handles, keys, rows, i, blocks, true);
+    i = map.addFrom(at, handles, keys, rows, i, blocks, touched, true);
     if (i == blocks) return i;
     const pair = map.pairOf(at, load<u64>(handles + (<usize>i << 3)));
     const key = keys + (<usize>i << 3);
@@ -56,7 +61,7 @@ export function claimRun(at: usize, number: u32, seed: u64, from: u32): u32 {
   }
 }
 
-function hashRun(run: usize, handles: usize, keys: usize, seed: u64): void {
+function hashRun(at: usize, run: usize, handles: usize, keys: usize, seed: u64): void {
   const events = load<u32>(run, EVENTS);
   const blocks = load<u32>(run, BLOCKS);
   const parents = keys + (<usize>blocks << 3);
@@ -66,14 +71,21 @@ function hashRun(run: usize, handles: usize, keys: usize, seed: u64): void {
   memory.copy(OUT_AT, handles, <usize>blocks << 3);
   memory.fill(parents, 0, <usize>blocks << 3);
   let done: usize = 0;
+  let left = map.TOUCHED_TOGETHER;
+  let touched: u32 = 0;
   for (let event: u32 = 0; event < events; event += 1, record += scan.RECORD_BYTES) {
     const own = load<u32>(record, scan.HASHES);
     const parent = load<u64>(PARENTS_AT + (<usize>event << 3));
     store<u64>(parents + (done << 3), parent);
     hash(parent, tokens, own, size, seed, keys + (done << 3));
+    // Adding waits for less of it while the next event is hashed.
+    const touching = min<u32>(own, left);
+    touched += map.touchKeys(at, keys + (done << 3), touching);
+    left -= touching;
     tokens += (<usize>own * size) << 2;
     done += own;
   }
+  store<u32>(TOUCHED_AT, touched);
 }
 
 /** Hashes the blocks behind one that has another key, to the end of its event. */

@@ -15,6 +15,10 @@ export const HASHES_FROM: usize = 8;
 export const BLOCKS: usize = 12;
 export const TOKENS_FROM: usize = 16;
 
+/** Key before the events of a run that have no parent, and the deployment's seed: what a call is told. */
+export const ROOT_AT = memory.data(8, 8);
+export const SEED_AT = memory.data(8, 8);
+
 /** For each block handles, then keys, keys before them, rows; of removals handles, then rows. */
 export const OUT_AT = memory.data(28 * RUN_BLOCKS_MAX, 16);
 
