@@ -40,7 +40,7 @@ export class StoreOutlet {
     const shared = this.#deps.handles.takeShared();
     if (shared.length > 0) keyed.push({ type: "ambiguous", keys: BigUint64Array.from(shared) });
     if (stored === null) keyed.push(lost("handles-full"));
-    else if (stored.handles.length > 0) {
+    else if (stored.span !== undefined || stored.handles.length > 0) {
       if (place.isHint) keyed.push(stored);
       else this.#deps.lanes.stored(place, stored, keyed);
     }

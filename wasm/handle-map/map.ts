@@ -137,14 +137,12 @@ export function touchHandles(map: usize, from: usize, step: usize, count: u32): 
 }
 
 /** The same of keys, one behind the other. */
-// @ts-ignore: decorator
-@inline
-export function touchKeys(map: usize, from: usize, count: u32): u32 {
+export function touchKeys(map: usize, from: usize, count: u32): void {
   let touched: u32 = 0;
   for (let i: u32 = 0; i < count; i += 1) {
     touched += slots.touch(map + BY_KEY, hashOf(load<u64>(from + (<usize>i << 3))));
   }
-  return touched;
+  store<u32>(layout.TOUCHED_AT, touched);
 }
 
 /** The same for adding blocks. */

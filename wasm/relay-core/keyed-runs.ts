@@ -2,7 +2,6 @@
 import { chain } from "../block-keys/chain";
 import * as scan from "../event-scan/layout";
 import * as map from "../handle-map/map";
-import { TOUCHED_AT } from "../handle-map/layout";
 import { BLOCKS, EVENTS, FIRST, HASHES_FROM, OUT_AT, ROOT_AT, runAt, SEED_AT, TOKENS_FROM } from "./layout";
 import { recordAt } from "./runs";
 
@@ -45,9 +44,13 @@ export function claimRun(at: usize, number: u32, from: u32): u32 {
   const handles = scan.HASHES_AT + (<usize>load<u32>(run, HASHES_FROM) << 3);
   const keys = OUT_AT + (<usize>blocks << 3);
   const rows = OUT_AT + 24 * <usize>blocks;
-  if (from == 0) hashRun(at, run, handles, keys, seed);
-  // What the first ones need was loaded where their parents were found, and as their keys were made.
-  const touched = from == 0 ? min<u32>(blocks, map.TOUCHED_TOGETHER) : 0;
+  let touched: u32 = 0;
+  if (from == 0) {
+    hashRun(run, handles, keys, seed);
+    // What their handles need was loaded where their parents were found.
+    touched = min<u32>(blocks, map.TOUCHED_TOGETHER);
+    map.touchKeys(at, keys, touched);
+  }
   map.beginAdding();
   let i = from;
   while (true) {
@@ -61,7 +64,7 @@ export function claimRun(at: usize, number: u32, from: u32): u32 {
   }
 }
 
-function hashRun(at: usize, run: usize, handles: usize, keys: usize, seed: u64): void {
+function hashRun(run: usize, handles: usize, keys: usize, seed: u64): void {
   const events = load<u32>(run, EVENTS);
   const blocks = load<u32>(run, BLOCKS);
   const parents = keys + (<usize>blocks << 3);
@@ -71,21 +74,14 @@ function hashRun(at: usize, run: usize, handles: usize, keys: usize, seed: u64):
   memory.copy(OUT_AT, handles, <usize>blocks << 3);
   memory.fill(parents, 0, <usize>blocks << 3);
   let done: usize = 0;
-  let left = map.TOUCHED_TOGETHER;
-  let touched: u32 = 0;
   for (let event: u32 = 0; event < events; event += 1, record += scan.RECORD_BYTES) {
     const own = load<u32>(record, scan.HASHES);
     const parent = load<u64>(PARENTS_AT + (<usize>event << 3));
     store<u64>(parents + (done << 3), parent);
     hash(parent, tokens, own, size, seed, keys + (done << 3));
-    // Adding waits for less of it while the next event is hashed.
-    const touching = min<u32>(own, left);
-    touched += map.touchKeys(at, keys + (done << 3), touching);
-    left -= touching;
     tokens += (<usize>own * size) << 2;
     done += own;
   }
-  store<u32>(TOUCHED_AT, touched);
 }
 
 /** Hashes the blocks behind one that has another key, to the end of its event. */
