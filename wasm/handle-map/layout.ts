@@ -9,8 +9,6 @@ export const ROWS_AT = memory.data(4 * CALL_BLOCKS_MAX, 16);
 export const COUNTS_AT = memory.data(4 * 32_768, 16);
 /** How many positions are told there of blocks that were added. */
 export const SHARED_AT = memory.data(4, 4);
-/** Written and never read, so that no compiler leaves a touch out. */
-export const TOUCHED_AT = memory.data(4, 4);
 
 /** No row. */
 export const NONE: u32 = u32.MAX_VALUE;

@@ -31,8 +31,8 @@ const DOUBLED_ROWS: u32 = 65_536;
 const FREE: u32 = 0;
 /** The count is with the caller: this many or more. */
 export const MANY: u32 = 255;
-/** Blocks whose slots are loaded at once: they stay in the first cache until they are used. */
-export const TOUCHED_TOGETHER: u32 = 64;
+/** Blocks whose slots are asked for at once: they stay in the first cache until they are used. */
+export const FETCHED_TOGETHER: u32 = 64;
 
 export function create(): usize {
   const map = heap.alloc(MAP_BYTES);
@@ -127,32 +127,18 @@ function claim(map: usize, index: u32): void {
   else slots.insert(table, hash, index, map, KEY);
 }
 
-/** Loads what looking up these handles will need, which lie `step` bytes from each other. */
-export function touchHandles(map: usize, from: usize, step: usize, count: u32): void {
-  let touched: u32 = 0;
+/** Asks for what looking up these handles will need, which lie `step` bytes from each other. */
+export function fetchHandles(map: usize, from: usize, step: usize, count: u32): void {
   for (let i: u32 = 0; i < count; i += 1, from += step) {
-    touched += slots.touch(map + BY_HANDLE, hashOf(load<u64>(from)));
+    slots.fetch(map + BY_HANDLE, hashOf(load<u64>(from)));
   }
-  store<u32>(layout.TOUCHED_AT, touched);
 }
 
 /** The same of keys, one behind the other. */
-export function touchKeys(map: usize, from: usize, count: u32): void {
-  let touched: u32 = 0;
+export function fetchKeys(map: usize, from: usize, count: u32): void {
   for (let i: u32 = 0; i < count; i += 1) {
-    touched += slots.touch(map + BY_KEY, hashOf(load<u64>(from + (<usize>i << 3))));
+    slots.fetch(map + BY_KEY, hashOf(load<u64>(from + (<usize>i << 3))));
   }
-  store<u32>(layout.TOUCHED_AT, touched);
-}
-
-/** The same for adding blocks. */
-function touchAdded(map: usize, handles: usize, keys: usize, start: u32, end: u32): void {
-  let touched: u32 = 0;
-  for (let i = start; i < end; i += 1) {
-    touched += slots.touch(map + BY_HANDLE, hashOf(load<u64>(handles + (<usize>i << 3))));
-    touched += slots.touch(map + BY_KEY, hashOf(load<u64>(keys + (<usize>i << 3))));
-  }
-  store<u32>(layout.TOUCHED_AT, touched);
 }
 
 /** From now on positions of keys that others have claimed are told at COUNTS_AT, and their number at SHARED_AT. */
@@ -163,7 +149,7 @@ export function beginAdding(): void {
 /**
  * Adds one copy of each block from `start` to `end` of these lists. Returns the first that was not added,
  * or `end`: the map is full, a claimed key is not the one that the handle has, or its copies are MANY with
- * this one, which the caller counts. What blocks before `touched` need was loaded.
+ * this one, which the caller counts. What blocks before `fetched` need was asked for.
  */
 export function addFrom(
   map: usize,
@@ -172,16 +158,18 @@ export function addFrom(
   rows: usize,
   start: u32,
   end: u32,
-  touched: u32,
+  fetched: u32,
   isClaimed: bool,
 ): u32 {
-  let touchedEnd = max<u32>(start, touched);
+  let fetchedEnd = max<u32>(start, fetched);
   for (let i = start; i < end; i += 1) {
-    if (i == touchedEnd) {
-      touchedEnd = min<u32>(end, i + TOUCHED_TOGETHER);
-      touchAdded(map, handles, keys, i, touchedEnd);
+    const handlePlace = handles + (<usize>i << 3);
+    if (i == fetchedEnd) {
+      fetchedEnd = min<u32>(end, i + FETCHED_TOGETHER);
+      fetchHandles(map, handlePlace, 8, fetchedEnd - i);
+      fetchKeys(map, keys + (<usize>i << 3), fetchedEnd - i);
     }
-    const handle = load<u64>(handles + (<usize>i << 3));
+    const handle = load<u64>(handlePlace);
     const key = load<u64>(keys + (<usize>i << 3));
     const hash = hashOf(handle);
     const slot = slotOf(map, handle, hash);
@@ -269,12 +257,12 @@ function moved(from: usize, bytesBefore: usize, bytesAfter: usize): usize {
  * told. Returns the first whose copies the caller counts, or `end`.
  */
 export function removeFrom(map: usize, handles: usize, rows: usize, start: u32, end: u32): u32 {
-  let touchedEnd = start;
+  let fetchedEnd = start;
   for (let i = start; i < end; i += 1) {
-    if (i == touchedEnd) {
-      touchedEnd = min<u32>(end, i + TOUCHED_TOGETHER);
-      touchHandles(map, handles + (<usize>i << 3), 8, touchedEnd - i);
-      store<u32>(layout.TOUCHED_AT, tombstones.touchOldest(map, touchedEnd - i));
+    if (i == fetchedEnd) {
+      fetchedEnd = min<u32>(end, i + FETCHED_TOGETHER);
+      fetchHandles(map, handles + (<usize>i << 3), 8, fetchedEnd - i);
+      tombstones.fetchOldest(map, fetchedEnd - i);
     }
     const handle = load<u64>(handles + (<usize>i << 3));
     const slot = slotOf(map, handle, hashOf(handle));

@@ -81,17 +81,15 @@ export function unclaim(map: usize, index: u32): void {
   if (slot != 0) slots.remove(map + BY_KEY, hash, slot);
 }
 
-/** Loads what forgetting the next `count` will need, where there is no room for more. */
-export function touchOldest(map: usize, count: u32): u32 {
-  if (load<u32>(map, TOMBSTONES) + count <= TOMBSTONES_MAX) return 0;
+/** Asks for what forgetting the next `count` will need, where there is no room for more. */
+export function fetchOldest(map: usize, count: u32): void {
+  if (load<u32>(map, TOMBSTONES) + count <= TOMBSTONES_MAX) return;
   const start = load<u32>(map, PLACES_END) - load<u32>(map, PLACES_USED);
-  let touched: u32 = 0;
   for (let i: u32 = 0; i < count; i += 1) {
     const pair = pairAt(map, indexOf(map, start + i));
-    touched += slots.touch(map + BY_HANDLE, hashOf(load<u64>(pair)));
-    touched += slots.touch(map + BY_KEY, hashOf(load<u64>(pair, KEY)));
+    slots.fetch(map + BY_HANDLE, hashOf(load<u64>(pair)));
+    slots.fetch(map + BY_KEY, hashOf(load<u64>(pair, KEY)));
   }
-  return touched;
 }
 
 function forgetOldest(map: usize): void {

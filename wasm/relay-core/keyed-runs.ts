@@ -15,9 +15,9 @@ export function findParents(at: usize, number: u32): bool {
   const events = load<u32>(run, EVENTS);
   const records = recordAt(load<u32>(run, FIRST));
   const handles = scan.HASHES_AT + (<usize>load<u32>(run, HASHES_FROM) << 3);
-  map.touchHandles(at, records + scan.PARENT, scan.RECORD_BYTES, events);
+  map.fetchHandles(at, records + scan.PARENT, scan.RECORD_BYTES, events);
   // What adding its blocks will need comes meanwhile.
-  map.touchHandles(at, handles, 8, min<u32>(load<u32>(run, BLOCKS), map.TOUCHED_TOGETHER));
+  map.fetchHandles(at, handles, 8, min<u32>(load<u32>(run, BLOCKS), map.FETCHED_TOGETHER));
   for (let event: u32 = 0; event < events; event += 1) {
     const record = records + <usize>event * scan.RECORD_BYTES;
     let key = root;
@@ -44,17 +44,17 @@ export function claimRun(at: usize, number: u32, from: u32): u32 {
   const handles = scan.HASHES_AT + (<usize>load<u32>(run, HASHES_FROM) << 3);
   const keys = OUT_AT + (<usize>blocks << 3);
   const rows = OUT_AT + 24 * <usize>blocks;
-  let touched: u32 = 0;
+  let fetched: u32 = 0;
   if (from == 0) {
     hashRun(run, handles, keys, seed);
-    // What their handles need was loaded where their parents were found.
-    touched = min<u32>(blocks, map.TOUCHED_TOGETHER);
-    map.touchKeys(at, keys, touched);
+    // What their handles need was asked for where their parents were found.
+    fetched = min<u32>(blocks, map.FETCHED_TOGETHER);
+    map.fetchKeys(at, keys, fetched);
   }
   map.beginAdding();
   let i = from;
   while (true) {
-    i = map.addFrom(at, handles, keys, rows, i, blocks, touched, true);
+    i = map.addFrom(at, handles, keys, rows, i, blocks, fetched, true);
     if (i == blocks) return i;
     const pair = map.pairOf(at, load<u64>(handles + (<usize>i << 3)));
     const key = keys + (<usize>i << 3);
