@@ -72,7 +72,10 @@ export class HintKeyer {
   /** Ends that were said aside, once more. What is said aside, and lost, nobody misses. */
   takeSaidAside(): KeyedEvent[] {
     const { hints, lanes } = this.#deps;
-    return hints.takeSaidAside().flatMap(({ tier, handles }): KeyedEvent[] => {
+    const saidAside = hints.takeSaidAside();
+    // Of most messages.
+    if (saidAside.length === 0) return [];
+    return saidAside.flatMap(({ tier, handles }): KeyedEvent[] => {
       const isGone = (each: bigint): boolean =>
         !hints.has(tier, each) && lanes.copies(tier, each) === 0;
       const gone = handles.filter(isGone);
