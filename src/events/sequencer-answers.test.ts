@@ -1,6 +1,6 @@
 /** What answers show, and do not show, of an engine's life. */
 import { describe, expect, it } from "vitest";
-import type { EngineMessage } from "./sequence.ts";
+import { type EngineMessage, HELD_MESSAGES_MAX } from "./sequence.ts";
 import { Sequencer } from "./sequencer.ts";
 
 /** Message `seq` of an engine's life; lives follow each other in time. */
@@ -69,4 +69,40 @@ it("an answer is no proof of what the live socket said before a message of that 
     ...[0, 1, 2].map((seq) => [seq, false]),
     [3, true],
   ]);
+});
+
+describe("what was shown and dropped", () => {
+  it("is owed over another connection, until something as late is delivered", () => {
+    const sequencer = heardTo(0);
+    expect(sequencer.live(message(2)).replayFrom).toBe(0);
+    expect(sequencer.connected().replayFrom).toBe(0);
+    expect(answered(sequencer, [message(0), message(1)])).toEqual([1, 1, true]);
+    const [told] = sequencer.live(message(2)).deliveries;
+    expect(told).toMatchObject({ epoch: 1, seq: 2, isCatchingUp: false });
+  });
+
+  it("is owed where a life seems to be over, and its first words come late", () => {
+    const sequencer = heardTo(2);
+    sequencer.connected();
+    expect(sequencer.replayEnded().replayFrom).toBe(0);
+    sequencer.replayEnded();
+    expect(sequencer.live(message(0)).deliveries).toMatchObject([{ seq: 0, isCatchingUp: true }]);
+  });
+
+  it("is owed where there was no room to hold it", () => {
+    const sequencer = new Sequencer({ canReplay: true, cursor: null });
+    sequencer.connected();
+    for (let seq = 0; seq <= HELD_MESSAGES_MAX; seq += 1) sequencer.live(message(seq));
+    const { deliveries } = sequencer.replayEnded();
+    expect(deliveries).toHaveLength(HELD_MESSAGES_MAX);
+    expect(deliveries.at(-1)?.isCatchingUp).toBe(true);
+  });
+
+  it("is not owed by a life that begins at an earlier time, as an answer shows it", () => {
+    const sequencer = heardTo(2);
+    sequencer.connected();
+    expect(sequencer.replayed({ ...message(0, 0.5) }).deliveries).toEqual([]);
+    expect(sequencer.replayEnded().replayFrom).toBe(0);
+    expect(answered(sequencer, [message(0, 0.5)])).toEqual([2, 0, false]);
+  });
 });

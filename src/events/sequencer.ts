@@ -12,6 +12,7 @@
  */
 import { assert } from "../core/assert.ts";
 import type { HeldShare } from "./held-budget.ts";
+import { OwedMessage } from "./owed-message.ts";
 import {
   askAgain,
   type EngineMessage,
@@ -49,8 +50,7 @@ export class Sequencer {
   #epochStartMs = 0;
   /** The cursor's message could not be decoded: its time is that of an earlier one. */
   #isCursorUndecodable = false;
-  /** Heard of this life before it was asked for anew: an answer that ends before it was cut. */
-  #owed: Pick<SequenceCursor, "seq" | "engineMs"> | null = null;
+  readonly #owed = new OwedMessage();
   readonly #outbox = new StepOutbox();
 
   /** `epochFirst`: epoch of a holder of which nothing is known; default 1. */
@@ -90,6 +90,8 @@ export class Sequencer {
   connected(): SequencerStep {
     // What was held may be of the life before; what is still wanted of it the replay has.
     this.#isUnproven = this.#isUnproven || this.#isConnected;
+    const { newest = null, held = [] } = this.#replay ?? {};
+    for (const each of newest === null ? held : [newest, ...held]) this.#owed.owe(each);
     if (this.#canReplay) this.#ask([]);
     else this.#isReconnected = this.#isConnected;
     this.#isConnected = true;
@@ -116,11 +118,8 @@ export class Sequencer {
     const cursor = this.#cursor;
     if (cursor === null) return this.#step();
     this.#replayRounds = 0;
-    if (this.#canReplay && options.isAsking) {
-      const owed = this.#owedWith(cursor);
-      this.#beginLife(this.#replay?.held ?? []);
-      this.#owed = owed;
-    } else {
+    if (this.#canReplay && options.isAsking) this.#beginLife(this.#replay?.held ?? []);
+    else {
       this.#replay = null;
       // Live messages go on behind the cursor, whose time still bounds what is a repeat.
       const batch = { ts: cursor.engineMs / 1000, rank: null, events: [] };
@@ -148,7 +147,7 @@ export class Sequencer {
     if (replay === null) return this.#step();
     this.#placeNewest(replay);
     if (this.#replay === replay) {
-      replay.newest = message;
+      replay.newest = ofAnswer(message);
       if (this.#placeOf(message) !== "repeat") replay.isBehind = true;
     } else this.#hold(ofAnswer(message));
     return this.#step();
@@ -191,9 +190,7 @@ export class Sequencer {
     if (replay.isHealing && message.seq === 0) {
       replay.isHealing = false;
       replay.isLifeOpen = false;
-      const owed = this.#cursor === null ? null : this.#owedWith(this.#cursor);
-      this.#deliver(NOTHING_SAID, this.#epochNext(), { isNote: true });
-      this.#owed = owed;
+      this.#giveUpEpoch();
     }
     if (replay.isLifeOpen) this.#placeFirst(message, replay);
     else {
@@ -215,7 +212,7 @@ export class Sequencer {
       this.#isUnproven = false;
     } else if (message.seq <= cursor.seq) {
       // Held, so that an answer that does not get there is noticed.
-      this.#beginLife([ofAnswer(message), ...replay.held]);
+      this.#beginLife([message, ...replay.held]);
     } else {
       // The buffer begins behind the cursor: what it has is all that can be known, and of any life.
       replay.isLifeOpen = false;
@@ -237,7 +234,9 @@ export class Sequencer {
     const replay = this.#replay;
     assert(replay !== null, "a message is held without a replay");
     if (this.#placeOf(message) !== "repeat") replay.isBehind = true;
-    if (!hold(replay, message, this.#heldShare)) this.#outbox.drop("held-full");
+    if (hold(replay, message, this.#heldShare)) return;
+    this.#outbox.drop("held-full");
+    this.#owed.owe(message);
   }
 
   #placeLive(message: EngineMessage): void {
@@ -329,9 +328,16 @@ export class Sequencer {
 
   /** The engine is in another life: all of it is asked for. */
   #beginLife(held: readonly EngineMessage[]): void {
-    if (this.#cursor !== null) this.#deliver(NOTHING_SAID, this.#epochNext(), { isNote: true });
+    if (this.#cursor !== null) this.#giveUpEpoch();
     this.#ask(held);
     if (this.#replay !== null) this.#replay.isBehind = true;
+  }
+
+  /** Another epoch, of which nothing is known. */
+  #giveUpEpoch(): void {
+    const cursor = this.#cursor;
+    this.#deliver(NOTHING_SAID, this.#epochNext(), { isNote: true });
+    if (cursor !== null) this.#owed.oweAt(cursor);
   }
 
   #deliver(
@@ -346,7 +352,8 @@ export class Sequencer {
     const isFirst = this.#cursor?.epoch !== epoch || this.#epochStartMs === 0;
     if (isFirst || (saidMs > 0 && saidMs < this.#epochStartMs)) this.#epochStartMs = engineMs;
     const { seq, batch } = message;
-    if (epoch !== this.#cursor?.epoch || this.#isOwedTold(seq, saidMs)) this.#owed = null;
+    const isFirstOfEpoch = epoch !== this.#cursor?.epoch || this.#cursor.seq < 0;
+    if (!isNote) this.#owed.delivered(message, { isFirstOfEpoch });
     this.#cursor = { epoch, seq, engineMs };
     this.#isUnproven = false;
     this.#isCursorUndecodable = batch === null;
@@ -368,18 +375,9 @@ export class Sequencer {
     return isKnownLife ? this.#epoch() : this.#epochNext();
   }
 
-  #owedWith({ seq, engineMs }: SequenceCursor): Pick<SequenceCursor, "seq" | "engineMs"> {
-    return this.#owed !== null && this.#owed.seq > seq ? this.#owed : { seq, engineMs };
-  }
-
-  /** Whether a message is as late as what is owed: the same life went on, or another one has come. */
-  #isOwedTold(seq: number, engineMs: number): boolean {
-    return this.#owed !== null && (seq >= this.#owed.seq || engineMs > this.#owed.engineMs);
-  }
-
   /** Hands over what this call has brought about. */
   #step(isBehind = this.#replay?.isBehind === true): SequencerStep {
     this.#heldShare?.settle(this.#replay?.heldBytes ?? 0);
-    return this.#outbox.take(this.#cursor, isBehind || this.#owed !== null);
+    return this.#outbox.take(this.#cursor, isBehind || this.#owed.isOpen);
   }
 }
