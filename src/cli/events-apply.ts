@@ -23,8 +23,12 @@ export interface ApplyFlags {
 const exchangesSchema = z.object({
   exchanges: z.array(
     z.object({
+      /** DEALER where nothing is said. */
+      socket: z.string().optional(),
       start_seq: z.int().min(0),
-      reply_messages_frames_hex: z.array(z.array(z.string())),
+      reply_messages_frames_hex: z.array(
+        z.array(z.string().regex(/^[0-9a-fA-F]*$/, "not hex digits")),
+      ),
     }),
   ),
 });
@@ -70,8 +74,10 @@ function readReplies(file: string, start: number): EventMessage[] {
     const message = `${file}: no exchange starts at ${start}; there are ${starts}`;
     throw new KvError("ERR_CAPTURE_INVALID", message);
   }
+  // A REQ socket takes the empty frame away that its replies begin with.
+  const taken = exchange.socket === "REQ" ? [""] : [];
   return exchange.reply_messages_frames_hex.flatMap((frames) => {
-    const reply = parseReply(frames.map((hex) => Buffer.from(hex, "hex")));
+    const reply = parseReply([...taken, ...frames].map((hex) => Buffer.from(hex, "hex")));
     if (!reply.ok) throw new KvError("ERR_CAPTURE_INVALID", `${file}: ${reply.detail}`);
     return reply.value === "end" ? [] : [reply.value];
   });

@@ -159,6 +159,21 @@ describe("kvatlas", () => {
     expect(noStart).toMatchObject({ code: 2, output: expect.stringContaining("starts at 77") });
   });
 
+  it.each(["vllm-0.11.2", "vllm-0.33.0"])(
+    "events apply takes what a REQ socket heard of %s's replay",
+    async (engine) => {
+      const golden = new URL(`../golden/${engine}/`, import.meta.url).pathname;
+      const lines = readFileSync(`${golden}j_replay.jsonl`, "utf8").trim().split("\n");
+      const gap = join(folder, `${engine}.jsonl`);
+      writeFileSync(gap, lines.filter((line) => JSON.parse(line).seq !== 7).join("\n"));
+      const prompts = join(folder, `${engine}.json`);
+      writeFileSync(prompts, '[{"tokenIds":[1]}]');
+      const replay = ["--replay", `${golden}j_replay.exchanges.json`, "--start", "7"];
+      const { code, output } = await run("events", "apply", gap, "--prompts", prompts, ...replay);
+      expect({ code, ...JSON.parse(output) }).toMatchObject({ code: 0, state: "EXACT" });
+    },
+  );
+
   it("events keeps what was good of a capture, however it begins and ends", async () => {
     const capture = new URL("../golden/sglang-0.5.23/j_replay.jsonl", import.meta.url).pathname;
     const text = readFileSync(capture, "utf8");
