@@ -45,6 +45,17 @@ export const UNHEARD_OF: Readonly<Record<Kind, number>> = {
   chunks: 0.1,
 };
 
+/** How often a way that may lose, double, swap or damage does not, of the ways of all engines. */
+export const CALM_OF: Readonly<Record<Kind, number>> = {
+  any: 0.5,
+  lanes: 0.9,
+  middle: 0.9,
+  sizes: 0.9,
+  lives: 0.4,
+  orphans: 0.9,
+  chunks: 0.9,
+};
+
 /** Half of all seeds are of the first kind. */
 export function kindOf(seed: number): Kind {
   const chance = new Chance(seed ^ 0x6b69_6e64);

@@ -13,7 +13,15 @@ import { Chance } from "./chance.ts";
 import type { ChaosContent } from "./chaos-content.ts";
 import { ChaosEngine } from "./chaos-engine.ts";
 import { HINT_LIFE_MS } from "./chaos-held.ts";
-import { type Kind, kindOf, type Turn, traitsOf, turnOf, UNHEARD_OF } from "./chaos-kinds.ts";
+import {
+  CALM_OF,
+  type Kind,
+  kindOf,
+  type Turn,
+  traitsOf,
+  turnOf,
+  UNHEARD_OF,
+} from "./chaos-kinds.ts";
 import { batchesOf, ChaosLog, NO_LOG_FAULTS } from "./chaos-log.ts";
 import { ChaosPrompts } from "./chaos-prompts.ts";
 import { ChaosRouter, Divergence } from "./chaos-router.ts";
@@ -91,7 +99,7 @@ class History {
       engineOf: (holder): ChaosEngine => this.#streamOf(holder).engine,
       prompts: new ChaosPrompts(hasher, MODEL),
     });
-    const calm = kind === "any" ? 0.5 : 0.9;
+    const calm = CALM_OF[kind];
     const rate = (): number => (chance.is(calm) ? 0 : chance.of([0.02, 0.1, 0.3]));
     this.#log = chance.is(0.5)
       ? new ChaosLog(chance, {
