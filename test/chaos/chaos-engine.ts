@@ -15,7 +15,7 @@ import {
 } from "./chaos-content.ts";
 import { Held, Hints, type Lane, MEDIA } from "./chaos-held.ts";
 import type { Holdings, Said } from "./chaos-said.ts";
-import { chunkEvent, type EngineTraits, encodeBatch, type WireEvent } from "./chaos-wire.ts";
+import { chunksEvent, type EngineTraits, encodeBatch, type WireEvent } from "./chaos-wire.ts";
 
 const NO_COPIES: readonly number[] = MEDIA.map(() => 0);
 
@@ -189,7 +189,8 @@ export class ChaosEngine {
       this.#blockOf.set(block.handle, block);
       this.#keys.add(block.key);
     }
-    return stored.map(chunkEvent);
+    const isOneByOne = this.traits.isConnectorNamed || this.#chance.is(0.5);
+    return (isOneByOne ? stored.map((each) => [each]) : [stored]).map(chunksEvent);
   }
 
   #storeSome(): WireEvent[] {

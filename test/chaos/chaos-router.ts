@@ -31,6 +31,8 @@ export class ChaosRouter {
   #index = new HotIndex();
   #residency = newResidency(this.#index);
   #store = new ChaosStore();
+  /** All that was written of each holder. */
+  readonly #kept = new Map<string, string>();
   #applier = this.#newApplier();
   /** Keys of each life that were claimed by blocks which a relay that started anew cannot know of. */
   readonly #forgotten = new Map<string, Set<bigint>>();
@@ -78,6 +80,7 @@ export class ChaosRouter {
   keep(portionBytesMax: number): boolean {
     const flush = this.#residency.takeFlush(portionBytesMax);
     this.#store.write(flush);
+    for (const { holder } of flush.holders) this.#kept.set(holderName(holder), this.#all(holder));
     return flush.isRoundEnd;
   }
 
@@ -110,7 +113,24 @@ export class ChaosRouter {
       this.snapshot(this.#residency);
       this.#store = new ChaosStore();
     } else this.#store.restore(this.#residency);
+    for (const holder of this.#residency.holders()) {
+      const [name, all] = [holderName(holder), this.#all(holder)];
+      const kept = this.#kept.get(name);
+      if (all !== kept) throw new Divergence(`${name}: restored is ${all}, kept was ${kept}`);
+    }
     this.#applier = this.#newApplier();
+  }
+
+  #all(holder: Holder): string {
+    const residency = this.#residency;
+    const records = [...residency.records(holder)];
+    const rows = records.map(([handle, { key, copies }]) => `${handle}: ${key} ${copies.join()}`);
+    // What lower tiers had once is told by what they have.
+    const isLower = records.some(([, { copies }]) => copies.slice(1).some((count) => count > 0));
+    const isLowerSeen = !isLower || residency.hasSeenLowerTiers(holder);
+    const ambiguous = residency.ambiguousKeys(holder).join();
+    const cursor = JSON.stringify(residency.cursorOf(holder));
+    return `${cursor} ${isLowerSeen} [${ambiguous}] ${rows.sort().join()}`;
   }
 
   #forgetClaim(holder: Holder, plainKey: bigint): void {

@@ -56,11 +56,15 @@ export function engineNameOf(traits: EngineTraits): EngineName {
   return traits.hasConnector && traits.isConnectorNamed ? "lmcache" : traits.engine;
 }
 
-/** As LMCache tells of a chunk. */
-export function chunkEvent({ digest, parent, tokens, size }: TruthBlock): WireEvent {
+/** As LMCache tells of chunks that follow each other. */
+export function chunksEvent(chunks: readonly TruthBlock[]): WireEvent {
+  const [first] = chunks;
   return {
-    ...{ type: "BlockStored", digests: [digest], parent: parent?.digest ?? null },
-    ...{ tokens, size, medium: "cpu", lora: null, extras: null },
+    type: "BlockStored",
+    digests: chunks.map(({ digest }) => digest),
+    parent: first?.parent?.digest ?? null,
+    tokens: chunks.flatMap(({ tokens }) => tokens),
+    ...{ size: first?.size ?? 0, medium: "cpu", lora: null, extras: null },
   };
 }
 
