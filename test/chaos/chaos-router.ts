@@ -15,15 +15,11 @@ import { tierOrder } from "../../src/tiers/tier.ts";
 import type { TruthBlock } from "./chaos-content.ts";
 import type { ChaosEngine } from "./chaos-engine.ts";
 import { type ChaosPrompts, longestChain, NOTHING_MATCHED } from "./chaos-prompts.ts";
-import type { Holdings, Said } from "./chaos-said.ts";
+import { Divergence, type Holdings, type Said, STILL_CLOCK } from "./chaos-said.ts";
 import { ChaosStore } from "./chaos-store.ts";
-
-/** The router holds, or claims, what is not so. */
-export class Divergence extends Error {}
 
 /** Some rows a part, so that holders have several. */
 const PART_BYTES_MAX = 2048;
-const CLOCK = { nowMs: (): number => 0, wallMs: (): number => 0, after: () => (): void => {} };
 
 export class ChaosRouter {
   readonly #engineOf: (holder: Holder) => ChaosEngine;
@@ -324,7 +320,7 @@ export class ChaosRouter {
     const onFenced = (holder: Holder, epoch: number): void => {
       this.#fenced.set(holder, epoch);
     };
-    const ports = { clock: CLOCK, log: silentLog, meter: silentMeter };
+    const ports = { clock: STILL_CLOCK, log: silentLog, meter: silentMeter };
     return new Applier({ residency, ...ports, onFenced });
   }
 }

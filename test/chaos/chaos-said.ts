@@ -9,3 +9,12 @@ export interface Said {
 
 /** Holdings as text by handle, "key copies". */
 export type Holdings = ReadonlyMap<bigint, string>;
+
+/** The router holds, or claims, what is not so. */
+export class Divergence extends Error {}
+
+export const STILL_CLOCK = {
+  nowMs: (): number => 0,
+  wallMs: (): number => 0,
+  after: () => (): void => {},
+};

@@ -2,13 +2,11 @@
  * The way from one rank of an engine to its relay: a live socket that loses, doubles, swaps and damages
  * messages, and a replay socket that may not answer, or not to the end. Both as in zmq-event-stream.ts.
  */
-import { createEventDecoder } from "../../src/events/event-decoder.ts";
 import type { HolderRelay, RelayStep } from "../../src/events/holder-relay.ts";
+import type { KvEventBatch } from "../../src/events/kv-event.ts";
 import type { EngineMessage } from "../../src/events/sequence.ts";
 import type { Chance } from "./chance.ts";
-import type { ChaosEngine } from "./chaos-engine.ts";
 import type { Said } from "./chaos-said.ts";
-import { engineNameOf } from "./chaos-wire.ts";
 
 const REPLAY_ATTEMPTS = 3;
 
@@ -39,11 +37,15 @@ interface Replay {
   isAnswered: boolean;
 }
 
-export class ChaosStream {
-  readonly engine: ChaosEngine;
+/** Null: it could not be decoded. */
+type Decode = (payload: Uint8Array) => KvEventBatch | null;
+
+export class ChaosStream<Engine extends { readonly said: readonly Said[] }> {
+  readonly engine: Engine;
+  readonly #newDecode: () => Decode;
   readonly #chance: Chance;
   readonly #onStep: (step: RelayStep) => void;
-  #decoder: ReturnType<typeof createEventDecoder>;
+  #decodePayload: Decode;
   relay: HolderRelay;
   faults: WayFaults;
   /** Messages under way, oldest first; null: a connection that stands from here on. */
@@ -54,7 +56,9 @@ export class ChaosStream {
   shown: Said | null = null;
 
   constructor(deps: {
-    readonly engine: ChaosEngine;
+    readonly engine: Engine;
+    /** Of a relay: what it is called with comes from one engine, in order. */
+    readonly newDecode: () => Decode;
     readonly relay: HolderRelay;
     readonly chance: Chance;
     readonly faults: WayFaults;
@@ -65,7 +69,8 @@ export class ChaosStream {
     this.faults = deps.faults;
     this.#chance = deps.chance;
     this.#onStep = deps.onStep;
-    this.#decoder = createEventDecoder(engineNameOf(deps.engine.traits));
+    this.#newDecode = deps.newDecode;
+    this.#decodePayload = deps.newDecode();
   }
 
   get isIdle(): boolean {
@@ -104,7 +109,7 @@ export class ChaosStream {
     this.shown = null;
     this.#live = [null];
     this.#late = [];
-    this.#decoder = createEventDecoder(engineNameOf(this.engine.traits));
+    this.#decodePayload = this.#newDecode();
   }
 
   /** The relay has all that an earlier one left: of hints nobody knows the age. */
@@ -190,12 +195,12 @@ export class ChaosStream {
 
   #decode(said: Said): EngineMessage {
     const { seq, payload } = said;
-    const decoded = this.#decoder.decode(payload);
+    const batch = this.#decodePayload(payload);
     const { shown } = this;
     // What cannot be decoded says no time: it shows no more than a number behind those that were there.
-    const isNews = decoded.ok ? said.atMs > (shown?.atMs ?? 0) : seq > (shown?.seq ?? seq);
+    const isNews = batch !== null ? said.atMs > (shown?.atMs ?? 0) : seq > (shown?.seq ?? seq);
     if (isNews) this.shown = said;
-    return { seq, batch: decoded.ok ? decoded.value : null };
+    return { seq, batch };
   }
 
   #damaged(payload: Uint8Array): Uint8Array {

@@ -5,8 +5,10 @@
 import { createHash } from "node:crypto";
 import { endpointId, type Holder, holderName } from "../../src/core/ids.ts";
 import { isConnector } from "../../src/events/connector-rule.ts";
+import { createEventDecoder } from "../../src/events/event-decoder.ts";
 import { HolderRelay, type RelayStep } from "../../src/events/holder-relay.ts";
 import type { KeyedBatch } from "../../src/events/keyed-batch.ts";
+import type { KvEventBatch } from "../../src/events/kv-event.ts";
 import { restoreRelay } from "../../src/events/restore-relay.ts";
 import type { BlockHasher } from "../../src/keys/block-hasher.ts";
 import { Chance } from "./chance.ts";
@@ -24,7 +26,8 @@ import {
 } from "./chaos-kinds.ts";
 import { batchesOf, ChaosLog, NO_LOG_FAULTS } from "./chaos-log.ts";
 import { ChaosPrompts } from "./chaos-prompts.ts";
-import { ChaosRouter, Divergence } from "./chaos-router.ts";
+import { ChaosRouter } from "./chaos-router.ts";
+import { Divergence } from "./chaos-said.ts";
 import { ChaosStream, NO_WAY_FAULTS, type WayFaults } from "./chaos-stream.ts";
 import { type EngineTraits, engineNameOf } from "./chaos-wire.ts";
 
@@ -75,7 +78,7 @@ class History {
   readonly #kind: Kind;
   readonly #chance: Chance;
   readonly #deps: HistoryDeps;
-  readonly #streams = new Map<string, ChaosStream>();
+  readonly #streams = new Map<string, ChaosStream<ChaosEngine>>();
   readonly #holders: Holder[] = [];
   /** Null: the relays feed the router directly. */
   readonly #log: ChaosLog | null;
@@ -157,10 +160,17 @@ class History {
       this.#publish(step);
       if (this.#log === null) this.router.checkKnown(holder, this.#streamOf(holder).shown);
     };
+    const newDecode = (): ((payload: Uint8Array) => KvEventBatch | null) => {
+      const decoder = createEventDecoder(engineNameOf(traits));
+      return (payload) => {
+        const decoded = decoder.decode(payload);
+        return decoded.ok ? decoded.value : null;
+      };
+    };
     this.#holders.push(holder);
     this.#streams.set(
       holderName(holder),
-      new ChaosStream({ engine, relay, chance, faults, onStep }),
+      new ChaosStream({ engine, relay, chance, faults, onStep, newDecode }),
     );
   }
 
@@ -176,7 +186,7 @@ class History {
     return new HolderRelay({ ...deps, ...connector });
   }
 
-  #streamOf(holder: Holder): ChaosStream {
+  #streamOf(holder: Holder): ChaosStream<ChaosEngine> {
     const stream = this.#streams.get(holderName(holder));
     if (stream === undefined) throw new Error("no such holder");
     return stream;
@@ -215,26 +225,26 @@ class History {
     turns[turnOf(this.#kind, chance)]();
   }
 
-  #do(stream: ChaosStream): void {
+  #do(stream: ChaosStream<ChaosEngine>): void {
     const said = stream.engine.step(this.#nowMs);
     if (said === null) return;
     this.messages += 1;
     stream.send(said);
   }
 
-  #say(stream: ChaosStream): void {
+  #say(stream: ChaosStream<ChaosEngine>): void {
     this.#nowMs += 1;
     this.messages += 1;
     stream.send(stream.engine.storeDocument(this.#nowMs));
   }
 
-  #restartEngine(stream: ChaosStream): void {
+  #restartEngine(stream: ChaosStream<ChaosEngine>): void {
     stream.engine.restart(this.#chance.below(2));
     stream.engineRestarted();
   }
 
   /** Nobody listens: the engine goes on, or starts again and comes to about the number that is known. */
-  #mayGoOnUnheard(stream: ChaosStream): void {
+  #mayGoOnUnheard(stream: ChaosStream<ChaosEngine>): void {
     const { engine, relay } = stream;
     const chance = this.#chance;
     const share = UNHEARD_OF[this.#kind];
