@@ -11,7 +11,8 @@ import { nodeClock } from "../src/core/node-clock.ts";
 import { createBlockHasher } from "../src/keys/block-hasher.ts";
 import { ChaosContent } from "../test/chaos/chaos-content.ts";
 import { KINDS } from "../test/chaos/chaos-kinds.ts";
-import { MODEL, runHistory } from "../test/chaos/history.ts";
+import { MODEL } from "../test/chaos/history.ts";
+import { runHistory } from "../test/chaos/run-history.ts";
 import { keysByDefinition } from "../test/harness/golden-holdings.ts";
 
 const KEY_SEED = 3;

@@ -4,7 +4,8 @@ import { readFileSync } from "node:fs";
 import { beforeAll, describe, expect, it } from "vitest";
 import { createBlockHasher } from "../src/keys/block-hasher.ts";
 import { ChaosContent } from "./chaos/chaos-content.ts";
-import { type HistoryDeps, MODEL, runHistory } from "./chaos/history.ts";
+import { type HistoryDeps, MODEL } from "./chaos/history.ts";
+import { runHistory } from "./chaos/run-history.ts";
 import { keysByDefinition } from "./harness/golden-holdings.ts";
 
 const KEY_SEED = 3;

@@ -11,8 +11,11 @@ import type { EngineTraits } from "./chaos-wire.ts";
  * - lives: small engines that start again and are cut off all the time
  * - orphans: blocks that are told before those that they follow
  * - chunks: a connector's, in the engine's own stream too
+ * - sequence: messages alone, many short histories in one (sequence-history.ts)
  */
-export const KINDS = ["any", "lanes", "middle", "sizes", "lives", "orphans", "chunks"] as const;
+const ENGINE_KINDS = ["any", "lanes", "middle", "sizes", "lives", "orphans", "chunks"] as const;
+export type EngineKind = (typeof ENGINE_KINDS)[number];
+export const KINDS = [...ENGINE_KINDS, "sequence"] as const;
 export type Kind = (typeof KINDS)[number];
 
 const TURNS = {
@@ -21,7 +24,7 @@ const TURNS = {
 };
 export type Turn = keyof typeof TURNS;
 const RARE = { restartEngine: 4, reconnect: 4 };
-const TURNS_OF: Readonly<Record<Kind, Readonly<Record<Turn, number>>>> = {
+const TURNS_OF: Readonly<Record<EngineKind, Readonly<Record<Turn, number>>>> = {
   any: TURNS,
   lanes: { ...TURNS, ...RARE, restartRouter: 20, restartRelays: 20, keep: 40, heal: 15, purge: 8 },
   middle: { ...TURNS, reconnect: 20, restartRelays: 15, heal: 15, resync: 15, purge: 10, keep: 20 },
@@ -35,7 +38,7 @@ const TURNS_OF: Readonly<Record<Kind, Readonly<Record<Turn, number>>>> = {
 };
 
 /** How often an engine speaks while nobody listens, of the times at which that may be. */
-export const UNHEARD_OF: Readonly<Record<Kind, number>> = {
+export const UNHEARD_OF: Readonly<Record<EngineKind, number>> = {
   any: 0,
   lanes: 0,
   middle: 0.5,
@@ -46,7 +49,7 @@ export const UNHEARD_OF: Readonly<Record<Kind, number>> = {
 };
 
 /** How often a way that may lose, double, swap or damage does not, of the ways of all engines. */
-export const CALM_OF: Readonly<Record<Kind, number>> = {
+export const CALM_OF: Readonly<Record<EngineKind, number>> = {
   any: 0.5,
   lanes: 0.9,
   middle: 0.9,
@@ -62,7 +65,7 @@ export function kindOf(seed: number): Kind {
   return chance.is(0.5) ? "any" : chance.of(KINDS);
 }
 
-export function turnOf(kind: Kind, chance: Chance): Turn {
+export function turnOf(kind: EngineKind, chance: Chance): Turn {
   const turns = Object.entries(TURNS_OF[kind]) as [Turn, number][];
   let dice = chance.below(turns.reduce((sum, [, weight]) => sum + weight, 0));
   const found = turns.find(([, weight]) => {
@@ -77,7 +80,7 @@ function someOf(media: readonly string[], chance: Chance): readonly string[] {
   return [...new Set([chance.of(media), chance.of(media)])];
 }
 
-export function traitsOf(kind: Kind, chance: Chance): Omit<EngineTraits, "rank"> {
+export function traitsOf(kind: EngineKind, chance: Chance): Omit<EngineTraits, "rank"> {
   const engine = chance.is(0.25) ? "sglang" : "vllm";
   const hashForms = ["unsigned", "signed", "bytes32", "bytes16"] as const;
   const fullGroups = engine === "vllm" && chance.is(0.3) ? [0, 2] : [0];

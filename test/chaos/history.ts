@@ -2,7 +2,6 @@
  * One random history: engines, the ways to their relays, a log or none, and a router, with everything
  * going wrong; then healing. What the router claims is held against the engines' own Maps all along.
  */
-import { createHash } from "node:crypto";
 import { endpointId, type Holder, holderName } from "../../src/core/ids.ts";
 import { isConnector } from "../../src/events/connector-rule.ts";
 import { createEventDecoder } from "../../src/events/event-decoder.ts";
@@ -17,8 +16,7 @@ import { ChaosEngine } from "./chaos-engine.ts";
 import { HINT_LIFE_MS } from "./chaos-held.ts";
 import {
   CALM_OF,
-  type Kind,
-  kindOf,
+  type EngineKind,
   type Turn,
   traitsOf,
   turnOf,
@@ -27,7 +25,6 @@ import {
 import { batchesOf, ChaosLog, NO_LOG_FAULTS } from "./chaos-log.ts";
 import { ChaosPrompts } from "./chaos-prompts.ts";
 import { ChaosRouter } from "./chaos-router.ts";
-import { Divergence } from "./chaos-said.ts";
 import { ChaosStream, NO_WAY_FAULTS, type WayFaults } from "./chaos-stream.ts";
 import { type EngineTraits, engineNameOf } from "./chaos-wire.ts";
 
@@ -37,45 +34,14 @@ export interface HistoryDeps {
   readonly content: ChaosContent;
 }
 
-export interface HistoryOutcome {
-  /** Of what the router held at the end: equal for equal seeds. */
-  readonly digest: string;
-  /** What went wrong first; null: nothing. */
-  readonly problem: string | null;
-  /** Times at which EXACT was claimed, and was true. */
-  readonly exactClaims: number;
-  readonly messages: number;
-}
-
 export const MODEL = "model";
 /** Turns of an engine to which nobody listens. */
 const UNHEARD_MAX = 60;
 /** Times that engines are asked in the end, as they are in the serving process while something is missing. */
 const HEAL_ROUNDS = 2;
 
-/** `kind`: default that of the seed. */
-export function runHistory(
-  seed: number,
-  deps: HistoryDeps,
-  kind: Kind = kindOf(seed),
-): HistoryOutcome {
-  const history = new History(seed, deps, kind);
-  let problem: string | null = null;
-  try {
-    history.run();
-  } catch (error) {
-    if (!(error instanceof Divergence)) {
-      const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
-      problem = `threw: ${detail}`;
-    } else problem = error.message;
-  }
-  const { router, messages } = history;
-  const digest = createHash("sha256").update(router.contents()).digest("hex").slice(0, 16);
-  return { digest, problem, exactClaims: router.exactClaims, messages };
-}
-
-class History {
-  readonly #kind: Kind;
+export class History {
+  readonly #kind: EngineKind;
   readonly #chance: Chance;
   readonly #deps: HistoryDeps;
   readonly #streams = new Map<string, ChaosStream<ChaosEngine>>();
@@ -92,7 +58,7 @@ class History {
   readonly router: ChaosRouter;
   messages = 0;
 
-  constructor(seed: number, deps: HistoryDeps, kind: Kind) {
+  constructor(seed: number, deps: HistoryDeps, kind: EngineKind) {
     this.#kind = kind;
     this.#chance = new Chance(seed);
     this.#deps = deps;

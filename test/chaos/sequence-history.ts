@@ -280,6 +280,12 @@ export class SequenceHistory {
     throw new Divergence(`${cursor?.state}(${cursor?.reason}) at ${cursor?.seq} ${when}`);
   }
 
+  /** Where it has come to. */
+  get end(): string {
+    const { epoch, seq, state } = this.#cursor ?? {};
+    return `${state} ${epoch}/${seq} ${this.#applied.join()}`;
+  }
+
   get #cursor(): HolderCursor | null {
     return this.#residency.cursorOf(this.#holder);
   }
