@@ -182,6 +182,13 @@ describe("events that do not fit", () => {
     ]);
   });
 
+  it("count one more copy of the blocks among them that are known", () => {
+    const events = relayAll(newRelay(), stored([1]), stored([1, 2], { tokens: tokensOf([1]) }));
+    const [, loss, again] = events;
+    expect(loss).toMatchObject({ reason: "length-mismatch" });
+    expect(again).toMatchObject({ type: "stored", handles: BigUint64Array.of(1n) });
+  });
+
   it("of sliding-window groups are left out, with their removals", () => {
     const sliding = { group: 1, specKind: "sliding_window" };
     const full = { group: 0, specKind: "full_attention" };

@@ -98,10 +98,10 @@ export class StoreKeyer {
     const extras = extrasOfStored(event);
     const isFitting = extras === null || extras.length === handles.length;
     if (tokens.length !== handles.length * blockSizeTokens || !isFitting) {
-      const isKnown = handles.every((each) => this.#keyOf(each) !== null);
-      if (isKnown) leftOut.count("hash-only");
-      if (isKnown) this.placeByHandle(event, place, keyed);
+      const known = handles.filter((each) => this.#keyOf(each) !== null);
+      if (known.length === handles.length) leftOut.count("hash-only");
       else keyed.push(lost("length-mismatch"));
+      this.placeByHandle({ handles: known }, place, keyed);
       return;
     }
     const parent = claims.parentKey(event);
@@ -117,7 +117,11 @@ export class StoreKeyer {
   }
 
   /** Offload events carry handles only: their blocks are placed where they are known. */
-  placeByHandle({ handles }: BlockStored, place: LanePlace, keyed: KeyedEvent[]): void {
+  placeByHandle(
+    { handles }: Pick<BlockStored, "handles">,
+    place: LanePlace,
+    keyed: KeyedEvent[],
+  ): void {
     const known = handles.filter((each) => this.#keyOf(each) !== null);
     const keys = known.map((each) => this.#keyOf(each) ?? 0n);
     const { tier } = place;
