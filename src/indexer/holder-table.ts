@@ -49,6 +49,9 @@ export class HolderTable {
   /** Two words for each row; a free row has its successor in the list of free rows, + 1. */
   #handles = new Uint32Array(2 * CAPACITY_MIN);
   #keys = new Uint32Array(2 * CAPACITY_MIN);
+  /** The same, a value each. */
+  #handleValues = valuesOf(this.#handles);
+  #keyValues = valuesOf(this.#keys);
   #copies = new CopyCounts(CAPACITY_MIN);
   /** Null: rows are named by a relay. */
   #slots: HandleSlots | null = null;
@@ -152,35 +155,40 @@ export class HolderTable {
   beginNamed(span: BlockSpan, tierOrder: number): number {
     const { handles, handlesAt, keys, keysAt, rows, rowsAt, length } = span;
     if (this.#slots !== null || rows === undefined) return 0;
-    const cell = this.#cell;
     let begun = 0;
     for (; begun < length; begun += 1) {
       const row = rows[rowsAt + begun] ?? ROWS_MAX;
-      if (this.hasRow(row)) break;
-      cell.set(handles[handlesAt + begun] ?? 0n);
-      if (this.insert(cell.low, cell.high, row) === NO_ROW) break;
-      cell.set(keys[keysAt + begun] ?? 0n);
-      this.begin(row, tierOrder, cell.low, cell.high);
+      if (this.hasRow(row) || !this.#give(row)) break;
+      this.#handleValues[row] = handles[handlesAt + begun] ?? 0n;
+      this.#keyValues[row] = keys[keysAt + begun] ?? 0n;
+      this.#copies.set(row, tierOrder, 1);
+      this.#touch(row);
     }
+    this.#blocks += begun;
     return begun;
   }
 
   /** Makes the row of a handle that was just looked for in vain; NO_ROW when the table has ROWS_MAX. */
   insert(low: number, high: number, named: number): number {
     const row = this.#slots === null ? named : this.#unusedRow();
-    if (row >= ROWS_MAX) return NO_ROW;
-    if (row >= this.#rowEnd) {
-      if (row >= this.#capacity) this.reserve(grownCapacity(row));
-      // The store has every page up to the last one, also those in which nothing was named.
-      for (let passed = this.#rowEnd; passed < row; passed += PAGE_ROWS) this.#touch(passed);
-      this.#rowEnd = row + 1;
-    }
+    if (!this.#give(row)) return NO_ROW;
     this.#handles[2 * row] = low;
     this.#handles[2 * row + 1] = high;
     this.#slots?.insertMissed(row);
     this.#near = row;
     this.#blocks += 1;
     return row;
+  }
+
+  /** False: there is no such row. */
+  #give(row: number): boolean {
+    if (row < this.#rowEnd) return true;
+    if (row >= ROWS_MAX) return false;
+    if (row >= this.#capacity) this.reserve(grownCapacity(row));
+    // The store has every page up to the last one, also those in which nothing was named.
+    for (let passed = this.#rowEnd; passed < row; passed += PAGE_ROWS) this.#touch(passed);
+    this.#rowEnd = row + 1;
+    return true;
   }
 
   /** The row freed last, or the next one that was never used. */
@@ -197,6 +205,8 @@ export class HolderTable {
     this.#capacity = Math.min(rows, ROWS_MAX);
     this.#handles = grown(this.#handles, new Uint32Array(2 * this.#capacity));
     this.#keys = grown(this.#keys, new Uint32Array(2 * this.#capacity));
+    this.#handleValues = valuesOf(this.#handles);
+    this.#keyValues = valuesOf(this.#keys);
     this.#copies.grow(this.#capacity);
     const pages = Math.ceil(this.#capacity / PAGE_ROWS);
     this.#isDirtyPage = grown(this.#isDirtyPage, new Uint8Array(pages));
@@ -304,6 +314,8 @@ export class HolderTable {
   clear(): void {
     this.#handles = new Uint32Array(2 * CAPACITY_MIN);
     this.#keys = new Uint32Array(2 * CAPACITY_MIN);
+    this.#handleValues = valuesOf(this.#handles);
+    this.#keyValues = valuesOf(this.#keys);
     this.#copies = new CopyCounts(CAPACITY_MIN);
     this.#slots = null;
     this.#capacity = CAPACITY_MIN;
@@ -356,6 +368,10 @@ export class HolderTable {
     this.#isDirtyPage[page] = 1;
     this.#dirtyPages.push(page);
   }
+}
+
+function valuesOf(words: Uint32Array): BigUint64Array {
+  return new BigUint64Array(words.buffer);
 }
 
 function grownCapacity(rows: number): number {
