@@ -64,7 +64,7 @@ export class Residency {
     this.#evictor = new Evictor({ index, guide, onEvicted, entriesMax, tenants: this.#tenants });
   }
 
-  /** `stored` of lists that are arrays of their own. */
+  /** `storedSpan` of lists that are arrays of their own; `parents` and `rows` as there. */
   stored(
     holder: Holder,
     tier: Tier,
