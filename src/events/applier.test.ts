@@ -126,6 +126,25 @@ describe("a holder's state", () => {
     expect(residency.cursorOf(otherRank)).toMatchObject({ state: "DEGRADED", reason: "gap" });
   });
 
+  it("stays what it was when the log is truncated, where something was missing before", () => {
+    const { applier, residency } = parts();
+    applier.accept(batch(0));
+    applier.accept(batch(2));
+    applier.truncated();
+    applier.accept(batch(3));
+    expect(residency.cursorOf(holder)).toMatchObject({ state: "DEGRADED", reason: "gap" });
+  });
+
+  it("has what was told once in a life, and nothing of the life before", () => {
+    const { applier, residency } = parts();
+    applier.accept(batch(0, [{ type: "ignored-group", group: 3 }]));
+    applier.accept(batch(1, [{ type: "lane", name: "CPU" }]));
+    applier.accept(batch(2));
+    expect(residency.cursorOf(holder)).toMatchObject({ ignoredGroups: [3], lanes: ["CPU"] });
+    applier.accept(batch(0, [], { epoch: 2 }));
+    expect(residency.cursorOf(holder)).toMatchObject({ ignoredGroups: [], lanes: [] });
+  });
+
   it("takes no word aside for the message that was lost before it", () => {
     const { applier, residency } = parts();
     applier.accept(batch(0));
@@ -273,6 +292,16 @@ describe("messages that were there before", () => {
     expect([1, 2, 4, 5].map((handle) => tiersOf(index, handle))).toEqual([[], [], ["gpu"], []]);
     expect(residency.cursorOf(holder)).toMatchObject({ epoch: 2, seq: 0 });
   });
+});
+
+it("rows that a relay names mean nothing once a message of it was dropped", () => {
+  const { applier, residency } = parts();
+  const at = (event: KeyedEvent, row: number): KeyedEvent =>
+    ({ ...event, rows: Uint32Array.of(row) }) as KeyedEvent;
+  applier.accept(batch(0, [at(stored([1]), 0)]));
+  applier.accept(batch(0, [at(removed([1]), 0)]));
+  applier.accept(batch(1, [at(stored([1]), 1)]));
+  expect([...residency.records(holder)]).toMatchObject([[1n, { copies: [2, 0, 0, 0] }]]);
 });
 
 describe("what starts anew", () => {

@@ -23,6 +23,8 @@ export type OwnStore = Pick<
 
 /** Told among a life's lanes: that adapters, salts or images were told of. */
 export const IDENTITIES_TOLD = "IDENTITIES";
+/** Told once in a life as lanes are: some of what is below the GPU is a connector's. */
+export const HINTS_TOLD = "HINTS";
 
 export class ConnectorRule {
   readonly #isConnector: boolean;
@@ -30,6 +32,7 @@ export class ConnectorRule {
   readonly #ownSizes = new Set<number>();
   /** Adapters, salts or images were told of: a connector's tokens alone make no key. */
   #hasIdentities = false;
+  #areHintsTold = false;
   /** An earlier relay was told sizes that are not among these. */
   #areSizesMissed = false;
   /** Size of the largest chunk so far, tokens. */
@@ -82,7 +85,15 @@ export class ConnectorRule {
     this.#hasIdentities = true;
   }
 
+  /** A store of a connector. Returns whether it is the first. */
+  noteHint(): boolean {
+    const isFirst = !this.#areHintsTold;
+    this.#areHintsTold = true;
+    return isFirst;
+  }
+
   clear(): void {
+    this.#areHintsTold = false;
     this.#ownSizes.clear();
     this.#hasIdentities = false;
     this.#areSizesMissed = false;

@@ -205,6 +205,15 @@ describe("a store with the medium cpu in vLLM's own stream", () => {
   });
 });
 
+it("a connector's stores are said again behind stores that waited", () => {
+  const stream = new Stream("vllm");
+  stream.say(1, own, chunk(901));
+  stream.say(2, stored([52], ids(BLOCK), BLOCK, { parent_block_hash: 51 }));
+  expect(stream.state).toEqual(["DEGRADED", "unknown-parent"]);
+  stream.say(3, stored([51], ids(BLOCK, 500), BLOCK));
+  expect(stream.state).toEqual(["DEGRADED", "no-removals"]);
+});
+
 describe("another relay", () => {
   it("ends what an earlier one was told by a connector, because its age is not known", () => {
     const stream = new Stream("vllm");

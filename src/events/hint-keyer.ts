@@ -1,6 +1,6 @@
 /** A connector's stores -> keyed events: hints of bounded life, and their ends. Pure. */
 import { type Tier, tierOfMedium } from "../tiers/tier.ts";
-import { type ConnectorRule, IDENTITIES_TOLD } from "./connector-rule.ts";
+import { type ConnectorRule, HINTS_TOLD, IDENTITIES_TOLD } from "./connector-rule.ts";
 import type { CopyLanes } from "./copy-lanes.ts";
 import type { HandleMap } from "./handle-map.ts";
 import type { EndedHints, Hints } from "./hints.ts";
@@ -29,6 +29,7 @@ export class HintKeyer {
   key(event: BlockStored, nowMs: number, keyed: KeyedEvent[]): void {
     const { hints, outlet, rule } = this.#deps;
     if (outlet.groupOf(event, keyed) === undefined) return;
+    if (rule.noteHint()) keyed.push({ type: "lane", name: HINTS_TOLD });
     keyed.push(lost("no-removals"));
     const tier = tierOfMedium(event.medium);
     if (tier === "unknown") {

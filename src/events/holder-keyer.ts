@@ -6,7 +6,7 @@
 import type { HolderCursor } from "../indexer/holder-state.ts";
 import type { BlockHasher } from "../keys/block-hasher.ts";
 import { type Tier, tierOfMedium } from "../tiers/tier.ts";
-import { ConnectorRule, IDENTITIES_TOLD } from "./connector-rule.ts";
+import { ConnectorRule, HINTS_TOLD, IDENTITIES_TOLD } from "./connector-rule.ts";
 import { CopyLanes } from "./copy-lanes.ts";
 import { GroupRule } from "./group-rule.ts";
 import { type Blocks, HandleMap } from "./handle-map.ts";
@@ -71,6 +71,7 @@ export class HolderKeyer {
     for (const group of ignoredGroups) this.#groups.ignore(group);
     this.#groups.setApart(this.#lanes.restoreNames(lanes));
     if (lanes.includes(IDENTITIES_TOLD)) this.#rule.setIdentitiesTold();
+    if (lanes.includes(HINTS_TOLD)) this.#rule.noteHint();
   }
 
   /**

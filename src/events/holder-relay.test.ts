@@ -5,6 +5,7 @@ import { type BlockHasher, createBlockHasher } from "../keys/block-hasher.ts";
 import { HolderRelay } from "./holder-relay.ts";
 import type { KeyedBatch, KeyedEvent } from "./keyed-batch.ts";
 import type { BlockStored, KvEvent } from "./kv-event.ts";
+import { ORPHAN_TOKENS_MAX } from "./orphans.ts";
 
 const SEED = 3;
 const MODEL = "model";
@@ -162,6 +163,13 @@ describe("tiers", () => {
 });
 
 describe("events that do not fit", () => {
+  it("are lost where too much waits already", () => {
+    const tokens = new Uint32Array(ORPHAN_TOKENS_MAX + 1);
+    const more = { tokens, blockSizeTokens: tokens.length, ...parent(1) };
+    const events = relayAll(newRelay(), stored([2], more));
+    expect(events).toEqual([{ type: "lost", reason: "orphans-full" }]);
+  });
+
   it("are reported: lengths, extras and what the decoder skipped", () => {
     const skipped: KvEvent = { type: "skipped", reason: "malformed-event" };
     expect(
@@ -331,6 +339,14 @@ describe("taking over from an earlier relay", () => {
     relay.adopt(first);
     const batch = relayAt(relay, { seq: 1 }, stored([3]));
     expect(batch?.events).toContainEqual({ type: "lost", reason: "unknown-parent" });
+  });
+
+  it("does not know which salts and images were told", () => {
+    const relay = newRelay();
+    relay.adopt(published(newRelay(), 0, stored([1])));
+    const lower = stored([2], { medium: "CPU", caveat: "no-identity" });
+    const batch = relayAt(relay, { seq: 1 }, lower);
+    expect(batch?.events).toContainEqual({ type: "lost", reason: "unknown-handle" });
   });
 
   it("does not take over keys of another model", () => {

@@ -48,7 +48,7 @@ export interface KeyedIgnoredGroup {
 
 /**
  * Copies are counted apart in this lane: a medium below the GPU, or "#" and the number of a full group where
- * there are several. Told once in each life; see copy-lanes.ts. IDENTITIES_TOLD names no lane.
+ * there are several. Told once in each life; see copy-lanes.ts. IDENTITIES_TOLD and HINTS_TOLD name no lane.
  */
 export interface KeyedLane {
   readonly type: "lane";

@@ -84,7 +84,7 @@ it("believes a connector's chunks no longer than for their life", () => {
   expect(goneAfter(residency)).toEqual([3n]);
 });
 
-it.each(["catching-up", "log-truncated"])(
+it.each(["catching-up", "log-truncated", "unknown-parent"])(
   "leaves the offloaded blocks of an engine with several sizes, which is %s and will be EXACT",
   (reason) => {
     const residency = played("CPU");
@@ -95,6 +95,14 @@ it.each(["catching-up", "log-truncated"])(
     expect(goneAfter(residency)).toEqual([]);
   },
 );
+
+it("gives a relay of another model no handles", () => {
+  const relay = new HolderRelay({ holder, model: "other", hasher, canReplay: false });
+  restoreRelay(relay, played("CPU"), { model: "other" });
+  const batch = { ts: 2, rank: null, events: [stored(9n, 2, "GPU", 2n)] };
+  const [keyed] = relay.live({ seq: 1, batch }).batches;
+  expect(keyed?.events).toContainEqual({ type: "lost", reason: "unknown-parent" });
+});
 
 it("takes a removal for that of the copy that waits where another tier alone has the block", () => {
   const playing = new Played();

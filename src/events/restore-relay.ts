@@ -1,8 +1,8 @@
 /** Gives a new relay what the residency has of its holder, from the store or a snapshot. */
 import type { EngineName } from "../core/engine-name.ts";
-import type { HolderCursor, Residency } from "../indexer/residency.ts";
+import type { Residency } from "../indexer/residency.ts";
 import { TIERS, tierOrder } from "../tiers/tier.ts";
-import { isConnector } from "./connector-rule.ts";
+import { HINTS_TOLD, isConnector } from "./connector-rule.ts";
 import type { HolderRelay } from "./holder-relay.ts";
 
 export interface RestoredSource {
@@ -22,7 +22,7 @@ export function restoreRelay(
   if (cursor.model !== model) return;
   for (const held of residency.heldRows(holder)) relay.restoreHandles(held, held.copies);
   if (!residency.hasSeenLowerTiers(holder)) return;
-  const areHints = mayHaveHints(engine, cursor);
+  const areHints = isConnector(engine) || cursor.lanes?.includes(HINTS_TOLD) === true;
   for (const [handle, { copies }] of residency.records(holder)) {
     for (const tier of TIERS) {
       const held = tier === "gpu" ? 0 : (copies[tierOrder(tier)] ?? 0);
@@ -31,14 +31,3 @@ export function restoreRelay(
     }
   }
 }
-
-/** In a vLLM stream a connector's blocks show by their size, which rows do not have. */
-function mayHaveHints(
-  engine: EngineName | undefined,
-  { reason, blockSizesTokens }: HolderCursor,
-): boolean {
-  return isConnector(engine) || (!ALONE.has(reason) && blockSizesTokens.length > 1);
-}
-
-/** Reasons that stand where nothing else is missing, removals of a connector's blocks neither; null: EXACT. */
-const ALONE: ReadonlySet<string | null> = new Set([null, "catching-up", "log-truncated"]);
