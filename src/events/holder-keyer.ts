@@ -48,6 +48,11 @@ export class HolderKeyer {
   readonly #plain: PlainKeyer;
   /** Latest time that the engine said, ms. */
   #engineMs = 0;
+  /**
+   * Another relay told of this life before: what waits here it may have placed, and told readers, so that they
+   * would count it twice when it is placed here.
+   */
+  #isTakenOver = false;
 
   constructor(deps: HolderKeyerDeps) {
     this.#hints = new Hints(deps.hintLifeMs ?? HINT_LIFE_MS);
@@ -133,13 +138,17 @@ export class HolderKeyer {
     this.#stores.clear();
     this.#expected.clear();
     this.#engineMs = 0;
+    this.#isTakenOver = false;
   }
 
   /** `batch` null: a message that could not be decoded; only its loss is reported. */
   keyEvents(batch: KvEventBatch | null): KeyedEvent[] {
     const wasWaiting = this.#orphans.isWaiting;
     const keyed = batch === null ? [lost("undecodable")] : this.#keyBatch(batch);
-    return this.#expected.closed(keyed, { wasWaiting, isWaiting: this.#orphans.isWaiting });
+    const { isWaiting } = this.#orphans;
+    const isTwofold = this.#isTakenOver && (wasWaiting || isWaiting);
+    const events = this.#expected.closed(keyed, { wasWaiting, isWaiting });
+    return isTwofold ? [...events, lost("uncounted-copies")] : events;
   }
 
   #keyBatch(batch: KvEventBatch): KeyedEvent[] {
@@ -242,6 +251,7 @@ export class HolderKeyer {
   #setMissed(): void {
     this.#stores.setIdentitiesTold();
     this.#rule.setSizesMissed();
+    this.#isTakenOver = true;
   }
 
   #adoptEvent(event: KeyedEvent): void {

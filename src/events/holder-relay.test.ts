@@ -1,10 +1,19 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { type KeysByDefinition, keysByDefinition } from "../../test/harness/golden-holdings.ts";
-import { endpointId, engineKey, type Holder } from "../core/ids.ts";
+import {
+  byHandle,
+  keysIn,
+  parent,
+  relayAt,
+  removed,
+  stored,
+  tokensOf,
+} from "../../test/harness/relay-blocks.ts";
+import { endpointId, type Holder } from "../core/ids.ts";
 import { type BlockHasher, createBlockHasher } from "../keys/block-hasher.ts";
 import { HolderRelay } from "./holder-relay.ts";
-import type { KeyedBatch, KeyedEvent } from "./keyed-batch.ts";
-import type { BlockStored, KvEvent } from "./kv-event.ts";
+import type { KeyedEvent } from "./keyed-batch.ts";
+import type { KvEvent } from "./kv-event.ts";
 import { ORPHAN_TOKENS_MAX } from "./orphans.ts";
 
 const SEED = 3;
@@ -23,54 +32,12 @@ beforeAll(async () => {
 const newRelay = (): HolderRelay =>
   new HolderRelay({ holder, model: MODEL, hasher, canReplay: false });
 
-/** Blocks of two tokens; block n has the handle n and the tokens n, n + 1000. */
-function stored(blocks: readonly number[], fields: Partial<BlockStored> = {}): BlockStored {
-  return {
-    type: "stored",
-    handles: BigUint64Array.from(blocks, BigInt),
-    parent: null,
-    tokens: tokensOf(blocks),
-    blockSizeTokens: 2,
-    medium: "GPU",
-    loraName: null,
-    loraId: null,
-    extraKeys: null,
-    group: null,
-    specKind: null,
-    ...fields,
-  };
-}
-
-function removed(blocks: readonly number[], medium: string | null = "GPU"): KvEvent {
-  const handles = BigUint64Array.from(blocks, BigInt);
-  return { type: "removed", handles, medium, group: null };
-}
-
-function tokensOf(blocks: readonly number[]): Uint32Array {
-  return Uint32Array.from(blocks.flatMap((block) => [block, block + 1000]));
-}
-
-const byHandle = { tokens: new Uint32Array(0), blockSizeTokens: 0, medium: "CPU" };
-const parent = (block: number): { parent: BlockStored["parent"] } => ({
-  parent: engineKey(BigInt(block)),
-});
 const chain = (...blocks: number[]): bigint[] =>
   keysOf({ ...plain, tokens: [...tokensOf(blocks)] });
 
 function relayAll(relay: HolderRelay, ...events: KvEvent[]): readonly KeyedEvent[] {
   return relayAt(relay, { seq: 1000, ts: 1000 }, ...events)?.events ?? [];
 }
-
-function relayAt(
-  relay: HolderRelay,
-  { seq, ts = seq + 1 }: { readonly seq: number; readonly ts?: number },
-  ...events: KvEvent[]
-): KeyedBatch | null {
-  return relay.live({ seq, batch: { ts, rank: 0, events } }).batches[0] ?? null;
-}
-
-const keysIn = (event: KeyedEvent | undefined): bigint[] =>
-  event?.type === "stored" ? [...event.keys] : [];
 
 describe("keys", () => {
   it("continue the chain of the parent, also of one that was removed", () => {
@@ -255,108 +222,6 @@ describe("sequence", () => {
       events: [{ type: "lost", reason: "undecodable" }],
     });
     expect(relayAt(relay, { seq: 2 }, stored([2], parent(1)))).toMatchObject({ epoch: 1 });
-  });
-});
-
-describe("taking over from an earlier relay", () => {
-  const published = (relay: HolderRelay, seq: number, ...events: KvEvent[]): KeyedBatch => {
-    const batch = relayAt(relay, { seq }, ...events);
-    if (batch === null) throw new Error("batch was dropped");
-    return batch;
-  };
-
-  it("goes on with its handles, epoch and sequence from the log", () => {
-    const earlier = newRelay();
-    const relay = newRelay();
-    relay.adopt(published(earlier, 0, stored([1, 2])));
-    relay.adopt(published(earlier, 1, removed([2])));
-    const batch = relayAt(relay, { seq: 2 }, stored([3], parent(2)));
-    expect(batch).toMatchObject({ epoch: 1, seq: 2 });
-    expect(keysIn(batch?.events[1])).toEqual([chain(1, 2, 3)[2]]);
-  });
-
-  it("goes on with what the store kept", () => {
-    const relay = newRelay();
-    relay.restoreCursor({
-      ...{ state: "EXACT", reason: null, epoch: 5, seq: 7, engineMs: 7000 },
-      ...{ blockSizesTokens: [2], model: MODEL, ignoredGroups: [1] },
-    });
-    const blocks = { handles: BigUint64Array.of(1n), keys: BigUint64Array.from(chain(1)) };
-    relay.restoreHandles(blocks, Uint32Array.of(1));
-    const ofGroup: KvEvent = { ...removed([1]), group: 1 } as KvEvent;
-    const batch = relayAt(relay, { seq: 8 }, stored([2], parent(1)), ofGroup);
-    expect(batch).toMatchObject({ epoch: 5, seq: 8 });
-    // The engine may be in another life by now, at the same number.
-    expect(batch?.events).toMatchObject([{ reason: "unproven-life" }, { type: "stored" }]);
-    expect(keysIn(batch?.events[1])).toEqual([chain(1, 2)[1]]);
-    expect(relayAt(relay, { seq: 0, ts: 100 })).toMatchObject({ epoch: 6 });
-  });
-
-  it("drops messages from the socket that the log had already", () => {
-    const earlier = newRelay();
-    const relay = newRelay();
-    for (const block of [1, 2, 3]) relay.adopt(published(earlier, block, stored([block])));
-    expect(relayAt(relay, { seq: 2 }, stored([2]))).toBeNull();
-    expect(relayAt(relay, { seq: 3 }, stored([3]))).toBeNull();
-    expect(relayAt(relay, { seq: 4 }, stored([4]))).toMatchObject({ epoch: 1, seq: 4 });
-  });
-
-  it("is not moved back by what the log repeats or by an earlier life", () => {
-    const earlier = newRelay();
-    const batches = [0, 1, 2].map((seq) => published(earlier, seq, stored([seq + 1])));
-    const nextLife = relayAt(earlier, { seq: 0, ts: 100 }, stored([9]));
-    const relay = newRelay();
-    for (const batch of batches) relay.adopt(batch);
-    for (const batch of batches.slice(0, 2)) relay.adopt(batch);
-    expect(relayAt(relay, { seq: 2, ts: 50 })).toMatchObject({ epoch: 2 });
-    if (nextLife !== null) relay.adopt(nextLife);
-    for (const batch of batches) relay.adopt(batch);
-    expect(relayAt(relay, { seq: 3, ts: 200 }, stored([4], parent(3)))).toMatchObject({
-      epoch: 2,
-      events: [{ reason: "unknown-parent" }],
-    });
-  });
-
-  it("knows which keys removed blocks have claimed", () => {
-    const earlier = newRelay();
-    const first = published(earlier, 0, stored([1, 2]));
-    const second = published(earlier, 1, removed([1]));
-    const relay = newRelay();
-    for (const batch of [first, second]) relay.adopt(batch);
-    const salted = { handles: BigUint64Array.of(11n, 12n), tokens: tokensOf([1, 2]) };
-    for (const each of [earlier, relay]) {
-      const { events } = published(each, 2, stored([11, 12], salted));
-      expect(events.slice(-2)).toMatchObject([
-        { type: "ambiguous", keys: BigUint64Array.from(chain(1)) },
-        { type: "stored", keys: BigUint64Array.from(chain(1, 2)) },
-      ]);
-    }
-  });
-
-  it("says that blocks wait which came behind a clear, and which nobody brings home", () => {
-    const first = published(newRelay(), 0, { type: "cleared" }, stored([2], parent(1)));
-    const relay = newRelay();
-    relay.adopt(first);
-    const batch = relayAt(relay, { seq: 1 }, stored([3]));
-    expect(batch?.events).toContainEqual({ type: "lost", reason: "unknown-parent" });
-  });
-
-  it("does not know which salts and images were told", () => {
-    const relay = newRelay();
-    relay.adopt(published(newRelay(), 0, stored([1])));
-    const lower = stored([2], { medium: "CPU", caveat: "no-identity" });
-    const batch = relayAt(relay, { seq: 1 }, lower);
-    expect(batch?.events).toContainEqual({ type: "lost", reason: "unknown-handle" });
-  });
-
-  it("does not take over keys of another model", () => {
-    const relay = new HolderRelay({ holder, model: "other", hasher, canReplay: false });
-    relay.adopt(published(newRelay(), 0, stored([1])));
-    expect(relayAt(relay, { seq: 1 }, stored([2], parent(1)))).toMatchObject({
-      epoch: 1,
-      model: "other",
-      events: [{ reason: "unproven-life" }, { reason: "unknown-parent" }],
-    });
   });
 });
 

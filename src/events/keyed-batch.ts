@@ -73,7 +73,8 @@ export interface KeyedCleared {
  * - no-removals: a connector's store that no removal will follow; its blocks are believed for a while
  * - hints-full: such blocks beyond what is believed
  * - several-groups: blocks of a group whose kind is not told, or in other sizes than the full group before
- * - uncounted-copies: an earlier relay counted copies by medium or group, and only their sums are known
+ * - uncounted-copies: an earlier relay counted copies by medium or group, and only their sums are known; or
+ *   it may have told of what waits here
  * - handles-full: the handle map is at its limit
  * - oversized: a batch that does not fit into one log message
  * - unproven-life: the numbers go on after a time without listening, and no replay shows that the

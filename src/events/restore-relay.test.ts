@@ -115,7 +115,7 @@ it("takes a removal for that of the copy that waits where another tier alone has
   restoreRelay(relay, playing.residency, { model: MODEL });
   playing.say(relay, child);
   playing.say(relay, removed(2n, "GPU"));
-  expect(playing.residency.cursorOf(holder)?.reason).toBe("unproven-life");
+  expect(playing.residency.cursorOf(holder)?.reason).toBe("uncounted-copies");
   playing.say(relay, parent);
   expect([playing.copies(1n), playing.copies(2n)]).toEqual([
     [1, 0, 0, 0],
