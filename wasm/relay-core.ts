@@ -14,6 +14,7 @@ import { scanEvents } from "./event-scan/scan";
 import * as runs from "./relay-core/layout";
 import { plan } from "./relay-core/runs";
 
+export { seedHashes } from "./handle-map/layout";
 export { buryAll, bytes, claimHeld, clear, create, destroy, restore } from "./handle-map/map";
 export { claimRun, findParents, removeRun } from "./relay-core/keyed-runs";
 

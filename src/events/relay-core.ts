@@ -2,6 +2,7 @@
  * The relay's WebAssembly (wasm/relay-core.ts): scan of messages, maps of handles, and what joins them, in
  * one memory for all holders of a thread.
  */
+import { randomBytes } from "node:crypto";
 import { assert } from "../core/assert.ts";
 import { instantiateWasm, type OwnMemory } from "../core/file-wasm.ts";
 
@@ -38,6 +39,7 @@ interface RelayCoreWasm {
   readonly SEED_AT: Value;
   readonly OUT_AT: Value;
   scan(bytes: number, storedFields: number, removedFields: number): number;
+  seedHashes(seed: bigint): void;
   create(): number;
   destroy(map: number): void;
   clear(map: number): void;
@@ -59,7 +61,9 @@ interface RelayCoreWasm {
   removeRun(map: number, run: number, from: number): number;
 }
 
+/** Its tables are seeded by chance, as a runtime's own are: no content or order depends on it. */
 export const core = instantiateWasm<RelayCoreWasm>("relay-core");
+core.seedHashes(randomBytes(8).readBigUInt64LE());
 assert(
   core.SCAN_BYTES_MAX.value === SCAN_BYTES_MAX && core.LISTED_MAX.value === LISTED_MAX,
   "the memory of wasm/relay-core.ts has other limits",

@@ -53,11 +53,19 @@ export function pairAt(map: usize, index: u32): usize {
   return load<usize>(map + column) + (<usize>(index & (MARK - 1)) << PAIR_LOG);
 }
 
+let hashSeed: u64 = 0;
+
+/** To be called before any map is made: engines choose handles, and could choose all of one bucket. */
+export function seedHashes(seed: u64): void {
+  hashSeed = seed;
+}
+
 /** Engines may count their handles up: every bit of them reaches every bit of this. */
 // @ts-ignore: decorator
 @inline
 export function hashOf(value: u64): u64 {
-  let hash = value ^ (value >> 32);
+  let hash = value ^ hashSeed;
+  hash ^= hash >> 32;
   hash *= 0xd6e8_feb8_6659_fd93;
   hash ^= hash >> 32;
   return hash * 0xd6e8_feb8_6659_fd93;
