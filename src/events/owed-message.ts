@@ -30,7 +30,8 @@ export class OwedMessage {
   delivered(message: EngineMessage, options: { readonly isFirstOfEpoch: boolean }): void {
     const { seq } = message;
     const engineMs = engineMsOf(message);
-    const isTold = this.#owed !== null && (seq >= this.#owed.seq || engineMs > this.#owed.engineMs);
+    const owed = this.#owed;
+    const isTold = owed !== null && (seq > owed.seq || !isLater(owed, { seq, engineMs }));
     const isOther = seq === 0 && this.#lifeStartMs !== null && engineMs !== this.#lifeStartMs;
     if (isTold || (isOther && message.isAnswer === true)) this.#owed = null;
     if (seq === 0) this.#lifeStartMs = engineMs > 0 ? engineMs : null;

@@ -89,6 +89,17 @@ describe("what was shown and dropped", () => {
     expect(sequencer.live(message(0)).deliveries).toMatchObject([{ seq: 0, isCatchingUp: true }]);
   });
 
+  it("is not what another life says with the same number", () => {
+    const sequencer = heardTo(2);
+    sequencer.connected();
+    // The second life's first message, and its connection is over before that is delivered.
+    sequencer.live(message(0, 2));
+    sequencer.connected();
+    expect(sequencer.replayEnded().replayFrom).toBe(0);
+    sequencer.replayEnded();
+    expect(sequencer.live(message(0)).deliveries).toMatchObject([{ seq: 0, isCatchingUp: true }]);
+  });
+
   it("is owed where there was no room to hold it", () => {
     const sequencer = new Sequencer({ canReplay: true, cursor: null });
     sequencer.connected();
