@@ -16,12 +16,12 @@ function answered(sequencer: Sequencer, said: readonly EngineMessage[]): unknown
   return last === undefined ? null : [last.epoch, last.seq, last.isCatchingUp];
 }
 
-function heardTo(seq: number): Sequencer {
+function heardTo(seq: number, life = 1): Sequencer {
   const sequencer = new Sequencer({ canReplay: true, cursor: null });
   sequencer.connected();
   answered(
     sequencer,
-    Array.from({ length: seq + 1 }, (_, each) => message(each)),
+    Array.from({ length: seq + 1 }, (_, each) => message(each, life)),
   );
   return sequencer;
 }
@@ -98,6 +98,29 @@ describe("what was shown and dropped", () => {
     expect(sequencer.replayEnded().replayFrom).toBe(0);
     sequencer.replayEnded();
     expect(sequencer.live(message(0)).deliveries).toMatchObject([{ seq: 0, isCatchingUp: true }]);
+  });
+
+  it("is owed by its own life: a later number of another one is none of it", () => {
+    const sequencer = heardTo(1, 3);
+    sequencer.connected();
+    expect(sequencer.replayEnded().replayFrom).toBe(0);
+    sequencer.replayEnded();
+    const late = [0, 1, 2].flatMap((seq) => sequencer.live(message(seq, 2)).deliveries);
+    expect(late.map(({ seq, isCatchingUp }) => [seq, isCatchingUp])).toEqual([
+      ...[0, 1, 2].map((seq) => [seq, true]),
+    ]);
+    expect(sequencer.live(message(3, 4)).deliveries).toMatchObject([{ isCatchingUp: false }]);
+  });
+
+  it("is owed by number where it could not be read, whichever life it is of", () => {
+    const sequencer = new Sequencer({ canReplay: false, cursor: null });
+    sequencer.live(message(0));
+    sequencer.live({ seq: 2, batch: null });
+    const next = [0, 1, 2].flatMap((seq) => sequencer.live(message(seq, 2)).deliveries);
+    expect(next.map(({ seq, isCatchingUp }) => [seq, isCatchingUp])).toEqual([
+      ...[0, 1].map((seq) => [seq, true]),
+      [2, false],
+    ]);
   });
 
   it("is owed where there was no room to hold it", () => {

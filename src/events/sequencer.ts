@@ -90,6 +90,7 @@ export class Sequencer {
   connected(): SequencerStep {
     // What was held may be of the life before; what is still wanted of it the replay has.
     this.#isUnproven = this.#isUnproven || this.#isConnected;
+    this.#owed.connected();
     const { newest = null, held = [] } = this.#replay ?? {};
     for (const each of newest === null ? held : [newest, ...held]) this.#owed.owe(each);
     if (this.#canReplay) this.#ask([]);
@@ -268,9 +269,11 @@ export class Sequencer {
     const isDoubted = place === "next" && this.#isUnproven;
     const isUnproven = isDoubted && message.seq > 0;
     const epoch = place === "new-life" ? this.#epochNext() : this.#epoch();
-    // What could not be read before it may be of this life.
-    const isCatchingUp = this.#isCursorUndecodable && message.seq < (this.#cursor?.seq ?? -1);
-    this.#deliver(message, epoch, { isUnproven, isCatchingUp });
+    const seqBefore = this.#cursor?.seq ?? -1;
+    // What could not be read is of this life, unless another connection came between.
+    const isOfLife = this.#isCursorUndecodable && !this.#isUnproven && message.seq < seqBefore;
+    if (isOfLife) this.#owed.oweNumber(seqBefore);
+    this.#deliver(message, epoch, { isUnproven });
     // First words behind a new connection may be late ones of the life before: the next one is asked about.
     if (isDoubted && !isUnproven) this.#isUnproven = true;
     if (place === "next" && message.batch !== null) this.#replayRounds = 0;
@@ -337,13 +340,13 @@ export class Sequencer {
   #giveUpEpoch(): void {
     const cursor = this.#cursor;
     this.#deliver(NOTHING_SAID, this.#epochNext(), { isNote: true });
-    if (cursor !== null) this.#owed.oweAt(cursor);
+    if (cursor !== null) this.#owed.oweAgain(cursor);
   }
 
   #deliver(
     message: EngineMessage,
     epoch: number,
-    { isUnproven = false, isNote = false, isCatchingUp = false } = {},
+    { isUnproven = false, isNote = false } = {},
   ): void {
     const saidMs = engineMsOf(message);
     // An undecodable message says no time; the one before it still bounds what is a repeat.
@@ -357,7 +360,7 @@ export class Sequencer {
     this.#cursor = { epoch, seq, engineMs };
     this.#isUnproven = false;
     this.#isCursorUndecodable = batch === null;
-    this.#outbox.deliver({ epoch, seq, engineMs, batch, isUnproven, isNote, isCatchingUp });
+    this.#outbox.deliver({ epoch, seq, engineMs, batch, isUnproven, isNote, isCatchingUp: false });
     if (this.#replay !== null) this.#replay.isBehind = true;
   }
 

@@ -52,7 +52,7 @@ export class StepOutbox {
     }
     const last = deliveries.length - 1;
     for (const [position, each] of deliveries.entries()) {
-      const isOpen = position < last || isCatchingUp || each.isCatchingUp;
+      const isOpen = position < last || isCatchingUp;
       if (isOpen) deliveries[position] = { ...each, isCatchingUp: true };
       this.#isCatchingUp = isOpen;
     }
