@@ -1,37 +1,18 @@
-import { beforeAll, describe, expect, it } from "vitest";
-import { type KeysByDefinition, keysByDefinition } from "../../test/harness/golden-holdings.ts";
+import { describe, expect, it } from "vitest";
 import {
+  chain,
   keysIn,
+  MODEL,
+  newRelay,
   parent,
   relayAt,
   removed,
   stored,
   tokensOf,
 } from "../../test/harness/relay-blocks.ts";
-import { endpointId, type Holder } from "../core/ids.ts";
-import { type BlockHasher, createBlockHasher } from "../keys/block-hasher.ts";
-import { HolderRelay } from "./holder-relay.ts";
+import type { HolderRelay } from "./holder-relay.ts";
 import type { KeyedBatch } from "./keyed-batch.ts";
 import type { KvEvent } from "./kv-event.ts";
-
-const SEED = 3;
-const MODEL = "model";
-const holder: Holder = { endpointId: endpointId("10.0.0.1:8000"), rank: 0 };
-const plain = { model: MODEL, lora: null, blockSizeTokens: 2 };
-
-let hasher: BlockHasher;
-let keysOf: KeysByDefinition;
-
-beforeAll(async () => {
-  hasher = await createBlockHasher(SEED);
-  keysOf = await keysByDefinition(SEED);
-});
-
-const newRelay = (): HolderRelay =>
-  new HolderRelay({ holder, model: MODEL, hasher, canReplay: false });
-
-const chain = (...blocks: number[]): bigint[] =>
-  keysOf({ ...plain, tokens: [...tokensOf(blocks)] });
 
 describe("taking over from an earlier relay", () => {
   const published = (relay: HolderRelay, seq: number, ...events: KvEvent[]): KeyedBatch => {
@@ -138,7 +119,7 @@ describe("taking over from an earlier relay", () => {
   });
 
   it("does not take over keys of another model", () => {
-    const relay = new HolderRelay({ holder, model: "other", hasher, canReplay: false });
+    const relay = newRelay({ model: "other" });
     relay.adopt(published(newRelay(), 0, stored([1])));
     expect(relayAt(relay, { seq: 1 }, stored([2], parent(1)))).toMatchObject({
       epoch: 1,

@@ -1,39 +1,21 @@
-import { beforeAll, describe, expect, it } from "vitest";
-import { type KeysByDefinition, keysByDefinition } from "../../test/harness/golden-holdings.ts";
+import { describe, expect, it } from "vitest";
 import {
   byHandle,
+  chain,
   keysIn,
+  keysOf,
+  newRelay,
   parent,
+  plain,
   relayAt,
   removed,
   stored,
   tokensOf,
 } from "../../test/harness/relay-blocks.ts";
-import { endpointId, type Holder } from "../core/ids.ts";
-import { type BlockHasher, createBlockHasher } from "../keys/block-hasher.ts";
-import { HolderRelay } from "./holder-relay.ts";
+import type { HolderRelay } from "./holder-relay.ts";
 import type { KeyedEvent } from "./keyed-batch.ts";
 import type { KvEvent } from "./kv-event.ts";
 import { ORPHAN_TOKENS_MAX } from "./orphans.ts";
-
-const SEED = 3;
-const MODEL = "model";
-const holder: Holder = { endpointId: endpointId("10.0.0.1:8000"), rank: 0 };
-const plain = { model: MODEL, lora: null, blockSizeTokens: 2 };
-
-let hasher: BlockHasher;
-let keysOf: KeysByDefinition;
-
-beforeAll(async () => {
-  hasher = await createBlockHasher(SEED);
-  keysOf = await keysByDefinition(SEED);
-});
-
-const newRelay = (): HolderRelay =>
-  new HolderRelay({ holder, model: MODEL, hasher, canReplay: false });
-
-const chain = (...blocks: number[]): bigint[] =>
-  keysOf({ ...plain, tokens: [...tokensOf(blocks)] });
 
 function relayAll(relay: HolderRelay, ...events: KvEvent[]): readonly KeyedEvent[] {
   return relayAt(relay, { seq: 1000, ts: 1000 }, ...events)?.events ?? [];
@@ -245,7 +227,7 @@ describe("resynchronisation", () => {
   });
 
   it("with replay: the engine is asked from its first message", () => {
-    const relay = new HolderRelay({ holder, model: MODEL, hasher, canReplay: true });
+    const relay = newRelay({ canReplay: true });
     relay.live(at(0, stored([1])));
     const step = relay.resync();
     expect(step).toMatchObject({ replayFrom: 0, batches: [{ epoch: 2, seq: -1 }] });

@@ -1,8 +1,25 @@
 /** A relay's stream in small: blocks of two tokens, and what a message of them becomes. */
-import { engineKey } from "../../src/core/ids.ts";
-import type { HolderRelay } from "../../src/events/holder-relay.ts";
+import { endpointId, engineKey, type Holder } from "../../src/core/ids.ts";
+import { HolderRelay, type HolderRelayDeps } from "../../src/events/holder-relay.ts";
 import type { KeyedBatch, KeyedEvent } from "../../src/events/keyed-batch.ts";
 import type { BlockStored, KvEvent } from "../../src/events/kv-event.ts";
+import { createBlockHasher } from "../../src/keys/block-hasher.ts";
+import { keysByDefinition } from "./golden-holdings.ts";
+
+const SEED = 3;
+export const MODEL = "model";
+export const holder: Holder = { endpointId: endpointId("10.0.0.1:8000"), rank: 0 };
+export const plain = { model: MODEL, lora: null, blockSizeTokens: 2 };
+
+const hasher = await createBlockHasher(SEED);
+export const keysOf = await keysByDefinition(SEED);
+
+export const newRelay = (options: Partial<HolderRelayDeps> = {}): HolderRelay =>
+  new HolderRelay({ holder, model: MODEL, hasher, canReplay: false, ...options });
+
+/** Keys of a chain of these blocks. */
+export const chain = (...blocks: number[]): bigint[] =>
+  keysOf({ ...plain, tokens: [...tokensOf(blocks)] });
 
 /** Blocks of two tokens; block n has the handle n and the tokens n, n + 1000. */
 export function stored(blocks: readonly number[], fields: Partial<BlockStored> = {}): BlockStored {

@@ -6,7 +6,7 @@ import { endpointId, type Holder } from "../../src/core/ids.ts";
 import { silentLog } from "../../src/core/log.ts";
 import { nodeClock } from "../../src/core/node-clock.ts";
 import { Applier } from "../../src/events/applier.ts";
-import { Ingest } from "../../src/events/ingest.ts";
+import { Ingest, type IngestDeps } from "../../src/events/ingest.ts";
 import type { KeyedBatch } from "../../src/events/keyed-batch.ts";
 import { Residency } from "../../src/indexer/residency.ts";
 import { createBlockHasher } from "../../src/keys/block-hasher.ts";
@@ -25,6 +25,20 @@ interface Setup {
   readonly holder: Holder;
   readonly residency: Residency;
   readonly meter: RecordingMeter;
+}
+
+/** Reads an engine's events into a sink. */
+async function listen(
+  engine: LabEngine,
+  deps: Omit<IngestDeps, "hasher" | "ready">,
+): Promise<Holder> {
+  const hasher = await createBlockHasher(0);
+  const ingest = new Ingest({ ...deps, hasher, ready: Promise.resolve() });
+  stops.push(() => ingest.stop());
+  const holder = { endpointId: endpointId(engine.address), rank: 0 };
+  const { kvEventsAddress: address, replayAddress } = engine;
+  ingest.reconcile([{ holder, model: MODEL, address, topic: "", replayAddress }]);
+  return holder;
 }
 
 /** Starts a router's write path on an engine; `residency` as an earlier one left it. */
@@ -221,13 +235,7 @@ describe.each(["seq", "topic-seq"] as const)("with replies of form %s", (replayF
         throw new Error("a fault of this program");
       },
     };
-    const hasher = await createBlockHasher(0);
-    const ingest = new Ingest({ ...ports, residency, hasher, sink, ready: Promise.resolve() });
-    stops.push(() => ingest.stop());
-    const holder = { endpointId: endpointId(engine.address), rank: 0 };
-    const { replayAddress } = engine;
-    const source = { holder, model: MODEL, address: engine.kvEventsAddress, topic: "" };
-    ingest.reconcile([{ ...source, replayAddress }]);
+    const holder = await listen(engine, { ...ports, residency, sink });
     await waitUntil("it was lost", () => !isFaulty);
     const isExact = (): boolean => residency.cursorOf(holder)?.state === "EXACT";
     await waitUntil("it is EXACT", isExact, 15_000);
@@ -250,13 +258,7 @@ describe.each(["seq", "topic-seq"] as const)("with replies of form %s", (replayF
         return false;
       },
     };
-    const hasher = await createBlockHasher(0);
-    const ingest = new Ingest({ ...ports, residency, hasher, sink, ready: Promise.resolve() });
-    stops.push(() => ingest.stop());
-    const holder = { endpointId: endpointId(engine.address), rank: 0 };
-    const { replayAddress } = engine;
-    const source = { holder, model: MODEL, address: engine.kvEventsAddress, topic: "" };
-    ingest.reconcile([{ ...source, replayAddress }]);
+    const holder = await listen(engine, { ...ports, residency, sink });
     await waitUntil("the router is subscribed", () => engine.subscriptions() > 0);
     await complete(engine, 1);
     await healed({ engine, holder, residency, meter });
